@@ -1,0 +1,48 @@
+// swift-tools-version: 6.2
+// The arrows of this manifest are the architecture: they point down only, and a test holds them (ArchitectureTests).
+import PackageDescription
+
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+
+let package = Package(
+  name: "Espalier",
+  products: [.executable(name: "espalierd", targets: ["espalierd"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+  ],
+  targets: [
+    // MARK: C libraries
+    .systemLibrary(name: "CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
+    .target(name: "CFileGuard"),
+
+    // MARK: The model, from bytes to plan
+    .target(name: "Numerics", swiftSettings: strict),
+    .target(name: "ModelGraph", dependencies: ["Numerics"], swiftSettings: strict),
+    .target(name: "Compression", dependencies: ["ModelGraph", "Numerics"], swiftSettings: strict),
+    .target(
+      name: "Formats", dependencies: ["CFileGuard", "Compression", "ModelGraph", "Numerics"], swiftSettings: strict),
+
+    // MARK: The daemon
+    .target(name: "JSONRPC", dependencies: ["CJansson"], swiftSettings: strict),
+    .target(
+      name: "Server",
+      dependencies: [
+        "Compression", "Formats", "JSONRPC", "ModelGraph",
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
+    .executableTarget(
+      name: "espalierd",
+      dependencies: ["Server", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: strict),
+
+    // MARK: Tests
+    .testTarget(name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "JSONRPC"], swiftSettings: strict),
+    .testTarget(name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph"], swiftSettings: strict),
+    .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC"], swiftSettings: strict),
+    .testTarget(name: "ModelGraphTests", dependencies: ["ModelGraph"], swiftSettings: strict),
+    .testTarget(name: "NumericsTests", dependencies: ["Numerics"], swiftSettings: strict),
+    .testTarget(name: "ServerTests", dependencies: ["Server", "JSONRPC"], swiftSettings: strict),
+  ],
+  swiftLanguageModes: [.v6]
+)

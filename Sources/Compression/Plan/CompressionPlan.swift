@@ -1,0 +1,68 @@
+import ModelGraph
+
+/// What every method ends in: the edits that turn a model into the smaller one, as data.
+///
+/// A plan names values and nodes of the graph it was made for and holds no weights but the small constants it
+/// introduces; recommending, previewing, explaining, verifying and saving need no model format, and applying it (a
+/// format's surgeon) needs no method.
+package struct CompressionPlan: Sendable {
+  /// At most one per stored tensor, in order of the tensors.
+  package var slices: [TensorSlice]
+  /// In node order.
+  package var edits: [NodeEdit]
+  /// Stored tensors whose contents change in place because nothing else reads them (a number inside shape arithmetic).
+  package var contents: [(value: ValueID, tensor: Tensor)]
+  /// The lengths of computed values that change, for whatever a file declares about them.
+  package var lengths: [(value: ValueID, axis: Int, length: Int)]
+
+  package init(
+    slices: [TensorSlice] = [], edits: [NodeEdit] = [], contents: [(value: ValueID, tensor: Tensor)] = [],
+    lengths: [(value: ValueID, axis: Int, length: Int)] = []
+  ) {
+    (self.slices, self.edits, self.contents, self.lengths) = (slices, edits, contents, lengths)
+  }
+}
+
+/// The indices that a stored tensor keeps, along one or more of its axes.
+package struct TensorSlice: Sendable, Equatable {
+  package let value: ValueID
+  /// By ascending axis; axes that are not listed stay whole.
+  package let axes: [AxisSlice]
+  package init(value: ValueID, axes: [AxisSlice]) { (self.value, self.axes) = (value, axes) }
+}
+
+package struct AxisSlice: Sendable, Equatable {
+  package let axis: Int
+  package let kept: Kept
+
+  package enum Kept: Sendable, Equatable {
+    /// Ascending indices, the same for the whole tensor.
+    case indices([Int])
+    /// Another list for every block of another axis: axis `blockAxis` (original length) is divided into
+    /// `blocks.count` equal runs, and slices of run b keep `blocks[b]`, all of the same length. A block none of whose
+    /// rows survive along `blockAxis` has an empty list. (Weights of group convolutions: axis 1 in blocks of axis 0.)
+    case perBlock(blockAxis: Int, [[Int]])
+  }
+
+  package init(axis: Int, kept: Kept) { (self.axis, self.kept) = (axis, kept) }
+}
+
+/// One change to a node. The node keeps its name and its outputs' names.
+package enum NodeEdit: Sendable {
+  case setAttribute(node: NodeID, name: String, value: Attribute)
+  /// Input `input` becomes a new private constant (an appended input if it was absent).
+  case setInput(node: NodeID, input: Int, tensor: Tensor)
+  /// Input `input`, a dynamic integer tensor, becomes `old * multiplier / divisor + offset`, element by element;
+  /// the division is exact where multiplier is not 0.
+  case adjustInput(node: NodeID, input: Int, multiplier: Tensor, divisor: Tensor, offset: Tensor)
+  /// The node becomes `Gather(input 0, indices, axis)`: a Slice whose kept positions are no longer regular.
+  case becomeGather(node: NodeID, axis: Int, indices: [Int])
+
+  package var node: NodeID {
+    switch self {
+    case .setAttribute(let node, _, _), .setInput(let node, _, _), .adjustInput(let node, _, _, _, _),
+      .becomeGather(let node, _, _):
+      node
+    }
+  }
+}

@@ -1,0 +1,71 @@
+/// The options of pruning, with the defaults of the field's public client. Names on the wire are the snake_case forms.
+package struct PruningOptions: Sendable, Hashable {
+  /// How the normalized scores of the members of a coupled group combine.
+  package enum Policy: String, Sendable, CaseIterable { case sum, average }
+
+  /// How the scores of one layer are made comparable with another's.
+  package enum LayerNorm: String, Sendable, CaseIterable {
+    case none
+    case standardScore = "standard_score"
+    case tssNorm = "tss_norm"
+    case linearScaling = "linear_scaling"
+    case softmaxNorm = "softmax_norm"
+  }
+
+  /// How blocks that must lose equally many channels (groups of a convolution, heads) choose them.
+  package enum GroupPolicy: String, Sendable, CaseIterable { case sum, average, count, none }
+
+  package enum StepOp: String, Sendable, CaseIterable {
+    case none
+    case round
+    case roundUp = "round_up"
+    case roundDown = "round_down"
+  }
+
+  /// What a recommendation ratio means: a share of all channels, spent where they matter least, or of each layer.
+  package enum Scope: String, Sendable, CaseIterable { case global, layer }
+
+  /// What is ranked across layers: the LAMP-normalized score, or the combined score itself.
+  package enum Allocation: String, Sendable, CaseIterable { case lamp, score }
+
+  /// Which factor of a split axis (768 read as 12 x 64) is pruned: the inner one (-1, 1) or whole blocks (-2, 0).
+  package enum ReshapeChannelAxis: Int, Sendable, CaseIterable {
+    case innerLast = -1
+    case inner = 1
+    case outerLast = -2
+    case outer = 0
+    package var prunesBlocks: Bool { self == .outerLast || self == .outer }
+  }
+
+  package var policy = Policy.average
+  package var layerNorm = LayerNorm.standardScore
+  package var groupPolicy = GroupPolicy.average
+  package var reshapeChannelAxis = ReshapeChannelAxis.innerLast
+  /// Kept channel counts become multiples of it; at least 1.
+  package var stepSize = 2
+  package var stepOp = StepOp.round
+  /// No layer is recommended to keep fewer channels.
+  package var minNumOfValue = 8
+  /// Remove the highest scores instead of the lowest.
+  package var reverse = false
+  package var scope = Scope.global
+  package var allocation = Allocation.lamp
+  /// No layer loses more than this share; 1 = no limit.
+  package var maxLayerRatio = 1.0
+  /// Layer names or globs (`*`, `?`); nil = all.
+  package var include: [String]?
+  package var exclude: [String] = []
+  /// The number of the first channel in PR_ID's values: 0 or 1.
+  package var indexBase = 0
+
+  package init() {}
+}
+
+package enum CompressionMethod: String, Sendable, CaseIterable {
+  case l2 = "PR_L2"
+  case indices = "PR_ID"
+}
+
+package enum RecommendationMethod: String, Sendable, CaseIterable {
+  case slamp = "SLAMP"
+}

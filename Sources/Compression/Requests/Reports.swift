@@ -1,0 +1,166 @@
+import ModelGraph
+
+// The plain values that inspect, recommend and compress take and give. Nothing here knows of JSON or of a client; the
+// server writes these field by field to the wire under their snake_case names.
+
+/// Parameters, multiply-adds (FLOPs are twice that) and bytes on disk.
+package struct ModelSize: Sendable, Equatable {
+  package var parameters: Int
+  package var macs: Int
+  package var sizeBytes: Int
+  package init(parameters: Int, macs: Int, sizeBytes: Int) {
+    (self.parameters, self.macs, self.sizeBytes) = (parameters, macs, sizeBytes)
+  }
+}
+
+/// A graph input or output as the file declares it.
+package struct Port: Sendable, Equatable {
+  package var name: String
+  package var dtype: DType?
+  package var shape: [Dimension]?
+  package init(name: String, dtype: DType?, shape: [Dimension]?) {
+    (self.name, self.dtype, self.shape) = (name, dtype, shape)
+  }
+}
+
+package struct Inspection: Sendable {
+  package var inputs: [Port]
+  package var outputs: [Port]
+  package var size: ModelSize
+  /// Lengths assumed for symbolic dimensions while counting multiply-adds.
+  package var assumedLengths: [(symbol: String, length: Int)]
+  package var layers: [LayerReport]
+  package var groups: [GroupReport]
+}
+
+/// A node with parameters that a user would prune or decompose.
+package struct LayerReport: Sendable {
+  package var name: String
+  package var op: String
+  /// Its weight, by the file's name.
+  package var parameter: String
+  /// `[in, out]`.
+  package var channels: [Int]
+  /// Spatial kernel, for convolutions.
+  package var kernel: [Int]?
+  package var groups: Int?
+  package var parameters: Int
+  package var macs: Int
+  package var methods: [CompressionMethod]
+  /// The coupled group of its output channels, by `GroupReport.id`.
+  package var group: Int?
+  /// Why its output channels cannot be pruned, in one sentence naming the operator that decides; nil if they can.
+  package var reason: String?
+}
+
+/// Channels that can only be removed together, and the layers they run through.
+package struct GroupReport: Sendable {
+  package var id: Int
+  /// The name under which `available_layers` lists the group.
+  package var name: String
+  /// Removable units.
+  package var size: Int
+  package var prunable: Bool
+  package var layers: [String]
+  package var balance: BalanceReport?
+  package var reason: String?
+}
+
+/// Channels that come in blocks which must lose equally many.
+package struct BalanceReport: Sendable, Equatable {
+  package var blocks: Int
+  /// Units per block.
+  package var width: Int
+  /// Groups that must lose the same number per block.
+  package var linkedWith: [Int]
+}
+
+/// What a setting says of one layer: of the recommended ones (`available_layers`), or of a request's `layers`.
+package struct LayerSetting: Sendable, Equatable {
+  package enum Values: Sendable, Equatable {
+    /// Fraction of the channels removed.
+    case ratio(Double)
+    /// Channels removed.
+    case indices([Int])
+    /// Left untouched.
+    case empty
+  }
+  package var name: String
+  package var channels: [Int]
+  package var values: Values
+  package var use: Bool
+  package init(name: String, channels: [Int], values: Values, use: Bool) {
+    (self.name, self.channels, self.values, self.use) = (name, channels, values, use)
+  }
+}
+
+package struct SkippedLayer: Sendable, Equatable {
+  package var name: String
+  package var reason: String
+  package init(name: String, reason: String) { (self.name, self.reason) = (name, reason) }
+}
+
+package struct RecommendationRequest: Sendable {
+  package var method: CompressionMethod
+  package var recommendation: RecommendationMethod
+  /// 0 < ratio < 1, the share of channels to remove.
+  package var ratio: Double
+  package var options: PruningOptions
+  package init(
+    method: CompressionMethod, recommendation: RecommendationMethod, ratio: Double, options: PruningOptions
+  ) {
+    (self.method, self.recommendation, self.ratio, self.options) = (method, recommendation, ratio, options)
+  }
+}
+
+package struct Recommendation: Sendable {
+  package var availableLayers: [LayerSetting]
+  package var skipped: [SkippedLayer]
+  package var requestedRatio: Double
+  package var achievedRatio: Double
+  package var original: ModelSize
+  package var compressed: ModelSize
+}
+
+package struct CompressionRequest: Sendable {
+  package enum Choice: Sendable {
+    case recommended(RecommendationMethod, ratio: Double)
+    case layers([LayerSetting])
+  }
+  package var method: CompressionMethod
+  package var choice: Choice
+  package var options: PruningOptions
+  package init(method: CompressionMethod, choice: Choice, options: PruningOptions) {
+    (self.method, self.choice, self.options) = (method, choice, options)
+  }
+}
+
+/// A compression decided on, proved by its certificate, and not yet written.
+package struct PlannedCompression: Sendable {
+  package var plan: CompressionPlan
+  package var original: ModelSize
+  /// `sizeBytes` is an estimate until the file is written.
+  package var compressed: ModelSize
+  package var layers: [LayerSetting]
+  package var removed: [RemovedSlices]
+  package var skipped: [SkippedLayer]
+  package var warnings: [String]
+  /// What the certificate compared: how many values agreed.
+  package var certificate: CertificateReport
+}
+
+package struct CertificateReport: Sendable, Equatable {
+  package var valuesChecked: Int
+  package var labelsCompared: Int
+}
+
+/// Slices taken from one stored tensor along one axis, in the original numbering.
+package struct RemovedSlices: Sendable, Equatable {
+  package var parameter: String
+  package var axis: Int
+  package var indices: Indices
+  package enum Indices: Sendable, Equatable {
+    case all([Int])
+    case perGroup([[Int]])
+  }
+}

@@ -1,0 +1,44 @@
+import Compression
+import ModelGraph
+
+/// A model file that has been read: its graph, and the document that a plan's edits are applied to. A format is an
+/// importer that makes one and a surgeon, its `write`.
+package protocol ModelDocument: Sendable {
+  var graph: Graph { get }
+  var description: DocumentDescription { get }
+  /// Every file the model spans, as it was when read. Bytes are mapped, so a file that changes invalidates the document.
+  var files: [FileIdentity] { get }
+  /// Private memory held, in bytes (mapped file pages are not counted).
+  var heldBytes: Int { get }
+
+  /// Writes the model with `plan` applied to `path`, whole or not at all: a temporary file beside the target, synced,
+  /// then renamed. Everything the plan does not touch keeps its bytes.
+  /// - Returns: the files written, the model file first.
+  /// - Throws: `Failure` of kind outputExists, outputUnwritable, modelChanged or cancelled; nothing is left behind.
+  func write(applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work) throws(Failure)
+    -> [WrittenFile]
+}
+
+package struct DocumentDescription: Sendable {
+  /// "onnx", ...
+  package var format: String
+  /// Who made the file ("pytorch 2.13.0"), where it says so.
+  package var framework: String?
+  package var opset: Int?
+  package var sizeBytes: Int
+}
+
+package struct WrittenFile: Sendable {
+  package var path: String
+  package var sizeBytes: Int
+}
+
+/// What tells one version of a file from another without reading it.
+package struct FileIdentity: Sendable, Hashable {
+  package var path: String
+  package var device: UInt64
+  package var inode: UInt64
+  package var sizeBytes: Int64
+  package var modifiedNanoseconds: Int64
+  package var changedNanoseconds: Int64
+}

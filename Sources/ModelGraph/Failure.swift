@@ -1,0 +1,47 @@
+/// Everything that a well-formed request could not do, as one error type: a stable kind for programs, a message for
+/// people (what was expected, what was found, what to do next), and details for both.
+package struct Failure: Error, Sendable, CustomStringConvertible {
+  package let kind: Kind
+  package let message: String
+  /// Names and numbers a program may want: the node, the tensor, the limit, the offset.
+  package let details: [String: Detail]
+
+  package init(_ kind: Kind, _ message: String, details: [String: Detail] = [:]) {
+    (self.kind, self.message, self.details) = (kind, message, details)
+  }
+
+  package var description: String { "\(kind.rawValue): \(message)" }
+
+  /// The strings are the wire contract's `data.kind`.
+  package enum Kind: String, Sendable, CaseIterable {
+    case modelNotFound = "model.notFound"
+    case modelUnreadable = "model.unreadable"
+    case modelUnsupportedFormat = "model.unsupportedFormat"
+    case modelMalformed = "model.malformed"
+    case modelUnsupportedOperator = "model.unsupportedOperator"
+    case modelUnsafe = "model.unsafe"
+    case modelChanged = "model.changed"
+    case inputShapeMismatch = "model.inputShapes"
+    /// The request itself is wrong as written: answered as InvalidParams, with `details["path"]` a JSON pointer.
+    case invalidParams = "params.invalid"
+    case invalidCombination = "option.invalidCombination"
+    case layerUnknown = "layer.unknown"
+    case layerUnavailable = "layer.unavailable"
+    case nothingToCompress = "nothingToCompress"
+    case targetInfeasible = "target.infeasible"
+    case outputExists = "output.exists"
+    case outputUnwritable = "output.unwritable"
+    case resourceLimit = "resource.limit"
+    case cancelled = "cancelled"
+    /// A result that did not pass its own proof: our bug, nothing was written.
+    case certificateFailed = "certificate.failed"
+  }
+
+  package enum Detail: Sendable, Equatable {
+    case string(String)
+    case int(Int)
+    case double(Double)
+    case strings([String])
+    case ints([Int])
+  }
+}

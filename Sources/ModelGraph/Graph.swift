@@ -1,0 +1,139 @@
+/// The one in-memory form of a network, whatever file it came from: nodes whose operators have ONNX semantics, values
+/// in single assignment, tensors as views on mapped or owned bytes.
+///
+/// A graph is immutable once built (`GraphBuilder`), so that any number of requests may read it at once. Names are the
+/// file's own; ids are positions in `values` and `nodes`.
+package struct Graph: Sendable {
+  package let values: [Value]
+  /// In topological order; nodes of one file keep their order where it already was one.
+  package let nodes: [Node]
+  /// Fed by the caller. Initializers that the file also lists as inputs are not among them.
+  package let inputs: [ValueID]
+  package let outputs: [ValueID]
+  /// Per value, the places that read it, in node order.
+  package let uses: [[Use]]
+
+  package init(values: [Value], nodes: [Node], inputs: [ValueID], outputs: [ValueID]) {
+    var uses = [[Use]](repeating: [], count: values.count)
+    for (index, node) in nodes.enumerated() {
+      for (position, input) in node.inputs.enumerated() {
+        if let input { uses[input.index].append(Use(node: NodeID(index), input: position)) }
+      }
+    }
+    (self.values, self.nodes, self.inputs, self.outputs, self.uses) = (values, nodes, inputs, outputs, uses)
+  }
+
+  package subscript(id: ValueID) -> Value { values[id.index] }
+  package subscript(id: NodeID) -> Node { nodes[id.index] }
+  package func uses(of id: ValueID) -> [Use] { uses[id.index] }
+  package var valueIDs: some Sequence<ValueID> { values.indices.lazy.map(ValueID.init) }
+  package var nodeIDs: some Sequence<NodeID> { nodes.indices.lazy.map(NodeID.init) }
+}
+
+package struct ValueID: Hashable, Comparable, Sendable {
+  package let index: Int
+  package init(_ index: Int) { self.index = index }
+  package static func < (a: ValueID, b: ValueID) -> Bool { a.index < b.index }
+}
+
+package struct NodeID: Hashable, Comparable, Sendable {
+  package let index: Int
+  package init(_ index: Int) { self.index = index }
+  package static func < (a: NodeID, b: NodeID) -> Bool { a.index < b.index }
+}
+
+/// A place that reads a value: input number `input` of `node`.
+package struct Use: Hashable, Sendable {
+  package let node: NodeID
+  package let input: Int
+  package init(node: NodeID, input: Int) { (self.node, self.input) = (node, input) }
+}
+
+/// A named edge of the graph: a graph input, a stored tensor (initializer or output of a Constant node), or what a
+/// node computes.
+package struct Value: Sendable {
+  package let name: String
+  /// Declared by the file, where it declares one.
+  package let dtype: DType?
+  package let declaredShape: [Dimension]?
+  /// The node that computes it; nil for graph inputs and initializers.
+  package let producer: NodeID?
+  /// The stored bytes of an initializer or of a Constant node's output.
+  package let tensor: Tensor?
+
+  package init(
+    name: String, dtype: DType? = nil, declaredShape: [Dimension]? = nil, producer: NodeID? = nil, tensor: Tensor? = nil
+  ) {
+    (self.name, self.dtype, self.declaredShape, self.producer, self.tensor) =
+      (name, dtype ?? tensor?.dtype, declaredShape, producer, tensor)
+  }
+
+  package var isStored: Bool { tensor != nil }
+}
+
+/// One axis of a declared shape.
+package enum Dimension: Hashable, Sendable {
+  case fixed(Int)
+  /// A named length ("batch"), equal wherever the name recurs.
+  case symbol(String)
+  case unknown
+}
+
+/// One operator application.
+package struct Node: Sendable {
+  package let name: String
+  /// "Conv", "MatMul", ...
+  package let op: String
+  /// Empty for the standard operators (the file's "" or "ai.onnx").
+  package let domain: String
+  /// The version of `domain`'s operator set that the file imports.
+  package let opset: Int
+  /// nil where an optional input is left out. Trailing absent inputs may be missing altogether.
+  package let inputs: [ValueID?]
+  package let outputs: [ValueID?]
+  package let attributes: [String: Attribute]
+  /// Values of this graph that subgraphs of the node (If, Loop, Scan) read by name.
+  package let captures: [ValueID]
+
+  package init(
+    name: String, op: String, domain: String = "", opset: Int, inputs: [ValueID?], outputs: [ValueID?],
+    attributes: [String: Attribute] = [:], captures: [ValueID] = []
+  ) {
+    (self.name, self.op, self.domain, self.opset) = (name, op, domain, opset)
+    (self.inputs, self.outputs, self.attributes, self.captures) = (inputs, outputs, attributes, captures)
+  }
+
+  /// Input `position`, nil if absent.
+  package func input(_ position: Int) -> ValueID? { position < inputs.count ? inputs[position] : nil }
+  package func output(_ position: Int) -> ValueID? { position < outputs.count ? outputs[position] : nil }
+}
+
+package enum Attribute: Sendable {
+  case int(Int)
+  case ints([Int])
+  case float(Float)
+  case floats([Float])
+  case string(String)
+  case strings([String])
+  case tensor(Tensor)
+  /// A subgraph (If, Loop, Scan), kept whole by the format it came from.
+  case graph
+  /// A kind that no operator we know uses (sparse tensors, types), kept by the format it came from.
+  case other
+}
+
+extension Node {
+  package func int(_ name: String) -> Int? {
+    if case .int(let value) = attributes[name] { value } else { nil }
+  }
+  package func int(_ name: String, default fallback: Int) -> Int { int(name) ?? fallback }
+  package func ints(_ name: String) -> [Int]? {
+    if case .ints(let value) = attributes[name] { value } else { nil }
+  }
+  package func float(_ name: String) -> Float? {
+    if case .float(let value) = attributes[name] { value } else { nil }
+  }
+  package func string(_ name: String) -> String? {
+    if case .string(let value) = attributes[name] { value } else { nil }
+  }
+}

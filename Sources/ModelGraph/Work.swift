@@ -1,0 +1,42 @@
+import Synchronization
+
+/// What a long computation knows of the one who asked for it: whether to go on, and whom to tell how far it is.
+///
+/// Kernels call `checkCancellation()` every few milliseconds of work. Fractions are of estimated work (bytes,
+/// multiply-adds), not of layers.
+package struct Work: Sendable {
+  package let cancellation: CancellationFlag
+  private let report: (@Sendable (_ fraction: Double, _ message: String) -> Void)?
+
+  package init(
+    cancellation: CancellationFlag = CancellationFlag(),
+    report: (@Sendable (_ fraction: Double, _ message: String) -> Void)? = nil
+  ) {
+    (self.cancellation, self.report) = (cancellation, report)
+  }
+
+  /// Throws `Failure(.cancelled)` once the flag is set.
+  package func checkCancellation() throws(Failure) {
+    if cancellation.isSet { throw Failure(.cancelled, "the request was cancelled") }
+  }
+
+  /// Tells that `fraction` (0...1) of the work is done. Cheap without a listener; the listener limits the rate.
+  package func progress(_ fraction: Double, _ message: @autoclosure () -> String) {
+    if let report { report(fraction, message()) }
+  }
+
+  /// The same work seen as the part `range` of a larger one.
+  package func part(_ range: ClosedRange<Double>) -> Work {
+    guard let report else { return self }
+    let width = range.upperBound - range.lowerBound
+    return Work(cancellation: cancellation) { report(range.lowerBound + $0 * width, $1) }
+  }
+}
+
+/// Set once, from any thread; polled by the work it stops.
+package final class CancellationFlag: Sendable {
+  private let flag = Atomic<Bool>(false)
+  package init() {}
+  package func set() { flag.store(true, ordering: .relaxed) }
+  package var isSet: Bool { flag.load(ordering: .relaxed) }
+}
