@@ -1,0 +1,191 @@
+import ModelGraph
+
+/// Units, groups and balances of one graph: what may be removed, and what goes with it.
+///
+/// A unit is a free class that cuts a stored tensor. Units that cut the same (parameter, axis) form a group. Where rows
+/// must keep equally many (`Balance`), a group is laid out in blocks.
+struct ChannelCoupling: Sendable {
+  let analysis: CouplingAnalysis
+  let facts: Facts
+  /// The class of every label: its smallest label.
+  let classOf: [Int32]
+  let flags: ClassFlags
+  private(set) var groups: [ChannelGroup]
+  /// Per label: the group its class belongs to and the cell there, -1 if none.
+  let groupOfClass: [Int32]
+  let cellOfClass: [Int32]
+  /// Layers in node order.
+  let layers: [Layer]
+
+  var graph: Graph { analysis.graph }
+
+  func group(of label: Int32) -> Int? {
+    let g = groupOfClass[Int(classOf[Int(label)])]
+    return g < 0 ? nil : Int(g)
+  }
+
+  func cell(of label: Int32) -> Int? {
+    let c = cellOfClass[Int(classOf[Int(label)])]
+    return c < 0 ? nil : Int(c)
+  }
+
+  /// Why the label's class cannot be removed, nil if it can.
+  func frozenReason(of label: Int32) -> Reason? {
+    let id = flags.frozen[Int(classOf[Int(label)])]
+    return id < 0 ? nil : facts.reasons[Int(id)]
+  }
+}
+
+/// Units that cut the same parameters, as `blocks` rows of `width` cells.
+struct ChannelGroup: Sendable {
+  /// Blocks that must lose equally many; 1 for an ordinary group.
+  var blocks: Int
+  var width: Int
+  /// Class of every cell, block-major.
+  var cells: [Int32]
+  /// Per cell; frozen cells inside a balanced row stay.
+  var removable: [Bool]
+  /// Groups with the same link lose equally many per block.
+  var link: Int?
+  /// The stored axes whose slices are the group's channels, in topological order.
+  var producers: [Producer] = []
+  /// The name that lists it.
+  var name = ""
+
+  struct Producer: Sendable {
+    var origin: LabelOrigin
+    var node: NodeID
+  }
+
+  /// Channels per cell: how often it occurs along its first producer's axis.
+  var weights: [Int] = []
+}
+
+/// A node with a stored weight that a user would prune or decompose.
+struct Layer: Sendable {
+  var node: NodeID
+  var name: String
+  var weight: ValueID
+  /// The stored axis of its output channels; nil if that has length 1.
+  var outputs: LabelOrigin?
+}
+
+extension ChannelCoupling {
+  init(
+    analysis: CouplingAnalysis, facts: Facts, classOf: [Int32], flags: ClassFlags, signatures: [UInt64],
+    balance: Balance
+  ) {
+    (self.analysis, self.facts, self.classOf, self.flags) = (analysis, facts, classOf, flags)
+    var groups: [ChannelGroup] = []
+    var groupOf = [Int32](repeating: -1, count: classOf.count)
+    var cellOf = groupOf
+    for (link, component) in balance.components.enumerated() {
+      for family in component.families {
+        let cells = family.rows.flatMap { $0 }
+        for (k, cell) in cells.enumerated() { (groupOf[Int(cell)], cellOf[Int(cell)]) = (Int32(groups.count), Int32(k)) }
+        groups.append(
+          ChannelGroup(
+            blocks: family.rows.count, width: family.rows[0].count, cells: cells,
+            removable: cells.map { flags.frozen[Int($0)] < 0 && signatures[Int($0)] != 0 },
+            link: component.families.count > 1 ? link : nil))
+      }
+    }
+    var groupOfSignature: [UInt64: Int] = [:]
+    for label in classOf.indices
+    where classOf[label] == Int32(label) && signatures[label] != 0 && flags.frozen[label] < 0 && groupOf[label] < 0 {
+      let g = groupOfSignature[signatures[label]] ?? groups.count
+      if g == groups.count {
+        groupOfSignature[signatures[label]] = g
+        groups.append(ChannelGroup(blocks: 1, width: 0, cells: [], removable: []))
+      }
+      (groupOf[label], cellOf[label]) = (Int32(g), Int32(groups[g].width))
+      groups[g].cells.append(Int32(label))
+      groups[g].removable.append(true)
+      groups[g].width += 1
+    }
+    // In order of the smallest label, whatever kind of group.
+    let order = groups.indices.sorted { (groups[$0].cells.min() ?? 0) < (groups[$1].cells.min() ?? 0) }
+    var rank = [Int32](repeating: 0, count: groups.count)
+    for (new, old) in order.enumerated() { rank[old] = Int32(new) }
+    groupOfClass = groupOf.map { $0 < 0 ? $0 : rank[Int($0)] }
+    cellOfClass = cellOf
+    self.groups = order.map { groups[$0] }
+    layers = Self.layers(analysis)
+    addProducers()
+    addNames()
+  }
+
+  /// Finds the axes that make each group's channels, from the roles that operators gave them.
+  private mutating func addProducers() {
+    var producerNode: [Int32: NodeID] = [:]
+    for (label, role) in facts.roles where role.kind == .producer {
+      guard let origin = analysis.stored.origin(of: label) else { continue }
+      producerNode[origin.first] = min(producerNode[origin.first] ?? role.node, role.node)
+    }
+    for origin in analysis.stored.origins {
+      guard let node = producerNode[origin.first] else { continue }
+      var found: Set<Int> = []
+      for label in origin.range { if let g = group(of: label) { found.insert(g) } }
+      for g in found { groups[g].producers.append(ChannelGroup.Producer(origin: origin, node: node)) }
+    }
+    for g in groups.indices {
+      var weights = [Int](repeating: 0, count: groups[g].cells.count)
+      if let first = groups[g].producers.first {
+        for label in first.origin.range where group(of: label) == g {
+          if let cell = cell(of: label) { weights[cell] += first.origin.width }
+        }
+      }
+      groups[g].weights = weights
+    }
+  }
+
+  /// A group bears the name of its only producer, or of the last node that joins several.
+  private mutating func addNames() {
+    var lastJoin: [Int: NodeID] = [:]
+    for (node, label) in facts.activationJoins {
+      if let g = group(of: label) { lastJoin[g] = max(lastJoin[g] ?? node, node) }
+    }
+    var taken: [String: Int] = [:]
+    for g in groups.indices {
+      let nodes = Set(groups[g].producers.map(\.node)).sorted()
+      let named = nodes.count > 1 ? lastJoin[g] ?? nodes.first : nodes.first
+      let parameter = groups[g].cells.first.flatMap(analysis.stored.origin).map { graph[$0.value].name } ?? ""
+      let base = named.map(graph.displayName) ?? parameter
+      taken[base, default: 0] += 1
+      groups[g].name = taken[base] == 1 ? base : "\(base)#\(taken[base] ?? 0)"
+    }
+  }
+
+  private static func layers(_ analysis: CouplingAnalysis) -> [Layer] {
+    let graph = analysis.graph
+    var originOf: [ValueID: [LabelOrigin]] = [:]
+    for origin in analysis.stored.origins { originOf[origin.value, default: []].append(origin) }
+    return graph.nodeIDs.compactMap { id in
+      let node = graph[id]
+      guard node.domain.isEmpty, let input = node.input(1) else { return nil }
+      let weight = StoredLabels.stored(behind: input, in: graph)
+      guard let tensor = graph[weight].tensor, tensor.dtype.isFloat, tensor.shape.count >= 2 else { return nil }
+      let axis: Int
+      switch node.op {
+      case "Conv": axis = 0
+      case "ConvTranspose": axis = 1
+      case "Gemm": axis = node.int("transB", default: 0) != 0 ? 0 : 1
+      case "MatMul": axis = tensor.shape.count - 1
+      default: return nil
+      }
+      let axes = originOf[weight] ?? []
+      return Layer(
+        node: id, name: graph.displayName(id), weight: weight,
+        outputs: axes.first { $0.axis == axis } ?? (node.op == "ConvTranspose" ? axes.first { $0.axis == 0 } : nil))
+    }
+  }
+}
+
+extension Graph {
+  /// The node's name, or its first output's if it has none.
+  func displayName(_ id: NodeID) -> String {
+    let node = self[id]
+    if !node.name.isEmpty { return node.name }
+    return node.outputs.lazy.compactMap { $0 }.first.map { self[$0].name } ?? "\(node.op)_\(id.index)"
+  }
+}

@@ -1,0 +1,325 @@
+import ModelGraph
+
+// The one rule behind most operators: an einsum on labels. Conv, grouped Conv, Gemm, MatMul, element-wise operators and
+// per-channel parameters are all `contract` with other letters.
+
+/// A letter names an index of a labelled einsum; axes that share one run together.
+typealias Letter = Int
+
+/// One operand: a value and a letter for each of its axes.
+struct Operand {
+  var value: LabelledValue
+  var letters: [Letter]
+}
+
+extension Facts {
+  /// Relates the operands and gives the value over `output`'s letters; what is not in `output` is summed away.
+  ///
+  /// - Returns: nil if two operands disagree about the length of a letter.
+  mutating func contract(
+    _ operands: [Operand], output: [Letter], at node: NodeID, roles: Bool = false
+  ) -> LabelledValue? {
+    guard let aligned = align(operands, at: node) else { return nil }
+    if roles { noteRoles(aligned, output: output, at: node) }
+    relate(aligned, at: node)
+    return emit(aligned, output: output, at: node)
+  }
+
+  /// Element-wise: letters from the right, every axis in the output.
+  mutating func elementwise(_ values: [LabelledValue], rank: Int, at node: NodeID) -> LabelledValue? {
+    contract(
+      values.map { Operand(value: $0, letters: Array(rank - $0.axes.count..<rank)) }, output: Array(0..<rank),
+      at: node, roles: true)
+  }
+
+  // MARK: Alignment
+
+  /// Brings the factor lists of every letter to their common refinement and gives shared factors one identity.
+  mutating func align(_ operands: [Operand], at node: NodeID) -> [Operand]? {
+    var result = operands
+    // Identities must differ between letters and operands before they are made to agree within a letter.
+    for k in result.indices { result[k].value = freshIdentities(result[k].value) }
+    var letters: [Letter] = []
+    for operand in result { for letter in operand.letters where !letters.contains(letter) { letters.append(letter) } }
+    for letter in letters {
+      let places = result.indices.flatMap { k in
+        result[k].letters.indices
+          .filter { result[k].letters[$0] == letter && !result[k].value.axes[$0].isEmpty }
+          .map { (operand: k, axis: $0) }
+      }
+      guard places.count > 1 else { continue }
+      let lists = places.map { result[$0.operand].value.axes[$0.axis].map(\.size) }
+      let lengths = lists.map { $0.reduce(1, *) }
+      // A certificate's factor of size 1 may meet a longer axis only where lengths agree; 1 broadcasts.
+      let length = lengths.max() ?? 1
+      guard lengths.allSatisfy({ $0 == length || $0 == 1 }) else { return nil }
+      let meeting = places.indices.filter { lengths[$0] == length }
+      guard meeting.count > 1 else { continue }
+      let refined = Self.commonRefinement(meeting.map { lists[$0] })
+      var shared: [Factor] = []
+      for (order, m) in meeting.enumerated() {
+        let place = places[m]
+        if let refined {
+          refine(&result[place.operand].value, axis: place.axis, to: refined)
+        } else {
+          let count = result[place.operand].value.axes[place.axis].count
+          result[place.operand].value.fuse(axis: place.axis, 0..<count, at: node, &self)
+        }
+        let factors = result[place.operand].value.axes[place.axis]
+        if order == 0 {
+          shared = factors
+        } else {
+          for (factor, identity) in zip(factors, shared) {
+            let named = Factor(id: identity.id, size: factor.size, reason: factor.reason)
+            result[place.operand].value.replace(factor, with: [named])
+          }
+        }
+      }
+    }
+    return result
+  }
+
+  private mutating func freshIdentities(_ value: LabelledValue) -> LabelledValue {
+    var copy = value
+    var renamed: [Factor: Factor] = [:]
+    for a in copy.axes.indices {
+      for k in copy.axes[a].indices {
+        let old = copy.axes[a][k]
+        let new = factor(size: old.size, reason: old.reason)
+        renamed[old] = new
+        copy.axes[a][k] = new
+      }
+    }
+    for s in copy.sets.indices { copy.sets[s].factors = copy.sets[s].factors.map { renamed[$0] ?? $0 } }
+    return copy
+  }
+
+  /// The coarsest list of sizes that every given list can be split to, or nil: the union of their suffix products must
+  /// be a chain of divisors.
+  static func commonRefinement(_ lists: [[Int]]) -> [Int]? {
+    if let first = lists.first, lists.allSatisfy({ $0 == first }) { return first }
+    var products: Set<Int> = []
+    for list in lists {
+      var product = 1
+      for size in list.reversed() {
+        product *= size
+        products.insert(product)
+      }
+    }
+    var previous = 1
+    var sizes: [Int] = []
+    for product in products.sorted() where product > 1 {
+      guard product % previous == 0 else { return nil }
+      sizes.append(product / previous)
+      previous = product
+    }
+    return sizes.reversed()
+  }
+
+  /// Splits the factors of an axis so that their sizes become `sizes`, a refinement of them.
+  private mutating func refine(_ value: inout LabelledValue, axis: Int, to sizes: [Int]) {
+    guard value.axes[axis].map(\.size) != sizes else { return }
+    var k = 0
+    for old in value.axes[axis] {
+      var parts: [Int] = []
+      var product = 1
+      while product < old.size {
+        parts.append(sizes[k])
+        product *= sizes[k]
+        k += 1
+      }
+      if parts.count > 1 { value.split(old, into: parts, &self) }
+      if parts.isEmpty { value.removeUnit(old) }
+    }
+  }
+
+  // MARK: Relation
+
+  /// Records what the sets of every two operands demand of each other.
+  mutating func relate(_ operands: [Operand], at node: NodeID) {
+    for p in operands.indices {
+      for q in operands.indices where q != p {
+        let (a, b) = (operands[p].value, operands[q].value)
+        for s in a.sets {
+          let partners = b.sets.filter { t in t.factors.contains(where: s.contains) }
+          if partners.isEmpty {
+            freezeAgainstFixed(s, b, at: node)
+          } else if p < q {
+            for t in partners { relate(s, of: a, with: t, of: b, at: node) }
+          }
+        }
+      }
+    }
+  }
+
+  /// `set` meets an operand in which some of its factors are present but carry no label: these indices always exist.
+  private mutating func freezeAgainstFixed(_ set: LabelSet, _ other: LabelledValue, at node: NodeID) {
+    let present = set.factors.indices.filter { other.has(set.factors[$0]) }
+    guard let first = present.first else { return }
+    let reason = fixedReason(of: set.factors[first], in: other)
+    if present.count == set.factors.count { return freeze(set.labels, reason) }
+    let block = freshArray(shape: present.map { set.factors[$0].size })
+    freeze(block, reason)
+    project(set.labels, visible: present, onto: block, at: node)
+  }
+
+  private func fixedReason(of factor: Factor, in value: LabelledValue) -> ReasonID {
+    for axis in value.axes { for f in axis where f == factor { return f.reason } }
+    return factor.reason
+  }
+
+  private mutating func relate(
+    _ s: LabelSet, of a: LabelledValue, with t: LabelSet, of b: LabelledValue, at node: NodeID
+  ) {
+    let s = extend(s, of: a, by: t)
+    let t = extend(t, of: b, by: s)
+    let common = s.factors.filter(t.contains)
+    let (inS, inT) = (common.compactMap(s.position), common.compactMap(t.position))
+    switch (common.count == s.factors.count, common.count == t.factors.count) {
+    case (true, true):
+      equal(s.labels, t.labels.permuted(inT))
+      if inT != inT.sorted() { order(t.labels, inT, at: node) }
+    case (false, true):
+      project(s.labels, visible: inS, onto: t.labels.permuted(inT), at: node)
+    case (true, false):
+      project(t.labels, visible: inT.sorted(), onto: s.labels.permuted(ranks(inT)), at: node)
+    case (false, false):
+      let block = freshArray(shape: common.map(\.size))
+      project(s.labels, visible: inS, onto: block, at: node)
+      project(t.labels, visible: inT.sorted(), onto: block.permuted(ranks(inT)), at: node)
+    }
+  }
+
+  /// The order that sorts `positions`: `positions[result[k]]` ascends.
+  private func ranks(_ positions: [Int]) -> [Int] { positions.indices.sorted { positions[$0] < positions[$1] } }
+
+  /// `set` with the factors of `other` that `value` has as fixed: along them its labels are constant.
+  private func extend(_ set: LabelSet, of value: LabelledValue, by other: LabelSet) -> LabelSet {
+    var result = set
+    for (k, factor) in other.factors.enumerated() where !result.contains(factor) {
+      guard value.has(factor), !value.isLabelled(factor) else { continue }
+      // Before the first factor that follows it in the other's order.
+      let position = other.factors[(k + 1)...].lazy.compactMap(result.position).first ?? result.factors.count
+      result.labels = result.labels.broadcast(at: position, size: factor.size)
+      result.factors.insert(factor, at: position)
+    }
+    return result
+  }
+
+  // MARK: Output
+
+  /// The value over the output letters: sets that lie wholly in it survive; of what is partly summed away, block
+  /// labels remain.
+  private mutating func emit(_ operands: [Operand], output: [Letter], at node: NodeID) -> LabelledValue {
+    var axes: [[Factor]] = []
+    for letter in output {
+      // The longest list: an axis of length 1 (or a shrunken factor) broadcasts against the others.
+      var best: [Factor] = []
+      for operand in operands {
+        for (axis, name) in operand.letters.enumerated() where name == letter {
+          let list = operand.value.axes[axis]
+          if best.isEmpty || list.reduce(1, { $0 * $1.size }) > best.reduce(1, { $0 * $1.size }) { best = list }
+        }
+      }
+      axes.append(best)
+    }
+    let present = Set(axes.flatMap { $0 })
+    let sets = operands.flatMap(\.value.sets)
+    var surviving: [LabelSet] = []
+    func isCovered(_ factors: [Factor]) -> Bool { surviving.contains { set in factors.allSatisfy(set.contains) } }
+    for set in sets.sorted(by: { $0.factors.count > $1.factors.count })
+    where set.factors.allSatisfy(present.contains) && !isCovered(set.factors) {
+      surviving.append(set)
+    }
+    for set in sets where !set.factors.allSatisfy(present.contains) {
+      let visible = set.factors.indices.filter { present.contains(set.factors[$0]) }
+      let remaining = visible.map { set.factors[$0] }
+      guard !remaining.isEmpty, !isCovered(remaining) else { continue }
+      let block = freshArray(shape: remaining.map(\.size))
+      project(set.labels, visible: visible, onto: block, at: node)
+      surviving.append(LabelSet(factors: remaining, labels: block))
+    }
+    return LabelledValue(axes: axes, sets: surviving, isStored: operands.allSatisfy(\.value.isStored))
+  }
+
+  /// A stored operand's letter that is summed away makes it a consumer, one that only it brings into the output a
+  /// producer; whatever runs along with another operand follows.
+  private mutating func noteRoles(_ operands: [Operand], output: [Letter], at node: NodeID) {
+    for (k, operand) in operands.enumerated() where operand.value.isStored {
+      for set in operand.value.sets {
+        // A set joins the letters of all its factors; the innermost one says what it is for.
+        guard let factor = set.factors.last,
+          let axis = operand.value.axes.firstIndex(where: { $0.contains(factor) })
+        else { continue }
+        let letter = operand.letters[axis]
+        let elsewhere = operands.indices.contains { other in
+          other != k
+            && operands[other].letters.enumerated().contains {
+              $1 == letter && !operands[other].value.axes[$0].isEmpty
+            }
+        }
+        let kind: Role.Kind = !output.contains(letter) ? .consumer : elsewhere ? .follower : .producer
+        noteRole(kind, label: set.labels.first, node: node)
+      }
+    }
+  }
+
+  // MARK: Mixing
+
+  /// The operator's result depends on all indices along `factors`: labels must not vary along them. They are joined,
+  /// and the factors leave their sets; where nothing of a set is left it is frozen.
+  mutating func mix(_ value: LabelledValue, _ factors: [Factor], reason: ReasonID) -> LabelledValue {
+    var result = value
+    for s in result.sets.indices.reversed() {
+      var set = result.sets[s]
+      guard set.factors.contains(where: factors.contains) else { continue }
+      if set.factors.allSatisfy(factors.contains) {
+        freeze(set.labels, reason)
+        result.sets.remove(at: s)
+        continue
+      }
+      for d in set.factors.indices.reversed() where factors.contains(set.factors[d]) {
+        joinAlong(set.labels, d)
+        set.labels = set.labels.selecting(d, index: 0)
+        set.factors.remove(at: d)
+      }
+      result.sets[s] = set
+    }
+    return result
+  }
+
+  /// Summation-like reduction over `axes`: their factors go. A set that is partly reduced leaves block labels; one that
+  /// is wholly reduced has entered every element: its removal changes the result, which `reason` records.
+  mutating func reduce(_ value: LabelledValue, axes: [Int], reason: ReasonID, at node: NodeID) -> LabelledValue {
+    var result = value
+    let gone = Set(axes.flatMap { value.axes[$0] })
+    for axis in axes { result.axes[axis] = [] }
+    result.sets = []
+    for set in value.sets {
+      let visible = set.factors.indices.filter { !gone.contains(set.factors[$0]) }
+      if visible.count < set.factors.count { approximate(set.labels, reason) }
+      if visible.count == set.factors.count {
+        result.sets.append(set)
+      } else if !visible.isEmpty {
+        let remaining = visible.map { set.factors[$0] }
+        let block = freshArray(shape: remaining.map(\.size))
+        project(set.labels, visible: visible, onto: block, at: node)
+        result.sets.append(LabelSet(factors: remaining, labels: block))
+      }
+    }
+    return result
+  }
+}
+
+extension LabelledValue {
+  /// Takes a factor of size 1 out of its axis and its sets.
+  mutating func removeUnit(_ factor: Factor) {
+    for a in axes.indices { axes[a].removeAll { $0 == factor } }
+    for s in sets.indices.reversed() {
+      guard let k = sets[s].position(of: factor) else { continue }
+      sets[s].labels = sets[s].labels.selecting(k, index: 0)
+      sets[s].factors.remove(at: k)
+      if sets[s].factors.isEmpty { sets.remove(at: s) }
+    }
+  }
+}

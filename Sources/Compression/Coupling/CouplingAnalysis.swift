@@ -1,0 +1,83 @@
+import ModelGraph
+
+/// The pass over one graph and what it learned, independent of all options.
+struct CouplingAnalysis: Sendable {
+  let graph: Graph
+  let shapes: ShapeTable
+  let stored: StoredLabels
+  let facts: Facts
+  /// Per value; nil where its shape is unknown.
+  let values: [LabelledValue?]
+  /// The labelled forms with which stored tensors entered, by value.
+  let initial: [ValueID: LabelledValue]
+
+  init(graph: Graph, shapes: ShapeTable, work: Work) throws(Failure) {
+    var stored = StoredLabels(graph: graph)
+    var initial: [ValueID: LabelledValue] = [:]
+    var pass = Propagation(graph: graph, shapes: shapes)
+    try pass.run(work: work) { id, tensor, facts in
+      let value = stored.label(id, tensor, &facts)
+      initial[id] = value
+      return value
+    }
+    (self.graph, self.shapes, self.stored, self.initial) = (graph, shapes, stored, initial)
+    (facts, values) = (pass.facts, pass.values)
+  }
+
+  /// Solves the facts under a reading of split axes and forms units, groups and balances.
+  func solved(pruningBlocks: Bool) -> ChannelCoupling {
+    var facts = facts
+    // Joint sets of activations; those of group convolutions' weights stay as they are.
+    let outer = pruningBlocks ? values.indices.flatMap { v in jointSets(ValueID(v)) } : []
+    facts.solve(joiningInner: outer)
+    while true {
+      let classOf = facts.representatives()
+      let flags = ClassFlags(facts: facts, classOf: classOf)
+      let signatures = Self.signatures(stored: stored, classOf: classOf)
+      let balance = Balance(
+        blocks: facts.blocks, classOf: classOf, isFrozen: { flags.frozen[Int($0)] >= 0 },
+        signature: { signatures[Int($0)] })
+      if balance.joins.isEmpty && balance.frozen.isEmpty {
+        return ChannelCoupling(
+          analysis: self, facts: facts, classOf: classOf, flags: flags, signatures: signatures, balance: balance)
+      }
+      for (a, b) in balance.joins { facts.joinClasses(a, b) }
+      for (label, node) in balance.frozen { facts.freeze(label, facts.reason(.balancedWithFrozen, node)) }
+      facts.solve(joiningInner: [])
+    }
+  }
+
+  private func jointSets(_ id: ValueID) -> [LabelArray] {
+    guard let value = values[id.index], !value.isStored else { return [] }
+    return value.sets.filter { $0.factors.count > 1 }.map(\.labels)
+  }
+
+  /// Per class, a fingerprint of the sorted multiset of (parameter, axis) it cuts; 0 if it cuts nothing stored.
+  private static func signatures(stored: StoredLabels, classOf: [Int32]) -> [UInt64] {
+    var signatures = [UInt64](repeating: 0, count: classOf.count)
+    for (k, origin) in stored.origins.enumerated() {
+      for label in origin.range {
+        let c = Int(classOf[Int(label)])
+        // Origins come in order, so equal multisets give equal sequences. (Knuth's multiplicative constant.)
+        signatures[c] = (signatures[c] &+ UInt64(k + 1)) &* 0x9E37_79B9_7F4A_7C15 ^ (signatures[c] >> 29)
+      }
+    }
+    return signatures
+  }
+}
+
+/// The flags of classes: each has the reason of its first flagged label, -1 if none is.
+struct ClassFlags: Sendable {
+  var frozen: [ReasonID]
+  var approximate: [ReasonID]
+
+  init(facts: Facts, classOf: [Int32]) {
+    frozen = Array(repeating: -1, count: classOf.count)
+    approximate = frozen
+    for label in classOf.indices {
+      let c = Int(classOf[label])
+      if frozen[c] < 0 { frozen[c] = facts.frozen[label] }
+      if approximate[c] < 0 { approximate[c] = facts.approximate[label] }
+    }
+  }
+}

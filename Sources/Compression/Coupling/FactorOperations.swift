@@ -1,0 +1,281 @@
+import ModelGraph
+
+// Data movement on labelled values: split, permute, take, fuse, reshape. None of them relates labels; where a movement
+// cannot be expressed, it freezes what it touches and says why.
+
+/// The length of an axis that a reshape makes, and whether it carries a factor: axes of length 1 do so only if they
+/// were longer in the original model (certificates run on shrunken axes).
+struct Extent: Sendable {
+  var length: Int
+  var hasFactor: Bool
+  init(_ length: Int, original: Int) { (self.length, hasFactor) = (length, length > 1 || original > 1) }
+}
+
+extension LabelledValue {
+  /// Replaces `factor` by factors of `sizes`, outermost first, in its axis and in its sets.
+  /// - Returns: the new factors.
+  @discardableResult
+  mutating func split(_ factor: Factor, into sizes: [Int], _ facts: inout Facts) -> [Factor] {
+    let parts = sizes.map { facts.factor(size: $0, reason: factor.reason) }
+    replace(factor, with: parts)
+    return parts
+  }
+
+  mutating func replace(_ factor: Factor, with parts: [Factor]) {
+    for a in axes.indices {
+      if let k = axes[a].firstIndex(of: factor) { axes[a].replaceSubrange(k...k, with: parts) }
+    }
+    for s in sets.indices {
+      guard let k = sets[s].position(of: factor) else { continue }
+      sets[s].labels = sets[s].labels.splitting(k, into: parts.map(\.size))
+      sets[s].factors.replaceSubrange(k...k, with: parts)
+    }
+  }
+
+  func permuted(_ order: [Int]) -> LabelledValue {
+    var copy = self
+    copy.axes = order.map { axes[$0] }
+    return copy
+  }
+
+  /// Makes one factor of the factors of axis `axis` that lie in `range` (positions in that axis).
+  mutating func fuse(axis: Int, _ range: Range<Int>, at node: NodeID, _ facts: inout Facts) {
+    let parts = Array(axes[axis][range])
+    guard parts.count > 1 else { return }
+    let size = parts.reduce(1) { $0 * $1.size }
+    let touched = sets.indices.filter { s in parts.contains { sets[s].contains($0) } }
+    guard let s = touched.first else {
+      axes[axis].replaceSubrange(range, with: [facts.factor(size: size, reason: parts[0].reason)])
+      return
+    }
+    var full = sets[s]
+    if touched.count == 1 {
+      for part in parts where !full.contains(part) {
+        full.labels = full.labels.broadcast(at: full.factors.count, size: part.size)
+        full.factors.append(part)
+      }
+    }
+    if touched.count > 1 || full.labels.count > LabelArray.limit {
+      let reason = facts.reason(touched.count > 1 ? .axesMerged : .arrayTooLarge, node)
+      for s in touched { facts.freeze(sets[s].labels, reason) }
+      for s in touched.reversed() { sets.remove(at: s) }
+      axes[axis].replaceSubrange(range, with: [facts.factor(size: size, reason: reason)])
+      return
+    }
+    noteOrder(sets[s], flat: parts, at: node, &facts)
+    let fused = facts.factor(size: size, reason: parts[0].reason)
+    // The fused factor takes the place of the last of its parts in canonical order.
+    let others = full.factors.filter { !parts.contains($0) }
+    let lastPart = full.factors.lastIndex { parts.contains($0) } ?? 0
+    let before = full.factors[..<lastPart].filter { !parts.contains($0) }.count
+    let order = (others[..<before] + parts[...] + others[before...]).map { factor in
+      full.factors.firstIndex(of: factor) ?? 0
+    }
+    let shape = others[..<before].map(\.size) + [size] + others[before...].map(\.size)
+    sets[s] = LabelSet(
+      factors: Array(others[..<before]) + [fused] + Array(others[before...]),
+      labels: LabelArray(full.labels.permuted(order).flattened(), shape: shape))
+    axes[axis].replaceSubrange(range, with: [fused])
+  }
+
+  /// Records that factors of one set now lie flat in the order of `flat`, where that is not the canonical one.
+  func noteOrder(_ set: LabelSet, flat: [Factor], at node: NodeID, _ facts: inout Facts) {
+    let laid = flat.compactMap { set.position(of: $0) }
+    if laid.count > 1, laid != laid.sorted() {
+      let rest = set.factors.indices.filter { !laid.contains($0) }
+      facts.order(set.labels, rest + laid, at: node)
+    }
+  }
+
+  /// The indices `indices` of axis `axis`, in that order: Slice, Split, Gather with a constant index.
+  /// An index list of several aligned blocks of the outermost factor cuts that factor alone.
+  mutating func take(axis: Int, indices: [Int], at node: NodeID, _ facts: inout Facts) {
+    let length = axes[axis].reduce(1) { $0 * $1.size }
+    if indices.count == length, indices.elementsEqual(0..<length) { return }
+    if axes[axis].isEmpty {
+      // An axis without factor has one index only; taking it several times makes a fixed axis.
+      if indices.count > 1 { axes[axis] = [facts.factor(size: indices.count, reason: facts.reason(.expanded, node))] }
+      return
+    }
+    var picked = indices
+    if axes[axis].count > 1 {
+      let inner = length / axes[axis][0].size
+      if let outer = Self.blocks(of: indices, width: inner) {
+        picked = outer
+      } else {
+        fuse(axis: axis, 0..<axes[axis].count, at: node, &facts)
+      }
+    }
+    takeFactor(axes[axis][0], indices: picked, at: node, &facts)
+  }
+
+  private static func blocks(of indices: [Int], width: Int) -> [Int]? {
+    guard width > 0, indices.count % width == 0, !indices.isEmpty else { return nil }
+    var blocks: [Int] = []
+    for start in stride(from: 0, to: indices.count, by: width) {
+      guard indices[start] % width == 0 else { return nil }
+      for k in 1..<max(width, 1) where indices[start + k] != indices[start] + k { return nil }
+      blocks.append(indices[start] / width)
+    }
+    return blocks
+  }
+
+  private mutating func takeFactor(_ factor: Factor, indices: [Int], at node: NodeID, _ facts: inout Facts) {
+    let contiguous = zip(indices, indices.dropFirst()).allSatisfy { $1 == $0 + 1 }
+    let single = indices.count == 1
+    let part = single ? nil : facts.factor(size: indices.count, reason: factor.reason)
+    for a in axes.indices {
+      if let k = axes[a].firstIndex(of: factor) { axes[a].replaceSubrange(k...k, with: part.map { [$0] } ?? []) }
+    }
+    var remaining: [LabelSet] = []
+    for var set in sets {
+      guard let k = set.position(of: factor) else {
+        remaining.append(set)
+        continue
+      }
+      if set.factors.count > 1 {
+        if !contiguous { facts.order(set.labels, nil, at: node) }
+        if contiguous, let start = indices.first, start > 0 {
+          // The part before `start` must lose equally many in every block, or one number could not say where to begin.
+          facts.keepRectangular(set.labels.taking(k, indices: Array(0..<start)), at: node)
+        }
+      }
+      if set.labels.count / max(factor.size, 1) * indices.count > LabelArray.limit {
+        facts.freeze(set.labels, facts.reason(.arrayTooLarge, node))
+        continue
+      }
+      if let part {
+        set.labels = set.labels.taking(k, indices: indices)
+        set.factors[k] = part
+        remaining.append(set)
+      } else {
+        let isCut = k == set.factors.count - 1
+        set.labels = set.labels.selecting(k, index: indices[0])
+        set.factors.remove(at: k)
+        // Were this label removed, nothing would be left to take (or not in every block).
+        if isCut { facts.freeze(set.labels, facts.reason(.onlyIndexTaken, node)) }
+        if !set.factors.isEmpty { remaining.append(set) }
+      }
+    }
+    sets = remaining
+  }
+
+  /// Forgets the factor, freezing nothing: its axis gets length 1 (reductions, after the sets were dealt with).
+  mutating func dropFactors(ofAxis axis: Int) { axes[axis] = [] }
+
+  /// The same elements under other axis lengths (row-major): Reshape, Flatten, Squeeze, Unsqueeze, views inside rules.
+  ///
+  /// Takes whole factors while they divide what is needed, splits one where the need divides it; where neither divides
+  /// (24 x 16 read as 16 x 24) the smallest run of factors and targets with equal products is fused and then split.
+  /// - Returns: nil if the element counts differ or an axis is empty.
+  func reshaped(_ targets: [Extent], at node: NodeID, _ facts: inout Facts) -> LabelledValue? {
+    var result = self
+    result.axes = [axes.flatMap { $0 }]
+    guard result.axes[0].reduce(1, { $0 * $1.size }) == targets.reduce(1, { $0 * $1.length }),
+      targets.allSatisfy({ $0.length > 0 })
+    else { return nil }
+    var newAxes: [[Factor]] = []
+    var next = 0  // position in result.axes[0] of the first factor not yet given to an axis
+    var t = 0
+    while t < targets.count {
+      var need = targets[t].length
+      var axis: [Factor] = []
+      var failed = false
+      while need > 1, next < result.axes[0].count {
+        let factor = result.axes[0][next]
+        if need % factor.size == 0 {
+          axis.append(factor)
+          need /= factor.size
+          next += 1
+        } else if factor.size % need == 0 {
+          axis.append(result.split(factor, into: [need, factor.size / need], &facts)[0])
+          need = 1
+          next += 1
+        } else {
+          failed = true
+          break
+        }
+      }
+      if failed {
+        // Fuse the smallest run with equal products, beginning with this target.
+        let start = next - axis.count
+        var (factorProduct, targetProduct) = (1, 1)
+        var (f, run) = (start, t)
+        repeat {
+          if factorProduct <= targetProduct, f < result.axes[0].count {
+            factorProduct *= result.axes[0][f].size
+            f += 1
+          } else if run < targets.count {
+            targetProduct *= targets[run].length
+            run += 1
+          } else {
+            return nil
+          }
+        } while factorProduct != targetProduct || run == t
+        result.fuse(axis: 0, start..<f, at: node, &facts)
+        let fused = result.axes[0][start]
+        let sizes = targets[t..<run].filter { $0.length > 1 }.map(\.length)
+        let parts = sizes.count > 1 ? result.split(fused, into: sizes, &facts) : [fused]
+        var k = 0
+        for target in targets[t..<run] {
+          newAxes.append(target.length > 1 ? [parts[k]] : [])
+          if target.length > 1 { k += 1 }
+        }
+        next = start + parts.count
+        t = run
+        continue
+      }
+      if targets[t].length == 1, targets[t].hasFactor {
+        axis = result.unitFactor(&next, newAxes: newAxes, &facts)
+      } else {
+        // A factor that shrank to 1 stays with the axis it follows, unless the next target asks for it.
+        let wanted = t + 1 < targets.count && targets[t + 1].length == 1 && targets[t + 1].hasFactor
+        while !wanted, targets[t].length > 1 || t == targets.count - 1, next < result.axes[0].count,
+          result.axes[0][next].size == 1
+        {
+          axis.append(result.axes[0][next])
+          next += 1
+        }
+      }
+      newAxes.append(axis)
+      t += 1
+    }
+    result.axes = newAxes
+    for set in result.sets {
+      for axis in newAxes { result.noteOrder(set, flat: axis, at: node, &facts) }
+      facts.keepRectangular(set.labels, at: node)
+    }
+    return result
+  }
+
+  /// The factor of size 1 for an axis that shrank to 1: the next one in line, or split off its neighbour.
+  private mutating func unitFactor(_ next: inout Int, newAxes: [[Factor]], _ facts: inout Facts) -> [Factor] {
+    if next < axes[0].count, axes[0][next].size == 1 {
+      next += 1
+      return [axes[0][next - 1]]
+    }
+    if next > 0 {
+      // Split off the factor taken last: it stays where it is and gains an inner neighbour of size 1.
+      let last = axes[0][next - 1]
+      let unit = facts.factor(size: 1, reason: last.reason)
+      axes[0].insert(unit, at: next)
+      for s in sets.indices {
+        guard let k = sets[s].position(of: last) else { continue }
+        sets[s].labels = sets[s].labels.splitting(k, into: [last.size, 1])
+        sets[s].factors.insert(unit, at: k + 1)
+      }
+      next += 1
+      return [unit]
+    }
+    guard let front = axes[0].first else { return [] }
+    let unit = facts.factor(size: 1, reason: front.reason)
+    axes[0].insert(unit, at: 0)
+    for s in sets.indices {
+      guard let k = sets[s].position(of: front) else { continue }
+      sets[s].labels = sets[s].labels.splitting(k, into: [1, front.size])
+      sets[s].factors.insert(unit, at: k)
+    }
+    next += 1
+    return [unit]
+  }
+}

@@ -1,0 +1,162 @@
+import ModelGraph
+
+/// Index into `Facts.reasons`.
+typealias ReasonID = Int32
+
+/// Why something cannot be cut, or is cut only approximately: what happened and the node where it did.
+struct Reason: Hashable, Sendable {
+  enum Kind: Hashable, Sendable {
+    case graphInput
+    case modelOutput
+    case spatial
+    case kernel
+    case settings
+    case mixed
+    case noRule
+    case outputOfBarrier
+    case unknownShape
+    case subgraphCapture
+    case onlyIndexTaken
+    case onePerBlock
+    case axesMerged
+    case arrayTooLarge
+    case fixedPart
+    case expanded
+    case indexedByData
+    case notLabelled
+    case balancedWithFrozen
+    case normalized
+    case reduced
+    case shapeDependent
+  }
+  var kind: Kind
+  var node: NodeID?
+}
+
+/// Everything a pass over the graph learns: equalities at once, as joined classes; projections and orders recorded, to
+/// be solved when the pass is over (they depend on what turns out to be one class); freezes and approximations as
+/// flags. Facts are only ever added.
+struct Facts: Sendable {
+  /// What is left of `labels` when only some of its factors are visible.
+  struct Projection: Sendable {
+    /// Canonical order; `visible` lists the positions of the visible factors, in that order.
+    var labels: LabelArray
+    var visible: [Int]
+    /// Over the visible factors, in the same order.
+    var onto: LabelArray
+    var node: NodeID
+  }
+
+  /// The factors of `labels` were laid flat in another order than the canonical one (`order[k]` = canonical position
+  /// of the k-th, outermost first), or picked from irregularly (`order` nil): then all blocks must keep the same local
+  /// indices.
+  struct Order: Sendable {
+    var labels: LabelArray
+    var order: [Int]?
+    var node: NodeID
+  }
+
+  /// A place where a stored tensor's axis takes part in an operator.
+  struct Role: Hashable, Sendable {
+    enum Kind: Sendable { case producer, consumer, follower }
+    var kind: Kind
+    var node: NodeID
+  }
+
+  private(set) var classes = Classes()
+  private(set) var reasons: [Reason] = []
+  private var reasonIDs: [Reason: ReasonID] = [:]
+  /// Per label the reason it is frozen (or approximate), -1 if it is not.
+  private(set) var frozen: [ReasonID] = []
+  private(set) var approximate: [ReasonID] = []
+  private(set) var projections: [Projection] = []
+  private(set) var orders: [Order] = []
+  /// Label arrays over two or more factors: what must stay rectangular.
+  private(set) var blocks: [(labels: LabelArray, node: NodeID)] = []
+  /// Nodes that join two or more activations element by element, with a label of the joined value.
+  private(set) var activationJoins: [(node: NodeID, label: Int32)] = []
+  /// Roles by the first label of the stored axis as an operator met it.
+  private(set) var roles: [(label: Int32, role: Role)] = []
+  /// Counts the blocks that solving froze: the fixpoint compares it.
+  var frozenByBlocks = 0
+  private var factorCount = 0
+
+  mutating func reason(_ kind: Reason.Kind, _ node: NodeID?) -> ReasonID {
+    let reason = Reason(kind: kind, node: node)
+    if let id = reasonIDs[reason] { return id }
+    let id = ReasonID(reasons.count)
+    reasons.append(reason)
+    reasonIDs[reason] = id
+    return id
+  }
+
+  mutating func factor(size: Int, reason: ReasonID) -> Factor {
+    factorCount += 1
+    return Factor(id: factorCount, size: size, reason: reason)
+  }
+
+  mutating func freshLabels(_ count: Int) -> Int32 {
+    frozen.append(contentsOf: repeatElement(-1, count: count))
+    approximate.append(contentsOf: repeatElement(-1, count: count))
+    return classes.add(count)
+  }
+
+  mutating func freshArray(shape: [Int]) -> LabelArray {
+    let count = shape.reduce(1, *)
+    let first = freshLabels(count)
+    return LabelArray(Array(first..<first + Int32(count)), shape: shape)
+  }
+
+  mutating func joinClasses(_ a: Int32, _ b: Int32) { classes.join(a, b) }
+
+  mutating func freeze(_ label: Int32, _ reason: ReasonID) {
+    if frozen[Int(label)] < 0 { frozen[Int(label)] = reason }
+  }
+
+  mutating func freeze(_ labels: LabelArray, _ reason: ReasonID) {
+    labels.forEach { label in if frozen[Int(label)] < 0 { frozen[Int(label)] = reason } }
+  }
+
+  mutating func approximate(_ labels: LabelArray, _ reason: ReasonID) {
+    labels.forEach { label in if approximate[Int(label)] < 0 { approximate[Int(label)] = reason } }
+  }
+
+  /// Element-wise equality of two arrays of the same shape.
+  mutating func equal(_ a: LabelArray, _ b: LabelArray) {
+    guard a.shape == b.shape, a.count > 0 else { return }
+    if a.storage.count == b.storage.count, a.offset == b.offset, a.strides == b.strides,
+      a.storage.withUnsafeBufferPointer({ x in b.storage.withUnsafeBufferPointer { x.baseAddress == $0.baseAddress } })
+    { return }
+    let (x, y) = (a.flattened(), b.flattened())
+    for k in x.indices { classes.join(x[k], y[k]) }
+  }
+
+  /// Joins the labels along dimension `d`.
+  mutating func joinAlong(_ labels: LabelArray, _ d: Int) {
+    let head = labels.selecting(d, index: 0)
+    for index in stride(from: 1, to: labels.shape[d], by: 1) { equal(head, labels.selecting(d, index: index)) }
+  }
+
+  mutating func project(_ labels: LabelArray, visible: [Int], onto: LabelArray, at node: NodeID) {
+    projections.append(Projection(labels: labels, visible: visible, onto: onto, node: node))
+  }
+
+  mutating func order(_ labels: LabelArray, _ order: [Int]?, at node: NodeID) {
+    orders.append(Order(labels: labels, order: order, node: node))
+  }
+
+  /// Notes that `labels`, if over several factors, must stay rectangular.
+  mutating func keepRectangular(_ labels: LabelArray, at node: NodeID) {
+    if labels.rank >= 2 { blocks.append((labels, node)) }
+  }
+
+  mutating func noteActivationJoin(_ node: NodeID, label: Int32) { activationJoins.append((node, label)) }
+  mutating func noteRole(_ kind: Role.Kind, label: Int32, node: NodeID) {
+    roles.append((label, Role(kind: kind, node: node)))
+  }
+
+  mutating func find(_ label: Int32) -> Int32 { classes.find(label) }
+
+  /// The class of every label.
+  mutating func representatives() -> [Int32] { classes.representatives() }
+}

@@ -1,0 +1,56 @@
+/// A piece of an axis. Axes are ordered lists of factors whose sizes multiply to their length; an axis of length 1 has
+/// none (except in a certificate, where a factor that shrank to 1 stays visible).
+struct Factor: Hashable, Sendable {
+  /// Unique within one pass.
+  let id: Int
+  let size: Int
+  /// Why the factor cannot be cut while it is in no set; meaningless for labelled ones.
+  let reason: ReasonID
+
+  static func == (a: Factor, b: Factor) -> Bool { a.id == b.id }
+  func hash(into hasher: inout Hasher) { hasher.combine(id) }
+}
+
+/// One label for every combination of indices of some factors: the joint identity of what is removed together.
+///
+/// The factors are in canonical order: the order in which a flat axis was split, outermost first.
+struct LabelSet: Sendable {
+  var factors: [Factor]
+  /// Of shape `factors.map(\.size)`.
+  var labels: LabelArray
+
+  func position(of factor: Factor) -> Int? { factors.firstIndex(of: factor) }
+  func contains(_ factor: Factor) -> Bool { factors.contains(factor) }
+}
+
+/// A value as the analysis sees it: factored axes and the label sets over them.
+///
+/// Element i disappears iff some set's label at i is removed. A factor in no set is fixed: all its indices always
+/// exist. Fixed is not absent: an axis of length 1 demands nothing of what it is broadcast against.
+struct LabelledValue: Sendable {
+  var axes: [[Factor]]
+  var sets: [LabelSet]
+  /// Computed from stored tensors alone.
+  var isStored = false
+
+  var shape: [Int] { axes.map { $0.reduce(1) { $0 * $1.size } } }
+
+  /// The sets in which `factor` is labelled.
+  func sets(touching factor: Factor) -> [Int] { sets.indices.filter { sets[$0].contains(factor) } }
+  func isLabelled(_ factor: Factor) -> Bool { sets.contains { $0.contains(factor) } }
+  func has(_ factor: Factor) -> Bool { axes.contains { $0.contains(factor) } }
+
+  /// The invariant of this type, for tests: every factor of a set occurs in exactly one axis, once, and label arrays
+  /// have their factors' sizes.
+  var invariantViolation: String? {
+    let all = axes.flatMap { $0 }
+    if Set(all).count != all.count { return "a factor occurs twice" }
+    for set in sets {
+      if set.labels.shape != set.factors.map(\.size) { return "a label array does not have its factors' sizes" }
+      if Set(set.factors).count != set.factors.count { return "a set names a factor twice" }
+      if !set.factors.allSatisfy(all.contains) { return "a set names a factor that no axis has" }
+      if set.factors.isEmpty { return "an empty set" }
+    }
+    return nil
+  }
+}

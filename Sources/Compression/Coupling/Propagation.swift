@@ -1,0 +1,181 @@
+import ModelGraph
+
+/// One pass over the graph in topological order: every value gets its labelled form, every operator's rule adds its
+/// facts. Soundness is local: a rule is right iff, given the facts it recorded, restricting its inputs to what is kept
+/// restricts its outputs to what their labels keep.
+struct Propagation: Sendable {
+  let graph: Graph
+  let shapes: ShapeTable
+  /// The lengths of the uncompressed model, which tell axes that shrank to 1 from axes that always were; equal to
+  /// `shapes` in an analysis.
+  let originalShapes: ShapeTable
+  var facts = Facts()
+  /// Per value; nil where its shape is unknown.
+  private(set) var values: [LabelledValue?]
+
+  /// How stored tensors enter the pass.
+  typealias StoredLabelling = (ValueID, Tensor, inout Facts) -> LabelledValue
+
+  init(graph: Graph, shapes: ShapeTable, originalShapes: ShapeTable? = nil) {
+    (self.graph, self.shapes, self.originalShapes) = (graph, shapes, originalShapes ?? shapes)
+    values = Array(repeating: nil, count: graph.values.count)
+  }
+
+  /// Runs the pass.
+  mutating func run(work: Work, labelling: StoredLabelling) throws(Failure) {
+    for input in graph.inputs { values[input.index] = fixed(input, .graphInput, nil) }
+    for id in graph.nodeIDs {
+      if id.index % 64 == 0 { try work.checkCancellation() }
+      let node = graph[id]
+      for input in node.inputs + node.captures {
+        guard let input, values[input.index] == nil, let tensor = graph[input].tensor else { continue }
+        values[input.index] = labelling(input, tensor, &facts)
+      }
+      propagate(id, node)
+    }
+    let output = facts.reason(.modelOutput, nil)
+    for id in graph.outputs { freeze(id, output) }
+    for id in graph.nodeIDs where !graph[id].captures.isEmpty {
+      let reason = facts.reason(.subgraphCapture, id)
+      for value in graph[id].captures { freeze(value, reason) }
+    }
+  }
+
+  private mutating func propagate(_ id: NodeID, _ node: Node) {
+    if node.op == "Constant", node.domain.isEmpty, let output = node.output(0), graph[output].isStored { return }
+    var call = RuleCall(propagation: self, id: id, node: node)
+    if call.inputsAreKnown, let rule = RuleTable.rule(for: node) {
+      // The rule works on the pass's own facts; they come back with its outputs.
+      swap(&facts, &call.facts)
+      let outputs = rule(&call)
+      swap(&facts, &call.facts)
+      if let outputs, fit(outputs, node) {
+        for (output, value) in zip(node.outputs, outputs) {
+          guard let output else { continue }
+          values[output.index] = value
+          for set in value.sets { facts.keepRectangular(set.labels, at: id) }
+        }
+        return
+      }
+    }
+    barrier(id, node, RuleTable.rule(for: node) == nil ? .noRule : .unknownShape)
+  }
+
+  /// Whether a rule's outputs have the lengths that shape inference found.
+  private func fit(_ outputs: [LabelledValue], _ node: Node) -> Bool {
+    for (output, value) in zip(node.outputs, outputs) {
+      if let output, let shape = shapes[output], shape != value.shape { return false }
+    }
+    return outputs.count >= node.outputs.lastIndex { $0 != nil }.map { $0 + 1 } ?? 0
+  }
+
+  /// An operator without a channel rule: what reaches it stays as it is.
+  private mutating func barrier(_ id: NodeID, _ node: Node, _ kind: Reason.Kind) {
+    let reason = facts.reason(kind, id)
+    for input in node.inputs { if let input { freeze(input, reason) } }
+    for output in node.outputs {
+      guard let output, !graph[output].isStored else { continue }
+      values[output.index] = fixed(output, .outputOfBarrier, id)
+    }
+  }
+
+  private mutating func freeze(_ id: ValueID, _ reason: ReasonID) {
+    for set in values[id.index]?.sets ?? [] { facts.freeze(set.labels, reason) }
+  }
+
+  private mutating func fixed(_ id: ValueID, _ kind: Reason.Kind, _ node: NodeID?) -> LabelledValue? {
+    guard let shape = shapes[id] else { return nil }
+    let reason = facts.reason(kind, node)
+    let original = originalShapes[id] ?? shape
+    return LabelledValue(
+      axes: shape.indices.map { a in
+        shape[a] > 1 || (a < original.count && original[a] > 1) ? [facts.factor(size: shape[a], reason: reason)] : []
+      }, sets: [])
+  }
+}
+
+/// What a rule sees of the pass: its node, its inputs, the lengths around it, and the facts it adds to.
+struct RuleCall {
+  let id: NodeID
+  let node: Node
+  let graph: Graph
+  let shapes: ShapeTable
+  let originalShapes: ShapeTable
+  let inputs: [LabelledValue?]
+  var facts = Facts()
+
+  init(propagation: Propagation, id: NodeID, node: Node) {
+    (self.id, self.node, graph) = (id, node, propagation.graph)
+    (shapes, originalShapes) = (propagation.shapes, propagation.originalShapes)
+    inputs = node.inputs.map { $0.flatMap { propagation.values[$0.index] } }
+  }
+
+  /// Whether every present input has a shape.
+  var inputsAreKnown: Bool { zip(node.inputs, inputs).allSatisfy { $0 == nil || $1 != nil } }
+
+  func input(_ k: Int) -> LabelledValue? { k < inputs.count ? inputs[k] : nil }
+  func shape(_ k: Int) -> [Int]? { node.input(k).flatMap { shapes[$0] } }
+  func originalShape(_ k: Int) -> [Int]? { node.input(k).flatMap { originalShapes[$0] } }
+  func outputShape(_ k: Int = 0) -> [Int]? { node.output(k).flatMap { shapes[$0] } }
+  func originalOutputShape(_ k: Int = 0) -> [Int]? { node.output(k).flatMap { originalShapes[$0] } ?? outputShape(k) }
+  /// The elements of input `k`, if they are known integers.
+  func integers(_ k: Int) -> [Int]? {
+    node.input(k).flatMap { shapes.contents(of: $0)?.integers }.map { $0.map(Int.init(clamping:)) }
+  }
+
+  /// The node with what is known of its inputs, for settings that are attributes in some operator sets and inputs in
+  /// others.
+  var settings: OperatorCall {
+    OperatorCall(
+      node: node, shapes: node.inputs.map { $0.flatMap { shapes[$0] } },
+      contents: node.inputs.map { $0.flatMap { shapes.contents(of: $0) } })
+  }
+
+  /// The extents of output `k`.
+  func outputExtents(_ k: Int = 0) -> [Extent]? {
+    guard let shape = outputShape(k), let original = originalOutputShape(k), shape.count == original.count
+    else { return nil }
+    return zip(shape, original).map { Extent($0, original: $1) }
+  }
+
+  /// An axis of length `length` that nobody may cut; empty if it has length 1 and always had.
+  mutating func fixedAxis(_ length: Int, original: Int? = nil, _ kind: Reason.Kind) -> [Factor] {
+    guard length > 1 || (original ?? length) > 1 else { return [] }
+    return [facts.factor(size: length, reason: facts.reason(kind, id))]
+  }
+
+  /// `axis`, negative from the end, within `rank`.
+  func normalized(_ axis: Int, rank: Int) -> Int? {
+    let positive = axis < 0 ? axis + rank : axis
+    return (0..<rank).contains(positive) ? positive : nil
+  }
+
+  /// Freezes what reaches the inputs at `positions`: they are settings, not data.
+  mutating func freezeSettings(_ positions: some Sequence<Int>) {
+    let reason = facts.reason(.settings, id)
+    for k in positions { for set in input(k)?.sets ?? [] { facts.freeze(set.labels, reason) } }
+  }
+
+  /// The spatial axes of input `k` (2 and up), mixed.
+  mutating func mixedSpatially(_ value: LabelledValue, _ kind: Reason.Kind = .spatial) -> LabelledValue {
+    guard value.axes.count > 2 else { return value }
+    return facts.mix(value, value.axes[2...].flatMap { $0 }, reason: facts.reason(kind, id))
+  }
+}
+
+/// A rule gives the outputs' labelled forms, or nil where the node is none it can speak for; the pass then makes it a
+/// barrier.
+typealias Rule = @Sendable (inout RuleCall) -> [LabelledValue]?
+
+/// Which operator has which rule. Families live in `Rules/`, one file each.
+enum RuleTable {
+  static func rule(for node: Node) -> Rule? { node.domain.isEmpty ? standard[node.op] : nil }
+
+  private static let standard: [String: Rule] = [
+    elementwiseRules, convolutionRules, matrixRules, normalizationRules, poolingRules, reductionRules, reshapeRules,
+    movementRules,
+  ].reduce(into: [:]) { table, family in table.merge(family) { first, _ in first } }
+
+  /// Operators that have a channel rule.
+  static var operators: [String] { standard.keys.sorted() }
+}

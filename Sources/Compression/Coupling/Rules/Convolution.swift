@@ -1,0 +1,95 @@
+import ModelGraph
+
+// Convolutions: an einsum over channels; space and kernel positions are mixed and stay whole.
+
+let convolutionRules: [String: Rule] = ["Conv": convolution, "ConvTranspose": transposedConvolution]
+
+/// Letters: batch, group, input, output channel, then the spatial axes of the output.
+private enum L {
+  static let (batch, group, input, output, space) = (0, 1, 2, 3, 4)
+}
+
+@Sendable private func convolution(_ call: inout RuleCall) -> [LabelledValue]? {
+  convolve(&call, weightOutputs: 0, weightInputs: 1)
+}
+
+@Sendable private func transposedConvolution(_ call: inout RuleCall) -> [LabelledValue]? {
+  convolve(&call, weightOutputs: 1, weightInputs: 0)
+}
+
+/// - Parameters: the weight's axes of output and input channels; axis 0 is divided into the groups.
+private func convolve(_ call: inout RuleCall, weightOutputs: Int, weightInputs: Int) -> [LabelledValue]? {
+  guard var x = call.input(0), var w = call.input(1), let outShape = call.outputShape(),
+    let originalOut = call.originalOutputShape(), let xShape = call.shape(0), let wShape = call.shape(1),
+    let originalX = call.originalShape(0), let originalW = call.originalShape(1), xShape.count == wShape.count,
+    xShape.count >= 3, outShape.count == xShape.count
+  else { return nil }
+  x = call.mixedSpatially(x)
+  w = call.mixedSpatially(w, .kernel)
+  let rank = xShape.count
+  let space = (2..<rank).map { call.fixedAxis(outShape[$0], original: originalOut[$0], .spatial) }
+  // Only channels take part below; the output gets spatial factors of its own.
+  for a in 2..<rank {
+    x.dropFactors(ofAxis: a)
+    w.dropFactors(ofAxis: a)
+  }
+  let groups = call.node.int("group", default: 1)
+  guard groups > 0, wShape[0] % groups == 0, xShape[1] % groups == 0, outShape[1] % groups == 0 else { return nil }
+  // The original count of groups: a certificate may run on a convolution whose groups shrank to one.
+  let originalGroups = max(
+    (weightOutputs == 0 ? originalX[1] : originalOut[1]) / max(originalW[1], 1), 1)
+  var result: LabelledValue?
+  if originalGroups == 1 {
+    var letters = [Letter](repeating: L.output, count: 2)
+    letters[weightInputs] = L.input
+    result = call.facts.contract(
+      [
+        Operand(value: x.prefix(2), letters: [L.batch, L.input]),
+        Operand(value: w.prefix(2), letters: letters),
+      ], output: [L.batch, L.output], at: call.id, roles: true)
+  } else {
+    let (i, o) = (xShape[1] / groups, outShape[1] / groups)
+    let (originalI, originalO) = (originalX[1] / originalGroups, originalOut[1] / originalGroups)
+    let g = Extent(groups, original: originalGroups)
+    let (iExtent, oExtent) = (Extent(i, original: originalI), Extent(o, original: originalO))
+    let batch = Extent(xShape[0], original: originalX[0])
+    let inner = weightOutputs == 0 ? oExtent : iExtent
+    let outer = weightOutputs == 0 ? iExtent : oExtent
+    guard let xView = x.prefix(2).reshaped([batch, g, iExtent], at: call.id, &call.facts),
+      let wView = w.prefix(2).reshaped([g, inner, outer], at: call.id, &call.facts)
+    else { return nil }
+    let wLetters =
+      weightOutputs == 0 ? [L.group, L.output, L.input] : [L.group, L.input, L.output]
+    guard
+      let view = call.facts.contract(
+        [
+          Operand(value: xView, letters: [L.batch, L.group, L.input]),
+          Operand(value: wView, letters: wLetters),
+        ], output: [L.batch, L.group, L.output], at: call.id, roles: true)
+    else { return nil }
+    for set in view.sets { call.facts.keepRectangular(set.labels, at: call.id) }
+    result = view.reshaped(
+      [batch, Extent(outShape[1], original: originalOut[1])], at: call.id, &call.facts)
+  }
+  guard var y = result else { return nil }
+  if let bias = call.input(2) {
+    guard
+      let biased = call.facts.contract(
+        [Operand(value: y, letters: [L.batch, L.output]), Operand(value: bias, letters: [L.output])],
+        output: [L.batch, L.output], at: call.id, roles: true)
+    else { return nil }
+    y = biased
+  }
+  y.axes += space
+  y.isStored = false
+  return [y]
+}
+
+extension LabelledValue {
+  /// The first `count` axes; the others must carry no label any more.
+  fileprivate func prefix(_ count: Int) -> LabelledValue {
+    var copy = self
+    copy.axes = Array(axes.prefix(count))
+    return copy
+  }
+}

@@ -1,0 +1,245 @@
+import ModelGraph
+
+// Operators that move whole slices: join, divide, pick, pad, repeat.
+
+let movementRules: [String: Rule] = [
+  "Concat": concat, "Split": split, "Slice": slice, "Gather": gather, "Pad": pad, "Expand": expand,
+  "Shape": shapeOf, "Size": shapeOf, "ConstantOfShape": filled,
+]
+
+// MARK: Joining
+
+@Sendable private func concat(_ call: inout RuleCall) -> [LabelledValue]? {
+  let parts = call.inputs.compactMap { $0 }
+  guard parts.count == call.inputs.count, let rank = parts.first?.axes.count,
+    parts.allSatisfy({ $0.axes.count == rank }), let stated = call.node.int("axis"),
+    let axis = call.normalized(stated, rank: rank)
+  else { return nil }
+  return call.facts.concatenate(parts, axis: axis, at: call.id).map { [$0] }
+}
+
+extension Facts {
+  /// Joins values along `axis`; along the other axes they run together like element-wise operands.
+  mutating func concatenate(_ parts: [LabelledValue], axis: Int, at node: NodeID) -> LabelledValue? {
+    let rank = parts[0].axes.count
+    // The concatenated axis is another letter for every part: nothing is demanded along it.
+    let operands = parts.enumerated().map { k, part in
+      Operand(value: part, letters: (0..<rank).map { $0 == axis ? rank + k : $0 })
+    }
+    guard var aligned = align(operands, at: node) else { return nil }
+    let lengths = parts.map { $0.axes[axis].reduce(1) { $0 * $1.size } }
+    for k in aligned.indices {
+      aligned[k].value.fuse(axis: axis, 0..<aligned[k].value.axes[axis].count, at: node, &self)
+    }
+    relate(aligned, at: node)
+    let total = factor(size: lengths.reduce(0, +), reason: reason(.fixedPart, node))
+    var axes = aligned[0].value.axes
+    for a in 0..<rank where a != axis {
+      // A part's axis of length 1 cannot stand beside a longer one, so any part that has the factors will do.
+      axes[a] = aligned.lazy.map { $0.value.axes[a] }.first { !$0.isEmpty } ?? []
+    }
+    axes[axis] = [total]
+    var result = LabelledValue(axes: axes, sets: [], isStored: parts.allSatisfy(\.isStored))
+    // Sets that do not touch the joined axis: one of each suffices, the others were made equal.
+    for set in aligned.flatMap(\.value.sets).sorted(by: { $0.factors.count > $1.factors.count })
+    where set.factors.allSatisfy({ f in axes.enumerated().contains { $0 != axis && $1.contains(f) } })
+      && !result.sets.contains(where: { kept in set.factors.allSatisfy(kept.contains) })
+    { result.sets.append(set) }
+    if let joined = joinedSet(aligned.map(\.value), axis: axis, lengths: lengths, total: total, at: node) {
+      result.sets.removeAll { set in set.factors.allSatisfy(joined.contains) }
+      result.sets.append(joined)
+    }
+    return result
+  }
+
+  /// The labels of the parts side by side, broadcast to the factors that any of them varies along; parts without
+  /// labels contribute frozen ones. nil if no part has labels.
+  private mutating func joinedSet(
+    _ parts: [LabelledValue], axis: Int, lengths: [Int], total: Factor, at node: NodeID
+  ) -> LabelSet? {
+    let touching = parts.map { part in part.axes[axis].first.map { f in part.sets.filter { $0.contains(f) } } ?? [] }
+    guard let model = touching.flatMap({ $0 }).max(by: { $0.factors.count < $1.factors.count }) else { return nil }
+    // The other factors, in the order of the set that has most of them.
+    var others = model.factors.filter { f in !parts.contains { $0.axes[axis].first == f } }
+    for set in touching.flatMap({ $0 }) {
+      for f in set.factors where !others.contains(f) && !parts.contains(where: { $0.axes[axis].first == f }) {
+        others.append(f)
+      }
+    }
+    let place = model.factors.firstIndex { f in parts.contains { $0.axes[axis].first == f } } ?? others.count
+    let otherCount = others.reduce(1) { $0 * $1.size }
+    guard otherCount * total.size <= LabelArray.limit else {
+      let reason = self.reason(.arrayTooLarge, node)
+      for set in touching.flatMap({ $0 }) { freeze(set.labels, reason) }
+      return nil
+    }
+    // Rows: one per index of the other factors; every part fills its columns.
+    var rows = [Int32](repeating: 0, count: otherCount * total.size)
+    var column = 0
+    for (k, part) in parts.enumerated() {
+      let width = lengths[k]
+      let flat: [Int32]
+      if touching[k].count == 1, let cut = part.axes[axis].first {
+        var set = touching[k][0]
+        for f in others where !set.contains(f) {
+          set.labels = set.labels.broadcast(at: 0, size: f.size)
+          set.factors.insert(f, at: 0)
+        }
+        flat = set.labels.permuted((others + [cut]).compactMap(set.position)).flattened()
+      } else {
+        let reason = self.reason(touching[k].isEmpty ? .fixedPart : .axesMerged, node)
+        for set in touching[k] { freeze(set.labels, reason) }
+        let fixed = freshArray(shape: [width])
+        freeze(fixed, reason)
+        flat = fixed.broadcast(at: 0, size: otherCount).flattened()
+      }
+      for row in 0..<otherCount {
+        for index in 0..<width { rows[row * total.size + column + index] = flat[row * width + index] }
+      }
+      column += width
+    }
+    let labels = LabelArray(rows, shape: others.map(\.size) + [total.size])
+    var order = Array(others.indices)
+    order.insert(others.count, at: min(place, others.count))
+    var factors = others
+    factors.insert(total, at: min(place, others.count))
+    return LabelSet(factors: factors, labels: LabelArray(labels.permuted(order).flattened(), shape: factors.map(\.size)))
+  }
+}
+
+// MARK: Dividing and picking
+
+/// Contiguous parts, as long as shape inference found the outputs to be.
+@Sendable private func split(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard let x = call.input(0), let axis = call.normalized(call.node.int("axis", default: 0), rank: x.axes.count)
+  else { return nil }
+  var start = 0
+  var outputs: [LabelledValue] = []
+  for k in call.node.outputs.indices {
+    guard let length = call.outputShape(k)?[axis], length > 0 else { return nil }
+    var part = x
+    part.take(axis: axis, indices: Array(start..<start + length), at: call.id, &call.facts)
+    outputs.append(part)
+    start += length
+  }
+  return outputs
+}
+
+@Sendable private func slice(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard var x = call.input(0), let shape = call.shape(0),
+    let selections = try? call.settings.sliceSelections(shape)
+  else { return nil }
+  for selection in selections {
+    guard selection.count > 0 else { return nil }
+    x.take(axis: selection.axis, indices: selection.positions, at: call.id, &call.facts)
+  }
+  return [x]
+}
+
+/// With a constant index a selection; an index that is data reaches every position of the axis.
+@Sendable private func gather(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard var x = call.input(0), let indices = call.input(1), let indexShape = call.shape(1), let shape = call.shape(0),
+    let extents = call.outputExtents(),
+    let axis = call.normalized(call.node.int("axis", default: 0), rank: x.axes.count)
+  else { return nil }
+  for set in indices.sets { call.facts.freeze(set.labels, call.facts.reason(.settings, call.id)) }
+  if let stated = call.integers(1), call.node.input(1).map({ call.graph[$0].isStored }) == true,
+    indexShape.filter({ $0 > 1 }).count <= 1, !stated.isEmpty
+  {
+    let positions = stated.map { $0 < 0 ? $0 + shape[axis] : $0 }
+    guard positions.allSatisfy((0..<shape[axis]).contains) else { return nil }
+    x.take(axis: axis, indices: positions, at: call.id, &call.facts)
+    return x.reshaped(extents, at: call.id, &call.facts).map { [$0] }
+  }
+  x = call.facts.mix(x, x.axes[axis], reason: call.facts.reason(.indexedByData, call.id))
+  let picked = indexShape.map { call.fixedAxis($0, .indexedByData) }
+  x.axes.replaceSubrange(axis...axis, with: picked)
+  return [x]
+}
+
+// MARK: Padding and repeating
+
+/// Constant padding of a labelled axis brings elements of its own: elastic labels, which go with whatever they are
+/// added to. Other modes copy neighbours, so the axis must stay whole.
+@Sendable private func pad(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard var x = call.input(0), let from = call.shape(0), let to = call.outputShape(),
+    let original = call.originalOutputShape(), let amounts = padding(call, rank: from.count), to.count == from.count
+  else { return nil }
+  call.freezeSettings([1, 2, 3])
+  let constant = (call.node.string("mode") ?? "constant") == "constant"
+  for axis in from.indices where amounts[axis].before != 0 || amounts[axis].after != 0 {
+    let labelled = x.axes[axis].contains(where: x.isLabelled)
+    let (before, after) = amounts[axis]
+    if constant, labelled, before >= 0, after >= 0 {
+      var parts = [x]
+      if before > 0 { parts.insert(call.padding(like: x, axis: axis, length: before), at: 0) }
+      if after > 0 { parts.append(call.padding(like: x, axis: axis, length: after)) }
+      guard let padded = call.facts.concatenate(parts, axis: axis, at: call.id) else { return nil }
+      x = padded
+    } else {
+      x = call.facts.mix(x, x.axes[axis], reason: call.facts.reason(.spatial, call.id))
+      x.axes[axis] = call.fixedAxis(to[axis], original: original[axis], .spatial)
+    }
+  }
+  return [x]
+}
+
+/// Per axis, what is put before and after.
+private func padding(_ call: RuleCall, rank: Int) -> [(before: Int, after: Int)]? {
+  guard case .known(let pads) = call.settings.setting(attribute: "pads", input: 1) else { return nil }
+  var axes = Array(0..<rank)
+  if call.node.input(3) != nil {
+    guard let stated = call.integers(3) else { return nil }
+    axes = stated.compactMap { call.normalized($0, rank: rank) }
+  }
+  guard pads.count == 2 * axes.count else { return nil }
+  var result = [(before: Int, after: Int)](repeating: (0, 0), count: rank)
+  for (k, axis) in axes.enumerated() { result[axis] = (pads[k], pads[k + axes.count]) }
+  return result
+}
+
+extension RuleCall {
+  /// A block of padding beside `x`: over `axis`, fresh labels for every index (and every index of the factors that
+  /// `x`'s labels vary along with it); along the other axes it is whatever `x` is.
+  fileprivate mutating func padding(like x: LabelledValue, axis: Int, length: Int) -> LabelledValue {
+    var block = x
+    let own = x.axes[axis]
+    let factor = facts.factor(size: length, reason: facts.reason(.fixedPart, id))
+    block.axes[axis] = [factor]
+    block.sets = x.sets.filter { set in !own.contains(where: set.contains) }
+    if let joint = x.sets.first(where: { set in own.contains(where: set.contains) }) {
+      var others = joint.factors.filter { !own.contains($0) }
+      let place = joint.factors.firstIndex(where: own.contains) ?? others.count
+      others.insert(factor, at: min(place, others.count))
+      block.sets.append(LabelSet(factors: others, labels: facts.freshArray(shape: others.map(\.size))))
+    }
+    return block
+  }
+}
+
+/// Axes of length 1 become fixed ones.
+@Sendable private func expand(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard var x = call.input(0), let to = call.outputShape(), let original = call.originalOutputShape(),
+    to.count >= x.axes.count
+  else { return nil }
+  x.axes = Array(repeating: [], count: to.count - x.axes.count) + x.axes
+  for axis in to.indices where x.axes[axis].isEmpty {
+    x.axes[axis] = call.fixedAxis(to[axis], original: original[axis], .expanded)
+  }
+  return [x]
+}
+
+// MARK: Lengths
+
+/// Lengths are read off the result, which the planner reconciles; nothing is demanded of the data.
+@Sendable private func shapeOf(_ call: inout RuleCall) -> [LabelledValue]? { fixedOutput(&call) }
+
+@Sendable private func filled(_ call: inout RuleCall) -> [LabelledValue]? { fixedOutput(&call) }
+
+private func fixedOutput(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard let shape = call.outputShape(), let original = call.originalOutputShape() else { return nil }
+  return [
+    LabelledValue(
+      axes: shape.indices.map { call.fixedAxis(shape[$0], original: original[$0], .shapeDependent) }, sets: [])
+  ]
+}

@@ -1,0 +1,119 @@
+import ModelGraph
+
+// The short fixpoint that finishes the classes once the pass is over. It runs over the recorded facts, not over the
+// graph, so options that change it cost milliseconds and no new pass.
+
+extension Facts {
+  /// Solves projections and orders.
+  ///
+  /// Phase 1 uses only what holds whatever is cut; phase 2 then chooses cut factors among as few effective factors as
+  /// possible. (Orders depend on the cut: earlier they would tie blocks that phase 1 has yet to make one class.)
+  /// - Parameter outer: label arrays whose whole blocks are pruned instead of indices within them
+  ///   (`reshape_channel_axis` -2 or 0): joined along their last effective factor.
+  mutating func solve(joiningInner outer: [LabelArray] = []) {
+    joinUniformRows()
+    if !outer.isEmpty {
+      for labels in outer {
+        if let inner = effectiveFactors(labels).last { joinAlong(labels, inner) }
+      }
+      joinUniformRows()
+    }
+    var before: Int
+    var frozenBefore: Int
+    repeat {
+      before = classes.joins
+      frozenBefore = frozenByBlocks
+      for order in orders { solve(order) }
+      for projection in projections { solve(projection) }
+    } while classes.joins != before || frozenByBlocks != frozenBefore
+  }
+
+  private mutating func joinUniformRows() {
+    var before: Int
+    repeat {
+      before = classes.joins
+      for projection in projections {
+        forEachRow(projection) { facts, row, label in
+          if facts.isUniform(row) { facts.joinClasses(label, row.first) }
+        }
+      }
+    } while classes.joins != before
+  }
+
+  private mutating func solve(_ projection: Projection) {
+    let effective = effectiveFactors(projection.labels)
+    let cutIsVisible = effective.last.map(projection.visible.contains) ?? false
+    let reason = self.reason(.onePerBlock, projection.node)
+    forEachRow(projection) { facts, row, label in
+      if facts.isUniform(row) {
+        facts.joinClasses(label, row.first)
+      } else if cutIsVisible {
+        row.forEach { facts.joinClasses(label, $0) }
+      } else if facts.frozen[Int(label)] < 0 {
+        // Entries of the block go one by one and never all: the block stays.
+        facts.freeze(label, reason)
+        facts.frozenByBlocks += 1
+      }
+    }
+  }
+
+  private mutating func solve(_ order: Order) {
+    let effective = effectiveFactors(order.labels)
+    guard effective.count > 1, let cut = effective.last else { return }
+    if let laid = order.order, laid.last(where: effective.contains) == cut { return }
+    for d in effective where d != cut { joinAlong(order.labels, d) }
+  }
+
+  /// Calls `body` with every row of the projection (the labels at one visible index) and the label it is seen as.
+  private mutating func forEachRow(_ projection: Projection, _ body: (inout Facts, LabelArray, Int32) -> Void) {
+    // Visible factors first, so that rows are contiguous runs of the remaining ones.
+    let hidden = (0..<projection.labels.rank).filter { !projection.visible.contains($0) }
+    let labels = projection.labels.permuted(projection.visible + hidden)
+    let onto = projection.onto.flattened()
+    let rowShape = Array(labels.shape[projection.visible.count...])
+    let rowCount = rowShape.reduce(1, *)
+    let flat = labels.flattened()
+    for index in onto.indices {
+      let row = LabelArray(Array(flat[index * rowCount..<(index + 1) * rowCount]), shape: rowShape)
+      body(&self, row, onto[index])
+    }
+  }
+
+  private mutating func isUniform(_ row: LabelArray) -> Bool {
+    let first = find(row.first)
+    var uniform = true
+    row.forEach { if uniform, find($0) != first { uniform = false } }
+    return uniform
+  }
+
+  /// The factors along which the labels, read through their classes, vary; ascending.
+  mutating func effectiveFactors(_ labels: LabelArray) -> [Int] {
+    let roots = labels.flattened().map { find($0) }
+    return Self.varyingDimensions(LabelArray(roots, shape: labels.shape))
+  }
+
+  /// The dimensions along which a dense array varies.
+  static func varyingDimensions(_ labels: LabelArray) -> [Int] {
+    let flat = labels.flattened()
+    var result: [Int] = []
+    var inner = flat.count
+    for d in 0..<labels.rank {
+      let size = labels.shape[d]
+      inner /= max(size, 1)
+      let block = inner * size
+      var varies = false
+      var start = 0
+      scan: while start < flat.count {
+        for k in start..<start + inner {
+          for index in stride(from: 1, to: size, by: 1) where flat[k + index * inner] != flat[k] {
+            varies = true
+            break scan
+          }
+        }
+        start += block
+      }
+      if varies { result.append(d) }
+    }
+    return result
+  }
+}
