@@ -26,8 +26,10 @@ package enum DType: Int, Sendable, Hashable, CaseIterable {
   case float8e8m0 = 24
   case uint2 = 25
   case int2 = 26
+  case float6e2m3 = 27
+  case float6e3m2 = 28
 
-  /// Bytes of one element; nil where elements have no whole number of bytes (packed 2- and 4-bit types) or no fixed
+  /// Bytes of one element; nil where elements have no whole number of bytes (packed 2-, 4- and 6-bit types) or no fixed
   /// size (strings).
   package var byteWidth: Int? {
     switch self {
@@ -36,7 +38,7 @@ package enum DType: Int, Sendable, Hashable, CaseIterable {
     case .float32, .int32, .uint32: 4
     case .int64, .uint64, .float64, .complex64: 8
     case .complex128: 16
-    case .string, .uint4, .int4, .float4e2m1, .uint2, .int2: nil
+    case .string, .uint4, .int4, .float4e2m1, .uint2, .int2, .float6e2m3, .float6e3m2: nil
     }
   }
 

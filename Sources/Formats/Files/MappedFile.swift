@@ -1,0 +1,104 @@
+import CFileGuard
+import Glibc
+import ModelGraph
+
+/// A regular file mapped read-only, guarded against being cut while it is read.
+///
+/// Invariant: `span` stays readable for the lifetime of the object. If the file is truncated, missing pages read as
+/// zeros instead of ending the process, and `verifyUnchanged` throws; so every result computed from the bytes counts
+/// only once `verifyUnchanged` has returned.
+package final class MappedFile: Sendable {
+  package let identity: FileIdentity
+  package let span: ByteSpan
+  private let ticket: Int32
+
+  /// Opens and maps `path`, which must be canonical. What is not a regular file is never opened: opening a FIFO would
+  /// wait, and opening a device can do anything.
+  /// - Throws: `Failure` of kind modelNotFound or modelUnreadable.
+  package init(path: String, work: Work) throws(Failure) {
+    var info = stat()
+    guard stat(path, &info) == 0 else { throw .cannotOpen(path, errno) }
+    guard info.st_mode & S_IFMT == S_IFREG else { throw .notRegular(path, info.st_mode) }
+    let descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW)
+    guard descriptor >= 0 else { throw .cannotOpen(path, errno) }
+    defer { close(descriptor) }
+    info = try Self.settledStatus(of: descriptor, path: path, work: work)
+    guard info.st_mode & S_IFMT == S_IFREG else { throw .notRegular(path, info.st_mode) }
+    guard info.st_size > 0 else {
+      throw Failure(.modelMalformed, "\(path) is empty", details: ["path": .string(path)])
+    }
+    identity = FileIdentity(path: path, info)
+    let count = Int(info.st_size)
+    guard let base = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED else {
+      throw Failure(
+        .modelUnreadable, "cannot map \(path): \(errorText(errno))", details: ["path": .string(path)])
+    }
+    ticket = file_guard_register(base, count)
+    guard ticket >= 0 else {
+      munmap(base, count)
+      throw Failure(.resourceLimit, "too many files are mapped; release models that are no longer needed")
+    }
+    span = ByteSpan(base: UnsafeRawPointer(base), count: count)
+  }
+
+  deinit {
+    guard ticket >= 0 else { return }
+    file_guard_unregister(ticket)
+    munmap(UnsafeMutableRawPointer(mutating: span.base), span.count)
+  }
+
+  /// - Throws: `Failure(.modelChanged)` if the file is not what it was when it was mapped.
+  package func verifyUnchanged() throws(Failure) {
+    guard !file_guard_is_damaged(ticket), FileIdentity(at: identity.path) == identity else {
+      throw Failure(
+        .modelChanged, "\(identity.path) was changed while it was in use; ask again to read it anew",
+        details: ["path": .string(identity.path)])
+    }
+  }
+
+  /// The file's status once a later write is sure to show in it (see `nanosecondsUntilSettled`).
+  private static func settledStatus(of descriptor: Int32, path: String, work: Work) throws(Failure) -> stat {
+    var versions = Set<FileIdentity>()
+    while true {
+      var info = stat()
+      guard fstat(descriptor, &info) == 0 else { throw .cannotOpen(path, errno) }
+      let identity = FileIdentity(path: path, info)
+      let remaining = identity.nanosecondsUntilSettled
+      if remaining == 0 { return info }
+      versions.insert(identity)
+      guard versions.count <= 20 else {
+        throw Failure(
+          .modelChanged, "\(path) is still being written; ask again when it is complete",
+          details: ["path": .string(path)])
+      }
+      try work.checkCancellation()
+      usleep(UInt32(min(remaining, 5_000_000) / 1000 + 1))
+    }
+  }
+}
+
+/// The system's words for an error number.
+func errorText(_ code: Int32) -> String { String(cString: strerror(code)) }
+
+extension Failure {
+  static func cannotOpen(_ path: String, _ code: Int32) -> Failure {
+    let missing = code == ENOENT || code == ENOTDIR
+    return Failure(
+      missing ? .modelNotFound : .modelUnreadable,
+      missing ? "there is no file \(path)" : "cannot read \(path): \(errorText(code))",
+      details: ["path": .string(path)])
+  }
+
+  static func notRegular(_ path: String, _ mode: mode_t) -> Failure {
+    let kind =
+      switch mode & S_IFMT {
+      case S_IFDIR: "a directory"
+      case S_IFIFO: "a named pipe"
+      case S_IFSOCK: "a socket"
+      default: "a device"
+      }
+    return Failure(
+      .modelUnreadable, "\(path) is \(kind), not a file; give the path of a model file",
+      details: ["path": .string(path)])
+  }
+}

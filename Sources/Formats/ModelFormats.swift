@@ -1,0 +1,69 @@
+import Glibc
+import ModelGraph
+
+/// The formats that can be read, and telling them apart by what is in a file.
+package enum ModelFormats {
+  /// Names that `open`'s `format` takes.
+  package static let names = ["onnx"]
+
+  /// Reads the model at `path`.
+  /// - Parameter format: what the caller says it is; nil finds out.
+  /// - Throws: `Failure` of kind modelNotFound, modelUnreadable, modelUnsupportedFormat, modelMalformed, modelUnsafe,
+  ///   modelUnsupportedOperator, modelChanged, resourceLimit or cancelled.
+  package static func open(path: String, format: String? = nil, work: Work) throws(Failure) -> any ModelDocument {
+    if let format, !names.contains(format.lowercased()) {
+      throw Failure(
+        .modelUnsupportedFormat, "there is no format '\(format)'; taken are: \(names.joined(separator: ", "))")
+    }
+    guard !path.isEmpty, !path.utf8.contains(0) else { throw .cannotOpen(path, ENOENT) }
+    guard let canonical = canonicalPath(path) else { throw .cannotOpen(path, errno) }
+    let file = try MappedFile(path: canonical, work: work)
+    if let other = FileSignature.name(of: file.span) {
+      throw Failure(
+        .modelUnsupportedFormat, "\(path) seems to be \(other); taken are ONNX models (.onnx)",
+        details: ["path": .string(path), "found": .string(other)])
+    }
+    return try ONNXDocument(file: file, work: work)
+  }
+}
+
+/// What a file's first bytes say that it is.
+enum FileSignature {
+  /// nil if the file can be an ONNX model; it has no signature of its own, only fields.
+  static func name(of span: ByteSpan) -> String? {
+    for (offset, bytes, name) in signatures where span.count >= offset + bytes.utf8CodeUnitCount {
+      if span[offset..<(offset + bytes.utf8CodeUnitCount)].equals(bytes) { return name }
+    }
+    return looksLikeONNX(span) ? nil : "none of the formats known here"
+  }
+
+  private static let signatures: [(Int, StaticString, String)] = [
+    (0, "PK\u{3}\u{4}", "a zip archive (PyTorch .pt or .pt2, Keras .keras)"),
+    (0, "PK\u{5}\u{6}", "an empty zip archive"),
+    (1, "HDF\r\n\u{1a}\n", "an HDF5 file (Keras .h5)"),
+    (0, "GGUF", "a GGUF file"),
+    (4, "TFL3", "a TensorFlow Lite model"),
+    (4, "ORTM", "an ONNX Runtime model (.ort)"),
+    (1, "NUMPY", "a NumPy array"),
+    (1, "ELF", "a program"),
+    (8, "{\"", "a safetensors file"),
+    (0, "version https://git-lfs", "a Git LFS pointer, not the file it stands for (run `git lfs pull`)"),
+    (0, "<", "an XML or HTML document"),
+    (0, "{", "a JSON document"),
+  ]
+
+  /// Whether the first fields, as many as are whole, have numbers and wire types of a ModelProto. TensorFlow's frozen
+  /// graphs and saved models, the other files of bare protobuf, start with a nested message in field 1 or 2.
+  private static func looksLikeONNX(_ span: ByteSpan) -> Bool {
+    typealias Field = ONNXSchema.Model
+    var reader = WireReader(span, "ModelProto")
+    guard let first = try? reader.next() else {
+      // Cut within its first field: an ONNX model if that is the graph or the version.
+      let tag = span.base.load(as: UInt8.self)
+      return tag == UInt8(Field.graph << 3 | 2) || tag == UInt8(Field.irVersion << 3)
+    }
+    let numbers: Set = [Field.irVersion, 5]
+    if first.number == 2, first.kind == .bytes { return first.payload.text != nil }
+    return first.number <= Field.highest && first.kind == (numbers.contains(first.number) ? .varint : .bytes)
+  }
+}

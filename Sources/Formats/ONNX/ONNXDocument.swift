@@ -1,0 +1,72 @@
+import Compression
+import ModelGraph
+
+/// An ONNX model file that has been read.
+///
+/// Invariant: `message`, `imported` and the graph's tensors point into bytes that `storage` and `external` keep mapped.
+package final class ONNXDocument: ModelDocument {
+  package let description: DocumentDescription
+  package let files: [FileIdentity]
+  package let heldBytes: Int
+  let message: ModelMessage
+  let imported: ImportedGraph
+  let storage: DocumentStorage
+  let external: ExternalFiles
+
+  package var graph: Graph { imported.graph }
+
+  /// Reads the model in `file`.
+  init(file: MappedFile, work: Work) throws(Failure) {
+    let external = ExternalFiles(directory: splitPath(file.identity.path).directory, work: work)
+    let storage = DocumentStorage(file: file)
+    let result: (ModelMessage, ImportedGraph)
+    do throws(Failure) {
+      let message = try ModelMessage(file.span)
+      result = (message, try ONNXImporter.run(message, owner: storage, external: external, work: work))
+    } catch {
+      // A file that changed while it was read explains whatever was wrong with it.
+      if error.kind == .modelMalformed { try file.verifyUnchanged() }
+      throw error
+    }
+    (message, imported) = result
+    (self.storage, self.external) = (storage, external)
+    let all = [file] + external.files.map(\.file)
+    for file in all { try file.verifyUnchanged() }
+    files = all.map(\.identity)
+    description = DocumentDescription(
+      format: "onnx", framework: message.producer, opset: message.opsets[""],
+      sizeBytes: all.reduce(0) { $0 + $1.span.count })
+    heldBytes = Self.estimatedBytes(message, imported.graph, mapped: all)
+  }
+
+  /// - Throws: `Failure(.modelChanged)` if any file is not what it was when it was read.
+  func verifyUnchanged() throws(Failure) {
+    try storage.file.verifyUnchanged()
+    for (_, file) in external.files { try file.verifyUnchanged() }
+  }
+
+  package func write(
+    applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work
+  ) throws(Failure) -> [WrittenFile] {
+    throw Failure(.outputUnwritable, "")
+  }
+
+  /// Sizes of what was allocated, by the structs' own sizes; names and lists at typical lengths.
+  private static func estimatedBytes(_ message: ModelMessage, _ graph: Graph, mapped: [MappedFile]) -> Int {
+    var bytes = (message.fields.count + message.graphFields.count) * MemoryLayout<WireField>.stride
+    bytes +=
+      graph.values.count * (MemoryLayout<Value>.stride + 64) + graph.nodes.count * (MemoryLayout<Node>.stride + 512)
+    for value in graph.values {
+      guard let tensor = value.tensor else { continue }
+      let isMapped = mapped.contains { $0.span.base <= tensor.bytes.base && tensor.bytes.base < $0.span.end }
+      if !isMapped { bytes += tensor.bytes.count }
+    }
+    return bytes
+  }
+}
+
+/// The bytes that a document's messages are parts of: the mapped file.
+final class DocumentStorage: Sendable {
+  let file: MappedFile
+  init(file: MappedFile) { self.file = file }
+}
