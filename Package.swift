@@ -37,7 +37,9 @@ let package = Package(
       swiftSettings: strict),
 
     // MARK: Tests
-    .testTarget(name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "JSONRPC"], swiftSettings: strict),
+    .testTarget(
+      name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "JSONRPC"], exclude: ["Golden"],
+      swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph"], swiftSettings: strict),
     .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC"], swiftSettings: strict),
     .testTarget(name: "ModelGraphTests", dependencies: ["ModelGraph"], swiftSettings: strict),
