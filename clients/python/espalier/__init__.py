@@ -1,0 +1,62 @@
+"""Client of espalierd, the daemon that prunes trained neural networks. See `connect` and `Client`."""
+
+from .client import Client, InputShapes, Options, connect
+from .connection import Call, Progress, ProgressCallback
+from .errors import (
+    CallTimeout,
+    Cancelled,
+    EspalierError,
+    InvalidParams,
+    ProtocolError,
+    ServerError,
+    ServerNotFound,
+    ServerStopped,
+)
+from .results import (
+    CachedModel,
+    Compression,
+    Estimate,
+    Group,
+    Inspection,
+    Layer,
+    LayerSetting,
+    ModelFile,
+    Port,
+    Recommendation,
+    RemovedSlices,
+    Size,
+    SkippedLayer,
+    Verification,
+)
+
+__all__ = [
+    "CachedModel",
+    "Call",
+    "CallTimeout",
+    "Cancelled",
+    "Client",
+    "Compression",
+    "EspalierError",
+    "Estimate",
+    "Group",
+    "InputShapes",
+    "Inspection",
+    "InvalidParams",
+    "Layer",
+    "LayerSetting",
+    "ModelFile",
+    "Options",
+    "Port",
+    "Progress",
+    "ProgressCallback",
+    "ProtocolError",
+    "Recommendation",
+    "RemovedSlices",
+    "ServerError",
+    "ServerNotFound",
+    "ServerStopped",
+    "Size",
+    "SkippedLayer",
+    "Verification",
+    "connect",
+]

@@ -1,0 +1,77 @@
+"""A model inspected, recommended for or compressed from the shell: python -m espalier --help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from . import tables
+from .client import VERSION, Client
+from .errors import EspalierError
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="espalier", description="Prunes trained neural networks with espalierd.")
+    main.add_argument("--version", action="version", version=VERSION)
+    main.add_argument("--pipe", metavar="PATH", help="use the running server at this Unix socket")
+    main.add_argument("--server", metavar="PATH", help="start this server (default: ESPALIER_SERVER, then PATH)")
+    commands = main.add_subparsers(dest="command", required=True)
+
+    commands.add_parser("inspect", help="layers and what can be pruned").add_argument("model")
+    recommend = commands.add_parser("recommend", help="how much to take from each layer")
+    compress = commands.add_parser("compress", help="write the smaller model")
+    for command in (recommend, compress):
+        command.add_argument("model")
+        command.add_argument("--ratio", type=float, required=True, help="share of the channels to remove, 0 to 1")
+        command.add_argument("--method", default="PR_L2", help="compression method (default PR_L2)")
+    compress.add_argument("-o", "--output", required=True)
+    compress.add_argument("--overwrite", action="store_true")
+    return main
+
+
+def run(client: Client, arguments: argparse.Namespace) -> None:
+    if arguments.command == "inspect":
+        report = client.inspect(arguments.model)
+        print(tables.inspection(report))
+        print(f"\n{report.parameters:,} parameters, {report.macs:,} MACs, {report.model.size_bytes:,} bytes")
+    elif arguments.command == "recommend":
+        advice = client.recommend(
+            arguments.model, recommendation_ratio=arguments.ratio, compression_method=arguments.method
+        )
+        print(tables.recommendation(advice))
+        print_sizes(advice.estimate.original, advice.estimate.compressed)
+    else:
+        result = client.compress(
+            arguments.model,
+            arguments.output,
+            recommendation_ratio=arguments.ratio,
+            compression_method=arguments.method,
+            overwrite=arguments.overwrite,
+        )
+        print_sizes(result.original, result.compressed)
+        print(f"written to {result.output_path}")
+
+
+def print_sizes(before, after) -> None:
+    rows = [
+        (name, f"{getattr(before, member):,}", tables.change(getattr(before, member), getattr(after, member)))
+        for name, member in (("parameters", "parameters"), ("MACs", "macs"), ("bytes", "size_bytes"))
+    ]
+    print("\n" + tables.table(("", ">original", ">compressed"), rows))
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    try:
+        with Client(arguments.server, pipe=arguments.pipe) as client:
+            run(client, arguments)
+    except EspalierError as error:
+        print(f"espalier: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""The client: the server's methods as typed calls.
+
+    with espalier.connect() as client:
+        recommendation = client.recommend("model.onnx", recommendation_ratio=0.3)
+        client.compress("model.onnx", "smaller.onnx", layers=recommendation.available_layers)
+
+Each method waits for its answer; its `start_` twin returns the `Call` at once, to be awaited or cancelled. Relative
+paths are taken from this process's working directory. All of it may be used from any number of threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import urllib.parse
+import weakref
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar, Union
+
+from .connection import Call, Connection, ProgressCallback
+from .errors import ProtocolError
+from .results import CachedModel, Compression, Inspection, LayerSetting, Recommendation, decode
+from .transport import ChildProcess, Command, UnixSocket, find_server
+
+Path = Union[str, "os.PathLike[str]"]
+# By input name, or as on the wire: [{"name"?, "shape", "dtype"?}] or [{"name"?, "batch", "channel", "dimension"}].
+InputShapes = Union[Mapping[str, Sequence[int]], Sequence[Mapping[str, Any]]]
+Record = TypeVar("Record")
+
+VERSION = "0.1.0"
+START_SECONDS = 30.0
+
+
+class Options(TypedDict, total=False):
+    """What `options` may hold; protocol.md says what each means and its default."""
+
+    policy: str
+    layer_norm: str
+    group_policy: str
+    reshape_channel_axis: int
+    step_size: int
+    step_op: str
+    min_num_of_value: int
+    reverse: bool
+    scope: str
+    allocation: str
+    max_layer_ratio: float
+    include: List[str]
+    exclude: List[str]
+    index_base: int
+
+
+class Client:
+    """One session with a server.
+
+    Without arguments the server is started as a child (`server`, else the environment's ESPALIER_SERVER, else
+    `espalierd` beside this package or on PATH) and ends with this object. `server` may be a command with arguments.
+    With `pipe`, the running server that listens on that Unix socket is used, and left running.
+    """
+
+    def __init__(
+        self,
+        server: Optional[Command] = None,
+        *,
+        pipe: Optional[Path] = None,
+        initialization_options: Optional[Mapping[str, Any]] = None,
+        start_timeout: float = START_SECONDS,
+    ):
+        if server is not None and pipe is not None:
+            raise ValueError("either a server to start or the pipe of a running one, not both")
+        transport = UnixSocket(os.fspath(pipe)) if pipe is not None else ChildProcess(find_server(server))
+        self._connection = Connection(transport)
+        # Also at interpreter exit; the connection must not know this object, or it would never be collected.
+        weakref.finalize(self, self._connection.close)
+        params: Dict[str, Any] = {
+            "processId": transport.process_id,
+            "clientInfo": {"name": "espalier-python", "version": VERSION},
+            "capabilities": {},
+        }
+        if initialization_options is not None:
+            params["initializationOptions"] = dict(initialization_options)
+        try:
+            answer = self._connection.start("initialize", params, _object).result(start_timeout)
+        except BaseException:
+            self.close()
+            raise
+        self._connection.notify("initialized", {})
+        self.server_info: Dict[str, Any] = answer.get("serverInfo", {})
+        self.capabilities: Dict[str, Any] = answer.get("capabilities", {})
+
+    def close(self) -> None:
+        """Ends the session, and with it a server that was started for it. Calls still running fail."""
+        self._connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def inspect(
+        self,
+        model: Path,
+        *,
+        input_shapes: Optional[InputShapes] = None,
+        progress: Optional[ProgressCallback] = None,
+        timeout: Optional[float] = None,
+    ) -> Inspection:
+        """What the model consists of: sizes, layers, and which channels must be removed together."""
+        return self.start_inspect(model, input_shapes=input_shapes, progress=progress).result(timeout)
+
+    def start_inspect(
+        self,
+        model: Path,
+        *,
+        input_shapes: Optional[InputShapes] = None,
+        progress: Optional[ProgressCallback] = None,
+    ) -> Call[Inspection]:
+        params = {"model": _absolute(model), "input_shapes": _shapes(input_shapes)}
+        return self._start("inspect", params, Inspection, progress)
+
+    def recommend(
+        self,
+        model: Path,
+        *,
+        recommendation_ratio: float,
+        compression_method: str = "PR_L2",
+        recommendation_method: str = "SLAMP",
+        options: Optional[Options] = None,
+        input_shapes: Optional[InputShapes] = None,
+        progress: Optional[ProgressCallback] = None,
+        timeout: Optional[float] = None,
+    ) -> Recommendation:
+        """How much to take from each layer so that `recommendation_ratio` of all channels go. Writes nothing."""
+        return self.start_recommend(
+            model,
+            recommendation_ratio=recommendation_ratio,
+            compression_method=compression_method,
+            recommendation_method=recommendation_method,
+            options=options,
+            input_shapes=input_shapes,
+            progress=progress,
+        ).result(timeout)
+
+    def start_recommend(
+        self,
+        model: Path,
+        *,
+        recommendation_ratio: float,
+        compression_method: str = "PR_L2",
+        recommendation_method: str = "SLAMP",
+        options: Optional[Options] = None,
+        input_shapes: Optional[InputShapes] = None,
+        progress: Optional[ProgressCallback] = None,
+    ) -> Call[Recommendation]:
+        params = {
+            "model": _absolute(model),
+            "compression_method": compression_method,
+            "recommendation_method": recommendation_method,
+            "recommendation_ratio": recommendation_ratio,
+            "options": options,
+            "input_shapes": _shapes(input_shapes),
+        }
+        return self._start("recommend", params, Recommendation, progress)
+
+    def compress(
+        self,
+        model: Path,
+        output_path: Path,
+        *,
+        recommendation_ratio: Optional[float] = None,
+        layers: Optional[Sequence[LayerSetting]] = None,
+        compression_method: str = "PR_L2",
+        recommendation_method: str = "SLAMP",
+        options: Optional[Options] = None,
+        input_shapes: Optional[InputShapes] = None,
+        overwrite: bool = False,
+        dry_run: bool = False,
+        progress: Optional[ProgressCallback] = None,
+        timeout: Optional[float] = None,
+    ) -> Compression:
+        """Writes a smaller model to `output_path`: by a ratio, or by `layers` as `recommend` gave them or as you chose."""
+        return self.start_compress(
+            model,
+            output_path,
+            recommendation_ratio=recommendation_ratio,
+            layers=layers,
+            compression_method=compression_method,
+            recommendation_method=recommendation_method,
+            options=options,
+            input_shapes=input_shapes,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            progress=progress,
+        ).result(timeout)
+
+    def start_compress(
+        self,
+        model: Path,
+        output_path: Path,
+        *,
+        recommendation_ratio: Optional[float] = None,
+        layers: Optional[Sequence[LayerSetting]] = None,
+        compression_method: str = "PR_L2",
+        recommendation_method: str = "SLAMP",
+        options: Optional[Options] = None,
+        input_shapes: Optional[InputShapes] = None,
+        overwrite: bool = False,
+        dry_run: bool = False,
+        progress: Optional[ProgressCallback] = None,
+    ) -> Call[Compression]:
+        if (recommendation_ratio is None) == (layers is None):
+            raise ValueError("compress takes either recommendation_ratio or layers")
+        params: Dict[str, Any] = {
+            "model": _absolute(model),
+            "compression_method": compression_method,
+            "options": options,
+            "input_shapes": _shapes(input_shapes),
+            "output_path": _absolute(output_path),
+            "overwrite": overwrite or None,
+            "dry_run": dry_run or None,
+        }
+        if layers is not None:
+            params["layers"] = [layer.to_json() for layer in layers]
+        else:
+            params["recommendation_method"] = recommendation_method
+            params["recommendation_ratio"] = recommendation_ratio
+        return self._start("compress", params, Compression, progress)
+
+    def models(self) -> List[CachedModel]:
+        """What the server holds in memory."""
+        return self._connection.start("models", None, _cached_models).result()
+
+    def release(self, model: Optional[Path] = None) -> None:
+        """Drops one model from the server's memory, or all."""
+        params = {} if model is None else {"model": _absolute(model)}
+        self._connection.start("release", params, lambda _: None).result()
+
+    def ping(self, timeout: Optional[float] = None) -> None:
+        """Returns once the server has answered."""
+        self._connection.start("ping", None, lambda _: None).result(timeout)
+
+    def _start(
+        self, method: str, params: Dict[str, Any], record: Type[Record], progress: Optional[ProgressCallback]
+    ) -> Call[Record]:
+        given = {name: value for name, value in params.items() if value is not None}
+        return self._connection.start(method, given, functools.partial(decode, record), progress)
+
+
+def connect(server: Optional[Command] = None, **arguments: Any) -> Client:
+    """A `Client`, which see; for `with espalier.connect() as client:`."""
+    return Client(server, **arguments)
+
+
+def _absolute(path: Path) -> str:
+    """The path as the wire wants it: absolute, and a file URI where its bytes are no UTF-8."""
+    text = os.fspath(path)
+    if text.startswith("file:"):
+        return text
+    text = os.path.join(os.getcwd(), text)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "file://" + urllib.parse.quote(os.fsencode(text))
+    return text
+
+
+def _shapes(shapes: Optional[InputShapes]) -> Optional[List[Dict[str, Any]]]:
+    if shapes is None:
+        return None
+    if isinstance(shapes, Mapping):
+        return [{"name": name, "shape": list(shape)} for name, shape in shapes.items()]
+    return [dict(shape) for shape in shapes]
+
+
+def _object(answer: Any) -> Dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise ProtocolError(f"expected an object, found {answer!r:.60}")
+    return answer
+
+
+def _cached_models(answer: Any) -> List[CachedModel]:
+    return [decode(CachedModel, entry) for entry in _object(answer).get("models", [])]

@@ -1,0 +1,222 @@
+"""The answers, as plain records. Members that a newer server adds are kept in `raw` of the record they arrive in.
+
+Every name is the wire's (protocol.md); sizes are in bytes, MACs are multiply-adds for one input of the stated shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .errors import ProtocolError
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    path: str
+    format: str
+    size_bytes: int
+    framework: Optional[str] = None
+    opset: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Port:
+    """A graph input or output. A symbolic dimension is its name, an unknown one None; so is an unknown shape."""
+
+    name: str
+    dtype: Optional[str] = None
+    shape: Optional[List[Union[int, str, None]]] = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node with parameters that one would prune. `channels` is [in, out]."""
+
+    name: str
+    op: str
+    parameter: str
+    channels: List[int]
+    parameters: int
+    macs: int
+    methods: List[str]
+    kernel: Optional[List[int]] = None
+    groups: Optional[int] = None
+    # The coupled group of its output channels, and why they cannot be pruned, if they cannot.
+    group: Optional[int] = None
+    reason: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that can only be removed together, and the layers they run through."""
+
+    id: int
+    size: int
+    prunable: bool
+    layers: List[str]
+    name: Optional[str] = None
+    balance: Optional[Dict[str, Any]] = None
+    reason: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    model: ModelFile
+    cached: bool
+    inputs: List[Port]
+    outputs: List[Port]
+    parameters: int
+    macs: int
+    layers: List[Layer]
+    groups: List[Group]
+    raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class LayerSetting:
+    """What is done to one layer: `values` is [ratio] for PR_L2, channel indices for PR_ID; `use` says whether it is."""
+
+    name: str
+    channels: List[int]
+    values: List[float]
+    use: bool = True
+
+    def to_json(self) -> Dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class SkippedLayer:
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Size:
+    parameters: int
+    macs: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    original: Size
+    compressed: Size
+    raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    available_layers: List[LayerSetting]
+    skipped: List[SkippedLayer]
+    estimate: Estimate
+    raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class RemovedSlices:
+    """Slices taken from one stored tensor along one axis, in the original numbering."""
+
+    parameter: str
+    axis: int
+    indices: Optional[List[int]] = None
+    indices_per_group: Optional[List[List[int]]] = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """`status`: "exact", "approximate", "failed" or "skipped" (then `reason` says why)."""
+
+    status: str
+    certificate: Any = None
+    max_abs_error: Optional[float] = None
+    max_rel_error: Optional[float] = None
+    reason: Optional[str] = None
+    raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Compression:
+    original: Size
+    compressed: Size
+    layers: List[LayerSetting]
+    removed: List[RemovedSlices]
+    skipped: List[SkippedLayer]
+    verification: Verification
+    # None for a dry run.
+    output_path: Optional[str] = None
+    replaced: List[Dict[str, Any]] = field(default_factory=list)
+    adjusted: List[Any] = field(default_factory=list)
+    raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """A model that the server holds in memory."""
+
+    path: str
+    bytes: int
+    hits: int
+    raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+def decode(record: Type[Record], value: Any) -> Record:
+    """`value` as an instance of the dataclass `record`; ProtocolError where it is none."""
+    return _decode(record, value, record.__name__)
+
+
+@functools.lru_cache(maxsize=None)
+def _members(record: Any) -> Dict[str, Tuple[Any, bool]]:
+    """Type and obligation of each member of a record."""
+    hints = get_type_hints(record)
+    return {
+        f.name: (hints[f.name], f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+        for f in dataclasses.fields(record)
+    }
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ProtocolError(f"{where}: expected an object, found {_name(value)}")
+        members: Dict[str, Any] = {}
+        for name, (hint, required) in _members(kind).items():
+            if name == "raw":
+                members[name] = value
+            elif value.get(name) is not None:
+                members[name] = _decode(hint, value[name], f"{where}.{name}")
+            elif required:
+                raise ProtocolError(f"{where}.{name} is missing")
+        return kind(**members)
+    if kind is Any:
+        return value
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Union:
+        if value is None and type(None) in arguments:
+            return None
+        options = [option for option in arguments if option is not type(None)]
+        if len(options) == 1:
+            return _decode(options[0], value, where)
+        if isinstance(value, tuple(options)):
+            return value
+    elif origin is list:
+        if isinstance(value, list):
+            return [_decode(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
+    elif origin is dict:
+        if isinstance(value, dict):
+            return value
+    elif kind is float and type(value) in (int, float):
+        return value  # an index stays an integer
+    elif type(value) is kind:
+        return value
+    raise ProtocolError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {_name(value)}")
+
+
+def _name(value: Any) -> str:
+    return f"{type(value).__name__} {value!r:.60}"
+
