@@ -1,0 +1,97 @@
+# The two commands are `make demo` and `make test`. Both set up what they need first: Debian packages (only where they
+# are missing), a virtual environment in .venv with pinned packages, and a release build. One build configuration,
+# release, serves the daemon and the tests.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Headers and libraries that the build links, and the Python that the tests and the demo run.
+APT_PACKAGES := libjansson-dev pkg-config python3 python3-venv
+SWIFT_BUILD := swift build -c release
+PYTHON := .venv/bin/python
+export ESPALIER_SERVER := $(CURDIR)/.build/release/espalierd
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help: ## Show these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: apt-packages swift-toolchain .venv/stamp ## Install what is missing: Debian packages, .venv
+
+.PHONY: apt-packages
+apt-packages:
+	@if ! command -v dpkg-query >/dev/null; then \
+	  pkg-config --exists jansson || { echo "Please install pkg-config and jansson with its headers." >&2; exit 1; }; \
+	  exit 0; \
+	fi; \
+	missing=(); \
+	for package in $(APT_PACKAGES); do \
+	  [[ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$package" 2>/dev/null)" == installed ]] || missing+=("$$package"); \
+	done; \
+	if (( $${#missing[@]} )); then \
+	  echo "Installing $${missing[*]}"; \
+	  root=(); (( EUID == 0 )) || root=(sudo); \
+	  "$${root[@]}" apt-get update -qq; \
+	  "$${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"; \
+	fi
+
+.PHONY: swift-toolchain
+swift-toolchain:
+	@command -v swift >/dev/null || { echo "Swift 6.2 or newer is needed: https://www.swift.org/install" >&2; exit 1; }
+
+# Whichever python3 comes first may be old or lack venv; the Debian one, just installed, has it.
+.venv/stamp: Tests/requirements.txt clients/python/pyproject.toml | apt-packages
+	@for python in python3 /usr/bin/python3; do \
+	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	  python=; \
+	done; \
+	[[ -n "$$python" ]] || { echo "Python 3.11 or newer is needed for the tests and the demo." >&2; exit 1; }; \
+	echo "Making .venv with $$("$$python" --version)"; \
+	"$$python" -m venv --clear .venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r Tests/requirements.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable clients/python
+	@touch $@
+
+.PHONY: build
+build: apt-packages swift-toolchain ## Build the daemon: .build/release/espalierd
+	$(SWIFT_BUILD) --product espalierd
+
+.PHONY: build-tests
+build-tests: apt-packages swift-toolchain
+	$(SWIFT_BUILD) --build-tests
+
+.PHONY: test
+test: lint test-swift test-python ## Run everything: format lint, Swift tests, Python tests
+
+.PHONY: lint
+lint: swift-toolchain
+	swift format lint --strict --recursive Sources Tests Package.swift
+
+# Some Swift tests run ONNX Runtime from .venv.
+.PHONY: test-swift
+test-swift: build-tests .venv/stamp
+	swift test -c release --skip-build --disable-xctest
+
+# pytest fails where it collects nothing (status 5), and so does this.
+.PHONY: test-python
+test-python: build .venv/stamp
+	$(PYTHON) -m pytest clients/python/tests $(wildcard Tests/Conformance Tests/Proof)
+
+.PHONY: demo
+demo: build .venv/stamp ## Prune two trained networks and measure what is left of them
+	@$(PYTHON) clients/python/examples/demo.py --output demo-output
+
+.PHONY: bench
+bench: build .venv/stamp ## Measure latency, memory and throughput
+	$(PYTHON) Tests/Benchmarks/bench.py
+
+.PHONY: format
+format: swift-toolchain ## Format the Swift sources
+	swift format --in-place --recursive Sources Tests Package.swift
+
+.PHONY: clean
+clean: ## Remove everything that was built or produced
+	rm -rf .build .venv demo-output clients/python/*.egg-info

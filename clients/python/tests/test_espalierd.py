@@ -1,0 +1,123 @@
+"""The client and the real daemon together, on the networks of the demo."""
+
+import threading
+
+import numpy as np
+import onnxruntime
+import pytest
+from conftest import MODELS
+
+import espalier
+
+RESNET = MODELS / "digits_resnet.onnx"
+MOBILE = MODELS / "digits_mobile.onnx"
+
+
+@pytest.fixture
+def client(espalierd):
+    with espalier.connect(espalierd) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    with np.load(MODELS / "digits_heldout.npz") as file:
+        return file["images"], file["labels"]
+
+
+def logits(path, images):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(["logits"], {"image": images})[0]
+
+
+@pytest.mark.parametrize("model", [RESNET, MOBILE])
+def test_the_three_steps_replay_to_the_same_file(client, model, held_out, tmp_path):
+    report = client.inspect(model)
+    assert report.inputs == [espalier.Port("image", "float32", ["batch", 1, 8, 8])]
+    assert not report.cached and client.inspect(model).cached
+
+    advice = client.recommend(model, recommendation_ratio=0.3)
+    direct = client.compress(model, tmp_path / "direct.onnx", recommendation_ratio=0.3)
+    replay = client.compress(model, tmp_path / "replay.onnx", layers=advice.available_layers)
+    assert (tmp_path / "direct.onnx").read_bytes() == (tmp_path / "replay.onnx").read_bytes()
+
+    assert direct.original.parameters == report.parameters and direct.original.macs == report.macs
+    assert replay.compressed.parameters == advice.estimate.compressed.parameters < 0.85 * report.parameters
+    assert replay.compressed.macs == advice.estimate.compressed.macs < 0.85 * report.macs
+    assert replay.compressed.size_bytes == (tmp_path / "replay.onnx").stat().st_size < model.stat().st_size
+    assert replay.removed and replay.verification.status != "failed"
+
+    images, labels = held_out
+    answers = logits(tmp_path / "replay.onnx", images)
+    assert answers.shape == (len(labels), 10) and np.isfinite(answers).all()
+    # Far above the one in ten of a network that has lost its way.
+    assert (answers.argmax(axis=1) == labels).mean() > 0.5
+
+
+def test_held_out_accuracy_of_the_shipped_networks(held_out):
+    images, labels = held_out
+    for model in (RESNET, MOBILE):
+        assert (logits(model, images).argmax(axis=1) == labels).mean() >= 0.98
+
+
+def test_errors_have_the_kinds_of_the_contract(client, tmp_path):
+    existing = tmp_path / "existing.onnx"
+    existing.write_bytes(b"precious")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(RESNET.read_bytes()[:1000])
+
+    with pytest.raises(espalier.ServerError) as caught:
+        client.inspect(tmp_path / "absent.onnx")
+    assert (caught.value.kind, caught.value.code) == ("model.notFound", -32803)
+    with pytest.raises(espalier.ServerError) as caught:
+        client.inspect(broken)
+    assert caught.value.kind == "model.malformed"
+    with pytest.raises(espalier.ServerError) as caught:
+        client.compress(RESNET, existing, recommendation_ratio=0.3)
+    assert caught.value.kind == "output.exists" and existing.read_bytes() == b"precious"
+    with pytest.raises(espalier.InvalidParams) as invalid:
+        client.recommend(RESNET, recommendation_ratio=0.3, options={"stepsize": 2})  # type: ignore[typeddict-unknown-key]
+    assert invalid.value.path == "/options/stepsize"
+    client.ping()
+
+
+def test_the_cache_is_seen_and_emptied(client):
+    client.inspect(RESNET)
+    client.inspect(MOBILE)
+    assert {model.path for model in client.models()} == {str(RESNET), str(MOBILE)}
+    client.release(RESNET)
+    assert [model.path for model in client.models()] == [str(MOBILE)]
+    client.release()
+    assert client.models() == []
+
+
+def test_ten_threads_share_one_session(client, tmp_path):
+    expected = client.recommend(RESNET, recommendation_ratio=0.4)
+    wrong = []
+
+    def work(index):
+        if client.recommend(RESNET, recommendation_ratio=0.4) != expected:
+            wrong.append(index)
+        client.compress(RESNET, tmp_path / f"{index}.onnx", recommendation_ratio=0.4)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert len({path.read_bytes() for path in tmp_path.glob("*.onnx")}) == 1
+
+
+def test_cancelled_calls_leave_nothing_behind(client, tmp_path):
+    for index in range(20):
+        call = client.start_compress(RESNET, tmp_path / f"{index}.onnx", recommendation_ratio=0.5)
+        call.cancel()
+        try:
+            call.result(10)
+        except espalier.Cancelled:
+            assert not (tmp_path / f"{index}.onnx").exists()
+        else:
+            assert (tmp_path / f"{index}.onnx").exists()
+    assert all(path.suffix == ".onnx" for path in tmp_path.iterdir())
+    client.ping()
