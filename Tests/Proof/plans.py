@@ -1,0 +1,103 @@
+"""Which compressions one model is put to, and the proof of each: a recommendation, ratios by hand, indices by hand.
+
+Steps of 1 and a minimum of 1 let every layer shrink to awkward widths. The choices are drawn from a seed.
+
+Invariant: every outcome is a proof or an exception; a refusal counts as a pass only where nothing is prunable.
+"""
+import dataclasses
+import pathlib
+
+import numpy as np
+import onnx
+
+import reference
+
+STRESS = {"step_size": 1, "min_num_of_value": 1}
+
+
+@dataclasses.dataclass
+class Case:
+    """One compression: what to ask for, in a form that can be printed and replayed."""
+    name: str
+    arguments: dict
+
+    def __str__(self):
+        return f"{self.name}: {self.arguments}"
+
+
+def cases(client, path, seed):
+    """SLAMP at a ratio, PR_L2 with ratios by hand, PR_ID with random legal indices; none where nothing is prunable."""
+    rng = np.random.default_rng([seed, 3])
+    inspection = client.inspect(path)
+    groups = [g for g in inspection.groups if g.prunable]
+    if not groups:
+        return []
+    ratio = float(rng.choice([0.2, 0.4, 0.5, 0.6, 0.8]))
+    policy = str(rng.choice(["average", "sum", "count", "none"]))
+    options = {**STRESS, "group_policy": policy, "scope": str(rng.choice(["global", "layer"]))}
+    listed = client.recommend(path, recommendation_ratio=0.5, options=STRESS).available_layers
+    by_hand = [dataclasses.replace(layer, values=[round(float(rng.uniform(0.1, 0.95)), 3)], use=True)
+               for layer in listed if rng.random() < 0.7]
+    found = [Case("SLAMP", {"recommendation_ratio": ratio, "options": options})]
+    if by_hand:
+        found.append(Case("PR_L2", {"layers": by_hand, "options": {**STRESS, "group_policy": policy}}))
+    by_index = indices(groups, {layer.name: layer for layer in listed}, rng)
+    if by_index:
+        found.append(Case("PR_ID", {"compression_method": "PR_ID", "layers": by_index}))
+    return found
+
+
+def indices(groups, listed, rng):
+    """Random channels of every group, as many from each block where blocks must lose equally many."""
+    chosen, share = [], {}
+    for group in groups:
+        layer = listed.get(group.name)
+        if layer is None:
+            continue
+        channels = layer.channels[0]
+        balance = group.balance or {"blocks": 1, "width": channels}
+        blocks, width = balance["blocks"], balance["width"]
+        link = min([group.id, *balance.get("linked_with", [])])
+        amount = share.setdefault(link, int(rng.integers(0, width)))
+        picked = np.sort(rng.permutation(width)[:min(amount, width - 1)])
+        if picked.size:
+            values = [int(block * width + i) for block in range(blocks) for i in picked]
+            chosen.append(dataclasses.replace(layer, values=values, use=True))
+    return chosen
+
+
+def prove(client, original, path, folder, case, seed=0, **settings):
+    """Compresses by the case, proves the file against the original and the reply, and checks the reply's own figures."""
+    output = pathlib.Path(folder) / "compressed.onnx"
+    reply = client.compress(path, output, overwrite=True, **case.arguments)
+    removed = [{k: v for k, v in dataclasses.asdict(r).items() if v is not None} for r in reply.removed]
+    compressed = onnx.load(output)
+    proof = reference.prove(original, compressed, removed, seed, **settings)
+    again = client.inspect(output)
+    figures = (reply.compressed.parameters, reply.compressed.macs, reply.compressed.size_bytes)
+    found = (again.parameters, again.macs, output.stat().st_size)
+    reference.require(figures == found, f"the reply promises parameters, MACs, bytes {figures}; the file has {found}")
+    reference.require(
+        reply.original.parameters - reply.compressed.parameters == proof.elements_removed,
+        f"{reply.original.parameters} parameters less {proof.elements_removed} are not {reply.compressed.parameters}")
+    reference.require(not proof.elements_removed or reply.compressed.macs < reply.original.macs, "no MACs were saved")
+    return proof
+
+
+def prove_all(client, model, folder, seed):
+    """Every case of one model; a failure says what was asked for."""
+    path = pathlib.Path(folder) / "original.onnx"
+    onnx.save(model, path)
+    proofs = []
+    for case in cases(client, path, seed):
+        try:
+            proofs.append((case, prove(client, model, path, folder, case, seed)))
+        except Exception as error:  # refusals of the daemon and of ONNX Runtime are failures like any other
+            raise CaseFailure(case, error) from error
+    return proofs
+
+
+class CaseFailure(AssertionError):
+    def __init__(self, case, error):
+        self.case = case
+        super().__init__(f"{type(error).__name__}: {error}\n  case {case}")
