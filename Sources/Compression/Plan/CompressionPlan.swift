@@ -50,6 +50,7 @@ package struct AxisSlice: Sendable, Equatable {
 /// One change to a node. The node keeps its name and its outputs' names.
 package enum NodeEdit: Sendable {
   case setAttribute(node: NodeID, name: String, value: Attribute)
+  case removeAttribute(node: NodeID, name: String)
   /// Input `input` becomes a new private constant (an appended input if it was absent).
   case setInput(node: NodeID, input: Int, tensor: Tensor)
   /// Input `input`, a dynamic integer tensor, becomes `old * multiplier / divisor + offset`, element by element;
@@ -60,7 +61,7 @@ package enum NodeEdit: Sendable {
 
   package var node: NodeID {
     switch self {
-    case .setAttribute(let node, _, _), .setInput(let node, _, _), .adjustInput(let node, _, _, _, _),
+    case .setAttribute(let node, _, _), .removeAttribute(let node, _), .setInput(let node, _, _), .adjustInput(let node, _, _, _, _),
       .becomeGather(let node, _, _):
       node
     }

@@ -1,0 +1,189 @@
+import ModelGraph
+
+/// A choice of classes to remove, and what every value becomes: its new lengths and the positions it keeps.
+///
+/// The lengths follow from the labels alone, before anything is rewritten, so the rewriting needs no shape inference
+/// and no knowledge of what exporters write.
+struct Removal {
+  let coupling: ChannelCoupling
+  /// Per class.
+  private let removed: [Bool]
+  private var analysis: CouplingAnalysis { coupling.analysis }
+  private var graph: Graph { coupling.graph }
+
+  init(_ coupling: ChannelCoupling, classes: some Sequence<Int32>) {
+    var removed = [Bool](repeating: false, count: coupling.classOf.count)
+    for c in classes { removed[Int(c)] = true }
+    (self.coupling, self.removed) = (coupling, removed)
+  }
+
+  func isRemoved(_ label: Int32) -> Bool { removed[Int(coupling.classOf[Int(label)])] }
+
+  /// What one set keeps: per factor its new size, the surviving rows and the kept columns.
+  private struct KeptSet {
+    /// Per factor of the set.
+    var sizes: [Int]
+    /// Per factor, whether labels vary along it.
+    var effective: [Int]
+    /// Over all factors, row-major.
+    var kept: [Bool]
+  }
+
+  private enum Flaw: Error {
+    case notRectangular
+    case vanishes
+  }
+
+  private func keep(_ set: LabelSet) throws(Flaw) -> KeptSet? {
+    let classes = set.labels.mapping { coupling.classOf[Int($0)] }
+    let flat = classes.flattened()
+    guard flat.contains(where: { removed[Int($0)] }) else { return nil }
+    let kept = flat.map { !removed[Int($0)] }
+    var sizes = set.factors.map(\.size)
+    if set.factors.count == 1 {
+      sizes[0] = kept.reduce(0) { $0 + ($1 ? 1 : 0) }
+      if sizes[0] == 0 { throw .vanishes }
+      return KeptSet(sizes: sizes, effective: [0], kept: kept)
+    }
+    let effective = Facts.varyingDimensions(classes)
+    guard let cut = effective.last else { throw .vanishes }
+    // Per block factor the indices that survive; rows that survive must form the grid of these.
+    let strides = Self.strides(sizes)
+    var survives = sizes.map { [Bool](repeating: false, count: $0) }
+    var rowCounts: [Int: Int] = [:]
+    for (position, isKept) in kept.enumerated() where isKept {
+      var row = 0
+      for d in effective {
+        let index = position / strides[d] % sizes[d]
+        survives[d][index] = true
+        if d != cut { row = row * sizes[d] + index }
+      }
+      rowCounts[row, default: 0] += 1
+    }
+    guard let count = rowCounts.values.first, Set(rowCounts.values).count == 1 else {
+      throw rowCounts.isEmpty ? .vanishes : .notRectangular
+    }
+    let repeats = set.factors.indices.filter { !effective.contains($0) }.reduce(1) { $0 * sizes[$1] }
+    var grid = 1
+    for d in effective where d != cut {
+      sizes[d] = survives[d].reduce(0) { $0 + ($1 ? 1 : 0) }
+      grid *= sizes[d]
+    }
+    guard grid == rowCounts.count, count % repeats == 0 else { throw .notRectangular }
+    sizes[cut] = count / repeats
+    return KeptSet(sizes: sizes, effective: effective, kept: kept)
+  }
+
+  private static func strides(_ sizes: [Int]) -> [Int] {
+    var strides = [Int](repeating: 1, count: sizes.count)
+    for d in stride(from: sizes.count - 2, through: 0, by: -1) { strides[d] = strides[d + 1] * sizes[d + 1] }
+    return strides
+  }
+
+  // MARK: Lengths
+
+  /// Per value, its new shape under the lengths of the analysis; equal to the old where nothing is removed.
+  /// - Throws: `certificateFailed` naming the value, if what is left of one is not rectangular or nothing at all.
+  func lengths() throws(Failure) -> [[Int]?] {
+    var result = analysis.shapes.shapes
+    for id in graph.valueIDs {
+      if let shape = try newShape(id) { result[id.index] = shape }
+    }
+    return result
+  }
+
+  /// The new shape of a value, nil if nothing of it is removed.
+  func newShape(_ id: ValueID) throws(Failure) -> [Int]? {
+    guard let value = analysis.values[id.index], !value.sets.isEmpty else { return nil }
+    var sizes: [Factor: Int] = [:]
+    do throws(Flaw) {
+      for set in value.sets {
+        guard let kept = try keep(set) else { continue }
+        for (factor, size) in zip(set.factors, kept.sizes) { sizes[factor] = min(sizes[factor] ?? size, size) }
+      }
+    } catch .vanishes {
+      throw flaw(id, "nothing of '\(graph[id].name)' would be left")
+    } catch .notRectangular {
+      throw flaw(id, "what is left of '\(graph[id].name)' would not be rectangular")
+    }
+    guard !sizes.isEmpty else { return nil }
+    return value.axes.map { axis in axis.reduce(1) { $0 * (sizes[$1] ?? $1.size) } }
+  }
+
+  private func flaw(_ id: ValueID, _ message: String) -> Failure {
+    let node = graph[id].producer.map { " (made by \(graph[$0].op) '\(graph.displayName($0))')" } ?? ""
+    return Failure(
+      .certificateFailed, "\(message)\(node); exclude the layers around it or choose other channels",
+      details: ["value": .string(graph[id].name)])
+  }
+
+  // MARK: Positions
+
+  /// Per index of axis `axis` of a value, whether it stays. Where blocks keep different local indices this is the view
+  /// of the first surviving block, which has as many as the others.
+  func keptPositions(of id: ValueID, axis: Int) -> [Bool]? {
+    guard let value = analysis.values[id.index], axis < value.axes.count else { return nil }
+    let factors = value.axes[axis]
+    let length = factors.reduce(1) { $0 * $1.size }
+    var result = [Bool](repeating: true, count: length)
+    for set in value.sets where set.factors.contains(where: factors.contains) {
+      let classes = set.labels.mapping { coupling.classOf[Int($0)] }
+      let mine = set.factors.indices.filter { factors.contains(set.factors[$0]) }
+      let others = set.factors.indices.filter { !mine.contains($0) }
+      let cut = Facts.varyingDimensions(classes).last
+      // Rows: one per index of the factors outside this axis.
+      let flat = classes.permuted(others + mine).flattened()
+      let width = mine.reduce(1) { $0 * set.factors[$1].size }
+      var row = [Bool](repeating: false, count: width)
+      for start in stride(from: 0, to: flat.count, by: width) {
+        let entries = (start..<start + width).map { !removed[Int(flat[$0])] }
+        if let cut, mine.contains(cut) {
+          if entries.contains(true) {
+            row = entries
+            break
+          }
+        } else {
+          for k in 0..<width where entries[k] { row[k] = true }
+        }
+      }
+      // Spread the row over the axis: its factors that the set does not have repeat it.
+      let sizes = factors.map(\.size)
+      let strides = Self.strides(sizes)
+      let rowSizes = mine.map { set.factors[$0].size }
+      let rowStrides = Self.strides(rowSizes)
+      let places = mine.map { m in factors.firstIndex(of: set.factors[m]) ?? 0 }
+      for index in 0..<length {
+        var position = 0
+        for (k, place) in places.enumerated() { position += index / strides[place] % sizes[place] * rowStrides[k] }
+        if !row[position] { result[index] = false }
+      }
+    }
+    return result
+  }
+
+  // MARK: Stored tensors
+
+  /// What every stored tensor keeps, in order of the tensors.
+  func slices() -> [TensorSlice] {
+    var axes: [ValueID: [AxisSlice]] = [:]
+    for origin in analysis.stored.origins {
+      let kept = origin.range.map { !isRemoved($0) }
+      guard kept.contains(false), let tensor = graph[origin.value].tensor else { continue }
+      let slice: AxisSlice.Kept
+      if origin.blocks > 1 {
+        let width = origin.count / origin.blocks
+        let blocks = (0..<origin.blocks).map { g in (0..<width).filter { kept[g * width + $0] } }
+        slice = Set(blocks).count == 1 ? .indices(blocks[0]) : .perBlock(blockAxis: 0, blocks)
+      } else if origin.width > 1 {
+        slice = .indices(kept.indices.filter { kept[$0] }.flatMap { $0 * origin.width..<($0 + 1) * origin.width })
+      } else {
+        slice = .indices(kept.indices.filter { kept[$0] })
+      }
+      if case .indices(let indices) = slice, indices.count == tensor.shape[origin.axis] { continue }
+      axes[origin.value, default: []].append(AxisSlice(axis: origin.axis, kept: slice))
+    }
+    return axes.keys.sorted().map { id in
+      TensorSlice(value: id, axes: (axes[id] ?? []).sorted { $0.axis < $1.axis })
+    }
+  }
+}
