@@ -37,12 +37,13 @@ let package = Package(
       swiftSettings: strict),
 
     // MARK: Tests
+    .target(name: "TestSupport", dependencies: ["ModelGraph"], path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
-      name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "JSONRPC"], exclude: ["Golden"],
-      swiftSettings: strict),
+      name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "JSONRPC", "TestSupport"],
+      exclude: ["Golden"], swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph"], swiftSettings: strict),
     .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC"], swiftSettings: strict),
-    .testTarget(name: "ModelGraphTests", dependencies: ["ModelGraph"], swiftSettings: strict),
+    .testTarget(name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "NumericsTests", dependencies: ["Numerics"], swiftSettings: strict),
     .testTarget(name: "ServerTests", dependencies: ["Server", "JSONRPC"], swiftSettings: strict),
   ],
