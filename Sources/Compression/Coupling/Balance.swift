@@ -26,6 +26,18 @@ struct Balance: Sendable {
     var multiplicity: Int?
     var node: NodeID
     var matrix: Int
+
+    /// Distinct entries in order of first appearance, and how often each occurs if all occur equally often.
+    init(entries: [Int32], node: NodeID, matrix: Int) {
+      var counts: [Int32: Int] = [:]
+      classes = []
+      for entry in entries {
+        if counts.updateValue((counts[entry] ?? 0) + 1, forKey: entry) == nil { classes.append(entry) }
+      }
+      let distinct = Set(counts.values)
+      multiplicity = distinct.count == 1 ? distinct.first : nil
+      (self.node, self.matrix) = (node, matrix)
+    }
   }
 
   /// - Parameters:
@@ -138,19 +150,5 @@ struct Balance: Sendable {
       }
     }
     components.append(Component(families: families))
-  }
-}
-
-extension Balance.Row {
-  /// Distinct entries in order of first appearance, and how often each occurs if all occur equally often.
-  fileprivate init(entries: [Int32], node: NodeID, matrix: Int) {
-    var counts: [Int32: Int] = [:]
-    var order: [Int32] = []
-    for entry in entries {
-      if counts.updateValue((counts[entry] ?? 0) + 1, forKey: entry) == nil { order.append(entry) }
-    }
-    let distinctCounts = Set(counts.values)
-    self.init(
-      classes: order, multiplicity: distinctCounts.count == 1 ? distinctCounts.first : nil, node: node, matrix: matrix)
   }
 }

@@ -10,6 +10,8 @@ struct CouplingAnalysis: Sendable {
   let values: [LabelledValue?]
   /// The labelled forms with which stored tensors entered, by value.
   let initial: [ValueID: LabelledValue]
+  /// Nodes that no rule spoke for.
+  let barriers: Set<NodeID>
 
   init(graph: Graph, shapes: ShapeTable, work: Work) throws(Failure) {
     var stored = StoredLabels(graph: graph)
@@ -21,7 +23,7 @@ struct CouplingAnalysis: Sendable {
       return value
     }
     (self.graph, self.shapes, self.stored, self.initial) = (graph, shapes, stored, initial)
-    (facts, values) = (pass.facts, pass.values)
+    (facts, values, barriers) = (pass.facts, pass.values, Set(pass.barriers))
   }
 
   /// Solves the facts under a reading of split axes and forms units, groups and balances.

@@ -77,6 +77,13 @@ struct Facts: Sendable {
   private(set) var activationJoins: [(node: NodeID, label: Int32)] = []
   /// Roles by the first label of the stored axis as an operator met it.
   private(set) var roles: [(label: Int32, role: Role)] = []
+  /// Labels below this number are the classes of an analysis that is over: they must not be joined any more, and where
+  /// an operator wants to join two, that is a fault. 0 in an analysis.
+  private(set) var certifiedLabels: Int32 = 0
+  private(set) var faults: [(node: NodeID, a: Int32, b: Int32)] = []
+  private(set) var comparisons = 0
+  /// The node whose rule is running.
+  var current = NodeID(0)
   /// Counts the blocks that solving froze: the fixpoint compares it.
   var frozenByBlocks = 0
   private var factorCount = 0
@@ -107,7 +114,24 @@ struct Facts: Sendable {
     return LabelArray(Array(first..<first + Int32(count)), shape: shape)
   }
 
-  mutating func joinClasses(_ a: Int32, _ b: Int32) { classes.join(a, b) }
+  /// Makes the two labels one class; in a certificate, checks that they are.
+  mutating func joinClasses(_ a: Int32, _ b: Int32) {
+    if certifiedLabels > 0 {
+      comparisons += 1
+      let (x, y) = (classes.find(a), classes.find(b))
+      if x != y, x < certifiedLabels, y < certifiedLabels {
+        faults.append((current, x, y))
+        return
+      }
+    }
+    classes.join(a, b)
+  }
+
+  /// From here on labels `0 ..< labels` are settled classes.
+  mutating func beginCertificate(labels: Int) {
+    _ = freshLabels(labels)
+    certifiedLabels = Int32(labels)
+  }
 
   mutating func freeze(_ label: Int32, _ reason: ReasonID) {
     if frozen[Int(label)] < 0 { frozen[Int(label)] = reason }
@@ -128,7 +152,7 @@ struct Facts: Sendable {
       a.storage.withUnsafeBufferPointer({ x in b.storage.withUnsafeBufferPointer { x.baseAddress == $0.baseAddress } })
     { return }
     let (x, y) = (a.flattened(), b.flattened())
-    for k in x.indices { classes.join(x[k], y[k]) }
+    for k in x.indices { joinClasses(x[k], y[k]) }
   }
 
   /// Joins the labels along dimension `d`.

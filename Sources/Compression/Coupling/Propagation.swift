@@ -12,6 +12,8 @@ struct Propagation: Sendable {
   var facts = Facts()
   /// Per value; nil where its shape is unknown.
   private(set) var values: [LabelledValue?]
+  /// Nodes that no rule spoke for.
+  private(set) var barriers: [NodeID] = []
 
   /// How stored tensors enter the pass.
   typealias StoredLabelling = (ValueID, Tensor, inout Facts) -> LabelledValue
@@ -47,6 +49,7 @@ struct Propagation: Sendable {
     if call.inputsAreKnown, let rule = RuleTable.rule(for: node) {
       // The rule works on the pass's own facts; they come back with its outputs.
       swap(&facts, &call.facts)
+      call.facts.current = id
       let outputs = rule(&call)
       swap(&facts, &call.facts)
       if let outputs, fit(outputs, node) {
@@ -71,6 +74,7 @@ struct Propagation: Sendable {
 
   /// An operator without a channel rule: what reaches it stays as it is.
   private mutating func barrier(_ id: NodeID, _ node: Node, _ kind: Reason.Kind) {
+    barriers.append(id)
     let reason = facts.reason(kind, id)
     for input in node.inputs { if let input { freeze(input, reason) } }
     for output in node.outputs {

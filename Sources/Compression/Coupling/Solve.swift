@@ -28,6 +28,29 @@ extension Facts {
     } while classes.joins != before || frozenByBlocks != frozenBefore
   }
 
+  /// Checks the projections of a certificate: what is left of a joint set must agree with what it is seen as, except
+  /// where that is a block that always stays (one whose row shrank to a single entry would look as if it had to go).
+  /// Orders need no check: equalities see any real disorder.
+  mutating func certify(isFrozen: (Int32) -> Bool) {
+    var before: Int
+    repeat {
+      before = classes.joins
+      for projection in projections {
+        current = projection.node
+        let cutIsVisible = effectiveFactors(projection.labels).last.map(projection.visible.contains) ?? false
+        forEachRow(projection) { facts, row, label in
+          let seen = facts.find(label)
+          if seen < facts.certifiedLabels, isFrozen(seen) { return }
+          if facts.isUniform(row) {
+            facts.joinClasses(label, row.first)
+          } else if cutIsVisible {
+            row.forEach { facts.joinClasses(label, $0) }
+          }
+        }
+      }
+    } while classes.joins != before && faults.isEmpty
+  }
+
   private mutating func joinUniformRows() {
     var before: Int
     repeat {

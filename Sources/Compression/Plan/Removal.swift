@@ -19,34 +19,27 @@ struct Removal {
 
   func isRemoved(_ label: Int32) -> Bool { removed[Int(coupling.classOf[Int(label)])] }
 
-  /// What one set keeps: per factor its new size, the surviving rows and the kept columns.
-  private struct KeptSet {
-    /// Per factor of the set.
-    var sizes: [Int]
-    /// Per factor, whether labels vary along it.
-    var effective: [Int]
-    /// Over all factors, row-major.
-    var kept: [Bool]
-  }
-
-  private enum Flaw: Error {
+  /// What one set keeps.
+  enum KeptSet {
+    case whole
+    /// Per factor its new size.
+    case sizes([Int])
     case notRectangular
     case vanishes
   }
 
-  private func keep(_ set: LabelSet) throws(Flaw) -> KeptSet? {
+  func keep(_ set: LabelSet) -> KeptSet {
     let classes = set.labels.mapping { coupling.classOf[Int($0)] }
     let flat = classes.flattened()
-    guard flat.contains(where: { removed[Int($0)] }) else { return nil }
+    guard flat.contains(where: { removed[Int($0)] }) else { return .whole }
     let kept = flat.map { !removed[Int($0)] }
     var sizes = set.factors.map(\.size)
     if set.factors.count == 1 {
       sizes[0] = kept.reduce(0) { $0 + ($1 ? 1 : 0) }
-      if sizes[0] == 0 { throw .vanishes }
-      return KeptSet(sizes: sizes, effective: [0], kept: kept)
+      return sizes[0] == 0 ? .vanishes : .sizes(sizes)
     }
     let effective = Facts.varyingDimensions(classes)
-    guard let cut = effective.last else { throw .vanishes }
+    guard let cut = effective.last else { return .vanishes }
     // Per block factor the indices that survive; rows that survive must form the grid of these.
     let strides = Self.strides(sizes)
     var survives = sizes.map { [Bool](repeating: false, count: $0) }
@@ -61,7 +54,7 @@ struct Removal {
       rowCounts[row, default: 0] += 1
     }
     guard let count = rowCounts.values.first, Set(rowCounts.values).count == 1 else {
-      throw rowCounts.isEmpty ? .vanishes : .notRectangular
+      return rowCounts.isEmpty ? .vanishes : .notRectangular
     }
     let repeats = set.factors.indices.filter { !effective.contains($0) }.reduce(1) { $0 * sizes[$1] }
     var grid = 1
@@ -69,9 +62,9 @@ struct Removal {
       sizes[d] = survives[d].reduce(0) { $0 + ($1 ? 1 : 0) }
       grid *= sizes[d]
     }
-    guard grid == rowCounts.count, count % repeats == 0 else { throw .notRectangular }
+    guard grid == rowCounts.count, count % repeats == 0 else { return .notRectangular }
     sizes[cut] = count / repeats
-    return KeptSet(sizes: sizes, effective: effective, kept: kept)
+    return .sizes(sizes)
   }
 
   private static func strides(_ sizes: [Int]) -> [Int] {
@@ -96,15 +89,14 @@ struct Removal {
   func newShape(_ id: ValueID) throws(Failure) -> [Int]? {
     guard let value = analysis.values[id.index], !value.sets.isEmpty else { return nil }
     var sizes: [Factor: Int] = [:]
-    do throws(Flaw) {
-      for set in value.sets {
-        guard let kept = try keep(set) else { continue }
-        for (factor, size) in zip(set.factors, kept.sizes) { sizes[factor] = min(sizes[factor] ?? size, size) }
+    for set in value.sets {
+      switch keep(set) {
+      case .whole: continue
+      case .sizes(let kept):
+        for (factor, size) in zip(set.factors, kept) { sizes[factor] = min(sizes[factor] ?? size, size) }
+      case .vanishes: throw flaw(id, "nothing of '\(graph[id].name)' would be left")
+      case .notRectangular: throw flaw(id, "what is left of '\(graph[id].name)' would not be rectangular")
       }
-    } catch .vanishes {
-      throw flaw(id, "nothing of '\(graph[id].name)' would be left")
-    } catch .notRectangular {
-      throw flaw(id, "what is left of '\(graph[id].name)' would not be rectangular")
     }
     guard !sizes.isEmpty else { return nil }
     return value.axes.map { axis in axis.reduce(1) { $0 * (sizes[$1] ?? $1.size) } }

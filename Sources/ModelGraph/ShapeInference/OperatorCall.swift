@@ -10,6 +10,10 @@ package struct OperatorCall {
   /// Per input; nil where the input is absent or its elements are not known before the network runs.
   let contents: [ElementArray?]
 
+  package init(node: Node, shapes: [[Int]?], contents: [ElementArray?]) {
+    (self.node, self.shapes, self.contents) = (node, shapes, contents)
+  }
+
   func shape(_ position: Int) -> [Int]? { position < shapes.count ? shapes[position] : nil }
   func elements(_ position: Int) -> ElementArray? { position < contents.count ? contents[position] : nil }
   func isPresent(_ position: Int) -> Bool { node.input(position) != nil }
@@ -32,7 +36,7 @@ package struct OperatorCall {
 // MARK: Settings that are attributes in some operator sets and inputs in others
 
 /// A list of integers that steers an operator.
-enum Setting {
+package enum Setting {
   case absent
   /// An input whose elements depend on data.
   case unknown
@@ -41,7 +45,7 @@ enum Setting {
 
 extension OperatorCall {
   /// The attribute if the node has it, else the input.
-  func setting(attribute: String, input position: Int) -> Setting {
+  package func setting(attribute: String, input position: Int) -> Setting {
     if let list = node.ints(attribute) { return .known(list) }
     return setting(input: position)
   }

@@ -27,7 +27,7 @@ package struct SliceSelection: Equatable, Sendable {
 
 extension OperatorCall {
   /// What a Slice node takes of an input of shape `x`, one selection per sliced axis; nil if that depends on data.
-  func sliceSelections(_ x: [Int]) throws(Failure) -> [SliceSelection]? {
+  package func sliceSelections(_ x: [Int]) throws(Failure) -> [SliceSelection]? {
     guard case .known(let starts) = setting(attribute: "starts", input: 1),
       case .known(let ends) = setting(attribute: "ends", input: 2)
     else { return nil }

@@ -1,0 +1,100 @@
+import ModelGraph
+
+// The graph that a plan makes, without its weights: new shapes, attributes and settings, so that shape inference and
+// the coupling rules can be run on the result before any byte is written.
+
+/// A graph with a plan applied. Values of the original keep their ids; what the plan introduces follows them.
+struct RewrittenGraph {
+  let graph: Graph
+  /// Per node of the result, the original node it is, nil for spliced ones.
+  let origin: [NodeID?]
+
+  init(_ original: Graph, applying plan: CompressionPlan) {
+    var values = original.values
+    var nodes: [Node] = []
+    var origin: [NodeID?] = []
+    for slice in plan.slices {
+      guard let tensor = values[slice.value.index].tensor else { continue }
+      var shape = tensor.shape
+      for axis in slice.axes {
+        switch axis.kept {
+        case .indices(let indices): shape[axis.axis] = indices.count
+        case .perBlock(_, let blocks): shape[axis.axis] = blocks.map(\.count).max() ?? 0
+        }
+      }
+      values[slice.value.index] = values[slice.value.index].replacing(Self.phantom(tensor.dtype, shape))
+    }
+    func constant(_ tensor: Tensor) -> ValueID {
+      values.append(Value(name: "", tensor: tensor))
+      return ValueID(values.count - 1)
+    }
+    var editsOf: [NodeID: [NodeEdit]] = [:]
+    for edit in plan.edits { editsOf[edit.node, default: []].append(edit) }
+    for id in original.nodeIDs {
+      var node = original[id]
+      for edit in editsOf[id] ?? [] {
+        switch edit {
+        case .setAttribute(_, let name, let value): node = node.with(attribute: name, value)
+        case .removeAttribute(_, let name): node = node.with(attribute: name, nil)
+        case .setInput(_, let input, let tensor): node = node.with(input: input, constant(tensor))
+        case .adjustInput(_, let input, let multiplier, let divisor, let offset):
+          guard var current = node.input(input) else { continue }
+          for (op, tensor) in [("Mul", multiplier), ("Div", divisor), ("Add", offset)] {
+            let operand = constant(tensor)
+            values.append(Value(name: "", dtype: values[current.index].dtype))
+            let result = ValueID(values.count - 1)
+            nodes.append(Node(name: "", op: op, opset: node.opset, inputs: [current, operand], outputs: [result]))
+            origin.append(nil)
+            current = result
+          }
+          node = node.with(input: input, current)
+        case .becomeGather(_, let axis, let indices):
+          node = Node(
+            name: node.name, op: "Gather", opset: node.opset,
+            inputs: [node.input(0), constant(Tensor(int64: indices.map(Int64.init)))], outputs: node.outputs,
+            attributes: ["axis": .int(axis)])
+        }
+      }
+      nodes.append(node)
+      origin.append(id)
+    }
+    graph = Graph(values: values, nodes: nodes, inputs: original.inputs, outputs: original.outputs)
+    self.origin = origin
+  }
+
+  /// A tensor with a shape only: its bytes are never read (weights are data to shape inference and rules). Small ones
+  /// are zeros, because shape arithmetic looks at small tensors.
+  private static func phantom(_ dtype: DType, _ shape: [Int]) -> Tensor {
+    let count = shape.reduce(dtype.byteWidth ?? 0, *)
+    return Tensor(
+      dtype: dtype, shape: shape,
+      bytes: TensorBytes(count: count) { bytes in
+        if count <= ElementArray.limit * 16 { bytes.initializeMemory(as: UInt8.self, repeating: 0) }
+      })
+  }
+}
+
+extension Value {
+  fileprivate func replacing(_ tensor: Tensor) -> Value {
+    Value(name: name, dtype: dtype, declaredShape: nil, producer: producer, tensor: tensor)
+  }
+}
+
+extension Node {
+  fileprivate func with(attribute name: String, _ value: Attribute?) -> Node {
+    var attributes = attributes
+    attributes[name] = value
+    return Node(
+      name: self.name, op: op, domain: domain, opset: opset, inputs: inputs, outputs: outputs, attributes: attributes,
+      captures: captures)
+  }
+
+  fileprivate func with(input position: Int, _ value: ValueID) -> Node {
+    var inputs = inputs
+    while inputs.count <= position { inputs.append(nil) }
+    inputs[position] = value
+    return Node(
+      name: name, op: op, domain: domain, opset: opset, inputs: inputs, outputs: outputs, attributes: attributes,
+      captures: captures)
+  }
+}
