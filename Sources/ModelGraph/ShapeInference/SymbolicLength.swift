@@ -8,6 +8,8 @@ struct SymbolicLength {
   }
 
   private let root: Term
+  /// The names it is computed from.
+  let symbols: Set<String>
 
   /// nil if `text` is no expression or only a name.
   init?(_ text: String) {
@@ -15,6 +17,7 @@ struct SymbolicLength {
     var parser = Parser(text)
     guard let term = parser.sum(depth: 0), parser.isAtEnd else { return nil }
     root = term
+    symbols = parser.symbols
   }
 
   /// The length under the given ones; nil if a name is missing or the result is no length.
@@ -43,6 +46,7 @@ struct SymbolicLength {
 
   private struct Parser {
     private var rest: Substring
+    private(set) var symbols: Set<String> = []
 
     init(_ text: String) { rest = text[...] }
 
@@ -84,6 +88,7 @@ struct SymbolicLength {
       guard let first = word.first else { return nil }
       rest = rest.dropFirst(word.count)
       if first.isNumber { return Int(word).map(Term.number) }
+      symbols.insert(String(word))
       return .symbol(String(word))
     }
   }

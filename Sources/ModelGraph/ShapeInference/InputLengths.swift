@@ -1,0 +1,126 @@
+/// Concrete lengths for the inputs of a graph, and the two choices of them that the daemon works with.
+///
+/// *Nominal* lengths are what a user would feed: they give multiply-adds and sizes. *Analysis* lengths make every open
+/// length a prime that divides no constant of the model, so that factors of different axes never line up by accident
+/// (coupling by labels tells axes apart by their factors). What differs between the two is dynamic.
+package struct InputLengths: Sendable, Equatable {
+  package let shapes: [ValueID: [Int]]
+  /// The lengths of the file's symbolic axes.
+  package let symbols: [String: Int]
+}
+
+/// The shapes of a graph under its nominal and its analysis lengths. One table where no length is open.
+package struct GraphShapes: Sendable {
+  package let nominal: ShapeTable
+  package let analysis: ShapeTable
+  package let nominalLengths: InputLengths
+  package let analysisLengths: InputLengths
+
+  /// Whether no input length is open, so that both tables are the same.
+  package var isStatic: Bool { nominalLengths == analysisLengths }
+
+  /// Whether the length of an axis depends on the lengths of the inputs.
+  package func isDynamic(_ value: ValueID, axis: Int) -> Bool {
+    guard !isStatic, let nominal = nominal[value], let analysis = analysis[value] else { return false }
+    return nominal.count != analysis.count || nominal[axis] != analysis[axis]
+  }
+
+  /// Whether a known element depends on the lengths of the inputs.
+  package func isDynamic(_ value: ValueID, element: Int) -> Bool {
+    guard !isStatic, let analysis = analysis.contents(of: value) else { return false }
+    guard let nominal = nominal.contents(of: value), nominal.shape == analysis.shape else { return true }
+    switch (nominal.elements, analysis.elements) {
+    case (.integers(let a), .integers(let b)): return a[element] != b[element]
+    case (.reals(let a), .reals(let b)): return a[element] != b[element]
+    default: return true
+    }
+  }
+}
+
+extension Graph {
+  /// Infers all shapes, choosing the lengths that the file leaves open.
+  ///
+  /// An open length that the caller does not give is tried with what networks of its kind usually take, until the
+  /// graph's shapes fit together.
+  /// - Parameter given: shapes by input name; each must fit the input's declared rank and fixed lengths.
+  /// - Throws: `inputShapeMismatch` where the given shapes do not fit, are needed, or no lengths tried fit the graph;
+  ///   `modelMalformed` where shapes contradict each other and no length but the batch is open.
+  package func inferShapes(given: [String: [Int]] = [:]) throws(Failure) -> GraphShapes {
+    let axes = try InputAxes(of: self, given: given)
+    let (nominalLengths, nominal) = try nominalShapes(axes)
+    guard !axes.open.isEmpty else {
+      return GraphShapes(
+        nominal: nominal, analysis: nominal, nominalLengths: nominalLengths, analysisLengths: nominalLengths)
+    }
+    let used = axes.open(of: nominalLengths)
+    for chosen in AnalysisLengths(axes, constants: constants()).candidates(nominal: used) {
+      guard let lengths = axes.lengths(chosen),
+        let table = try? inferShapes(inputShapes: lengths.shapes, symbols: lengths.symbols)
+      else { continue }
+      return GraphShapes(
+        nominal: nominal, analysis: table, nominalLengths: nominalLengths, analysisLengths: lengths)
+    }
+    return GraphShapes(
+      nominal: nominal, analysis: nominal, nominalLengths: nominalLengths, analysisLengths: nominalLengths)
+  }
+
+  private func nominalShapes(_ axes: InputAxes) throws(Failure) -> (InputLengths, ShapeTable) {
+    var first: (failure: Failure, lengths: InputLengths)?
+    // A batch of another size mends no contradiction; other lengths may.
+    let mayDependOnLengths = axes.open.contains { $0.given != nil || $0.role != .batch }
+    for alternatives in NominalLengths.phases(axes) {
+      var previous: String?
+      for chosen in alternatives {
+        guard let lengths = axes.lengths(chosen) else { continue }
+        do throws(Failure) {
+          let table = try inferShapes(inputShapes: lengths.shapes, symbols: lengths.symbols)
+          try axes.requireGiven(lengths, in: self)
+          return (lengths, table)
+        } catch {
+          if first == nil { first = (error, lengths) }
+          // The same contradiction under other lengths: these lengths are not what it comes from.
+          if error.message == previous { break }
+          previous = error.message
+        }
+      }
+    }
+    guard let (failure, lengths) = first else {
+      throw Failure(.inputShapeMismatch, "no lengths fit the symbolic axes of the inputs; pass input_shapes")
+    }
+    guard mayDependOnLengths, failure.kind == .modelMalformed else { throw failure }
+    let shown = inputs.compactMap { id in lengths.shapes[id].map { "'\(self[id].name)' \($0)" } }
+    throw Failure(
+      .inputShapeMismatch,
+      "the shapes do not fit together with the inputs \(shown.joined(separator: ", ")): \(failure.message); "
+        + "pass input_shapes with lengths that the model takes",
+      details: failure.details)
+  }
+
+  /// The lengths and settings that the model fixes: what a chosen prime must not divide.
+  private func constants() -> Set<Int> {
+    var constants: Set<Int> = []
+    for value in values {
+      for case .fixed(let length) in value.declaredShape ?? [] { constants.insert(length) }
+      guard let tensor = value.tensor else { continue }
+      constants.formUnion(tensor.shape)
+      // Targets and bounds are lists as long as a shape; longer ones hold indices.
+      if tensor.dtype == .int64, tensor.shape.count <= 1, (tensor.shape.first ?? 1) <= ShapeLimits.rank {
+        constants.formUnion(ElementArray(reading: tensor)?.integers?.map { Int($0) } ?? [])
+      }
+    }
+    return constants
+  }
+}
+
+extension InputAxes {
+  /// What `lengths` chose for each open axis.
+  fileprivate func open(of lengths: InputLengths) -> [Int] {
+    var chosen = [Int](repeating: 1, count: open.count)
+    for (input, axes) in self.lengths {
+      for (axis, length) in axes.enumerated() {
+        if case .open(let index) = length, let used = lengths.shapes[input]?[axis] { chosen[index] = used }
+      }
+    }
+    return chosen
+  }
+}
