@@ -1,11 +1,10 @@
+import Glibc
+
 // Normalization of the scores of one layer (the option `layer_norm`), which makes layers comparable before they are
 // combined in a group or ranked against each other.
 //
 // Invariant: order-preserving (never swaps two scores), finite for finite scores. Formulas and option names:
 // NetsPresso's documentation of its pruning options.
-#if canImport(Glibc)
-  import Glibc
-#endif
 
 extension PruningOptions.LayerNorm {
   /// The scores x of one layer, normalized:

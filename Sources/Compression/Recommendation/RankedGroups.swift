@@ -57,6 +57,12 @@ package struct RankedGroups: Sendable {
     totalChannels = ranked.reduce(0) { $0 + $1.totalChannels }
   }
 
+  /// Bytes held, for whoever keeps it.
+  package var byteCount: Int {
+    let words = groups.reduce(0) { $0 + $1.table.cost.count * 2 + $1.rows.reduce(0) { $0 + $1.count } }
+    return words * MemoryLayout<Int>.stride + ladder.byteCount
+  }
+
   /// The selection that removes `counts[s]` units per block from the groups of set s.
   func selection(counts: [Int], requested: [Int]) -> Selection {
     var selected = [Selection.Group](

@@ -70,6 +70,8 @@ struct SLAMPLadder: Sendable {
     cheapest = steps.lazy.map(\.cost).min() ?? 0
   }
 
+  var byteCount: Int { steps.count * MemoryLayout<Step>.stride }
+
   /// Per set, the units per block that a budget of `channels` buys, walking all steps from the lowest score.
   ///
   /// - Parameter cap: per set, the most units per block it may lose; what cannot go at all is not on the ladder.
@@ -114,10 +116,9 @@ struct SLAMPLadder: Sendable {
       var means = [Double](repeating: 0, count: table.width)
       for row in 0..<table.rows {
         let order = orderFixedLast(table.units(inRow: row), table, magnitudes)
-        for (level, unit) in order.enumerated() {
-          means[level] += magnitudes[unit]
-          if level < limit { costs[level] += table.cost[unit] }
-        }
+        for (level, unit) in order.enumerated() { means[level] += magnitudes[unit] }
+        // A step pays for the unit that will go, which the ranking score names.
+        for level in 0..<limit { costs[level] += table.cost[groups[group].rows[row][level]] }
       }
       for level in means.indices { means[level] = min(means[level] / Double(table.rows), .greatestFiniteMagnitude) }
       let groupScores = allocation == .lamp ? slampScores(means) : means

@@ -68,6 +68,10 @@ package struct Selection: Sendable, Equatable {
     /// units. Only under group policy `count`, where a ratio is a share of marks of which the scarcest block decides,
     /// it is the smallest share that gives `count`, and may be larger.
     package var ratio: Double
+
+    package init(removed: [Int], count: Int, requestedCount: Int, ratio: Double) {
+      (self.removed, self.count, self.requestedCount, self.ratio) = (removed, count, requestedCount, ratio)
+    }
   }
 
   /// In the order of the groups.
@@ -76,5 +80,10 @@ package struct Selection: Sendable, Equatable {
   package var removedChannels: Int
   /// Channels of all groups, removable or not.
   package var totalChannels: Int
+
+  package init(groups: [Group], removedChannels: Int, totalChannels: Int) {
+    (self.groups, self.removedChannels, self.totalChannels) = (groups, removedChannels, totalChannels)
+  }
+
   package var achievedRatio: Double { totalChannels == 0 ? 0 : Double(removedChannels) / Double(totalChannels) }
 }
