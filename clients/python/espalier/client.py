@@ -27,6 +27,7 @@ InputShapes = Union[Mapping[str, Sequence[int]], Sequence[Mapping[str, Any]]]
 Record = TypeVar("Record")
 
 VERSION = "0.1.0"
+PROTOCOL_VERSION = "1.0"
 START_SECONDS = 30.0
 
 
@@ -75,6 +76,7 @@ class Client:
             "processId": transport.process_id,
             "clientInfo": {"name": "espalier-python", "version": VERSION},
             "capabilities": {},
+            "protocolVersion": PROTOCOL_VERSION,
         }
         if initialization_options is not None:
             params["initializationOptions"] = dict(initialization_options)
@@ -230,10 +232,10 @@ class Client:
         """What the server holds in memory."""
         return self._connection.start("models", None, _cached_models).result()
 
-    def release(self, model: Optional[Path] = None) -> None:
-        """Drops one model from the server's memory, or all."""
+    def release(self, model: Optional[Path] = None) -> List[str]:
+        """Drops one model from the server's memory, or all; the paths of those dropped."""
         params = {} if model is None else {"model": _absolute(model)}
-        self._connection.start("release", params, lambda _: None).result()
+        return self._connection.start("release", params, _object).result().get("released", [])
 
     def ping(self, timeout: Optional[float] = None) -> None:
         """Returns once the server has answered."""

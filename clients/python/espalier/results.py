@@ -107,7 +107,6 @@ class Size:
 class Estimate:
     original: Size
     compressed: Size
-    raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,9 @@ class Recommendation:
     available_layers: List[LayerSetting]
     skipped: List[SkippedLayer]
     estimate: Estimate
+    # Shares of the channels: `achieved_ratio` differs where steps, minima or blocks stood in the way.
+    requested_ratio: Optional[float] = None
+    achieved_ratio: Optional[float] = None
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -152,16 +154,20 @@ class Compression:
     output_path: Optional[str] = None
     replaced: List[Dict[str, Any]] = field(default_factory=list)
     adjusted: List[Any] = field(default_factory=list)
+    warnings: List[str] = field(default_factory=list)
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class CachedModel:
-    """A model that the server holds in memory."""
+    """A model that the server holds in memory; `bytes` is all of it, `derived_bytes` what was computed from it."""
 
     path: str
+    format: str
     bytes: int
+    derived_bytes: int
     hits: int
+    in_use: int
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
