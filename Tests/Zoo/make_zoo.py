@@ -30,7 +30,12 @@ def torchvision_models():
         for module in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
             del sys.modules[module]
         torchvision_models.library = torch.library.Library("torchvision", "DEF")
-        torchvision_models.library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for declaration in (
+                "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+                "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+                "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
+                "int sampling_ratio, bool aligned) -> Tensor"):
+            torchvision_models.library.define(declaration)
         import torchvision
     return torchvision.models
 

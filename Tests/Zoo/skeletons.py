@@ -10,6 +10,7 @@ Invariant: materialize(strip(model)) has the structure of `model`, bit for bit b
 import gzip
 import math
 import pathlib
+import re
 import zlib
 
 import numpy as np
@@ -22,6 +23,9 @@ LARGEST_KEPT = 64
 
 
 def strip(model):
+    for node in model.graph.node:
+        for entry in node.metadata_props:  # stack traces: of the exporting machine, only the modules' own paths
+            entry.value = re.sub(r'File "[^"]*?/(?:site-packages|Tests)/', 'File "', entry.value)
     for tensor in model.graph.initializer:
         if tensor.data_type in FLOATS and math.prod(tensor.dims) > LARGEST_KEPT:
             for field in ("raw_data", "float_data", "double_data", "int32_data"):
