@@ -6,7 +6,7 @@ import argparse
 import tempfile
 import time
 
-import conftest  # finds the client and the server
+import daemon
 import espalier
 import graphs
 import plans
@@ -18,7 +18,7 @@ def main():
     parser.add_argument("--first", type=int, default=1000, help="the suite runs those below 320")
     arguments = parser.parse_args()
     failures, proofs, largest, began = [], 0, 0.0, time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, espalier.connect(conftest.server_path()) as client:
+    with tempfile.TemporaryDirectory() as folder, espalier.connect(daemon.server_path()) as client:
         for seed in range(arguments.first, arguments.first + arguments.seeds):
             model = graphs.random_graph(seed)
             try:
