@@ -15,6 +15,7 @@ let package = Package(
     // MARK: C libraries
     .systemLibrary(name: "CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
     .target(name: "CFileGuard"),
+    .systemLibrary(name: "CLinux"),
 
     // MARK: The model, from bytes to plan
     .target(name: "Numerics", swiftSettings: strict),
@@ -24,11 +25,11 @@ let package = Package(
       name: "Formats", dependencies: ["CFileGuard", "Compression", "ModelGraph", "Numerics"], swiftSettings: strict),
 
     // MARK: The daemon
-    .target(name: "JSONRPC", dependencies: ["CJansson"], swiftSettings: strict),
+    .target(name: "JSONRPC", dependencies: ["CJansson", "CLinux"], swiftSettings: strict),
     .target(
       name: "Server",
       dependencies: [
-        "Compression", "Formats", "JSONRPC", "ModelGraph",
+        "CLinux", "Compression", "Formats", "JSONRPC", "ModelGraph",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
     .executableTarget(

@@ -1,1 +1,57 @@
-// Server
+import JSONRPC
+import Logging
+import Synchronization
+
+/// What all sessions share: the models kept warm, the scheduler, the log. Sessions come and go; a server ends with its
+/// process.
+package final class Server: Sendable {
+  package let configuration: Configuration
+  package let log: Logger
+  package let loader: ModelLoader
+  package let scheduler: Scheduler
+  package let cache: ModelCache
+  let ticker: ProgressTicker
+  /// Asks the process to end with this status. What that means is for the host to know.
+  let stop: @Sendable (Int32) -> Void
+  private let sessions = Monitor<[Int: Session]>([:])
+  private let lastSession = Atomic<Int>(0)
+
+  /// - Parameter stop: must not block.
+  package init(
+    configuration: Configuration, loader: ModelLoader, log: Logger, stop: @escaping @Sendable (Int32) -> Void = { _ in }
+  ) {
+    (self.configuration, self.loader, self.log, self.stop) = (configuration, loader, log, stop)
+    scheduler = Scheduler(parallelism: configuration.threads)
+    cache = ModelCache(loader: loader, budgetBytes: configuration.cacheBytes, scheduler: scheduler)
+    ticker = ProgressTicker(timing: configuration.progress)
+  }
+
+  package func makeSession(_ connection: Connection, _ transport: Session.Transport) -> Session {
+    let number = lastSession.wrappingAdd(1, ordering: .relaxed).newValue
+    let session = Session(number: number, server: self, connection: connection, transport: transport)
+    sessions.withLock { $0[number] = session }
+    log.debug("session \(number) begins")
+    return session
+  }
+
+  package func remove(_ session: Session) {
+    sessions.update { $0[session.number] = nil }
+    log.debug("session \(session.number) ends")
+  }
+
+  package var sessionCount: Int { sessions.withLock { $0.count } }
+
+  /// Ends all work: every running request is answered as cancelled by the server and everything written is flushed.
+  /// Takes at most `shutdownSeconds`; what runs longer is left to the end of the process.
+  package func shutDown() {
+    let deadline = Instant.now.adding(seconds: Server.shutdownSeconds)
+    let sessions = self.sessions.withLock { Array($0.values) }
+    for session in sessions { session.beginShutdown() }
+    for session in sessions where !session.waitUntilIdle(by: deadline) {
+      log.warning("session \(session.number) still has work running")
+    }
+    for session in sessions { session.connection.finish(by: deadline) }
+  }
+
+  package static let shutdownSeconds = 5.0
+}

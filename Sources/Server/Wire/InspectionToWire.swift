@@ -1,0 +1,76 @@
+import Compression
+import Formats
+import JSONRPC
+import ModelGraph
+
+extension Inspection {
+  func json(_ reference: ModelReference, _ document: DocumentDescription, cached: Bool) -> JSONValue {
+    var model: JSONObject = ["path": .string(reference.file.spelled), "format": .string(document.format)]
+    model.append("framework", document.framework.map(JSONValue.string) ?? .null)
+    model.append("opset", document.opset.map(JSONValue.int))
+    model.append("size_bytes", .int(document.sizeBytes))
+    var object: JSONObject = ["model": .object(model), "cached": .bool(cached)]
+    object.append("inputs", .array(inputs.map(\.json)))
+    object.append("outputs", .array(outputs.map(\.json)))
+    object.append("parameters", .int(size.parameters))
+    object.append("macs", .int(size.macs))
+    if !assumedLengths.isEmpty {
+      object.append(
+        "assumed_lengths", .array(assumedLengths.map { ["symbol": .string($0.symbol), "length": .int($0.length)] }))
+    }
+    object.append("layers", .array(layers.map(\.json)))
+    object.append("groups", .array(groups.map(\.json)))
+    return .object(object)
+  }
+}
+
+extension Port {
+  fileprivate var json: JSONValue {
+    [
+      "name": .string(name),
+      "dtype": dtype.map { .string($0.wireName) } ?? .null,
+      "shape": shape.map { .array($0.map(\.json)) } ?? .null,
+    ]
+  }
+}
+
+extension Dimension {
+  /// A length, a symbol's name, or null.
+  fileprivate var json: JSONValue {
+    switch self {
+    case .fixed(let length): .int(length)
+    case .symbol(let name): .string(name)
+    case .unknown: .null
+    }
+  }
+}
+
+extension LayerReport {
+  fileprivate var json: JSONValue {
+    var object: JSONObject = [
+      "name": .string(name), "op": .string(op), "parameter": .string(parameter), "channels": .ints(channels),
+    ]
+    object.append("kernel", kernel.map(JSONValue.ints))
+    object.append("groups", groups.map(JSONValue.int))
+    object.append("parameters", .int(parameters))
+    object.append("macs", .int(macs))
+    object.append("methods", .array(methods.map { .string($0.rawValue) }))
+    object.append("group", group.map(JSONValue.int) ?? .null)
+    object.append("reason", reason.map(JSONValue.string))
+    return .object(object)
+  }
+}
+
+extension GroupReport {
+  fileprivate var json: JSONValue {
+    var object: JSONObject = [
+      "id": .int(id), "name": .string(name), "size": .int(size), "prunable": .bool(prunable),
+      "layers": .array(layers.map(JSONValue.string)),
+    ]
+    object.append(
+      "balance",
+      balance.map { ["blocks": .int($0.blocks), "width": .int($0.width), "linked_with": .ints($0.linkedWith)] })
+    object.append("reason", reason.map(JSONValue.string))
+    return .object(object)
+  }
+}

@@ -1,0 +1,41 @@
+import Compression
+import JSONRPC
+
+extension Params {
+  /// The member `layers` of a compress request: what `recommend` gave as `available_layers`, or the user's own.
+  ///
+  /// `use: false` leaves a layer alone. Where no entry says `use`, all count; where some do, false is what the others
+  /// mean, as in the field's public client.
+  func layerSettings(_ method: CompressionMethod) throws(ResponseError) -> [LayerSetting]? {
+    guard let entries = try objects("layers") else { return nil }
+    var someSayUse = false
+    for entry in entries where try entry.bool("use") != nil { someSayUse = true }
+    var seen: Set<String> = []
+    return try entries.map { entry throws(ResponseError) in
+      let name = try entry.require("name", entry.string("name"))
+      guard seen.insert(name).inserted else {
+        throw .invalidParams(entry.pointer("name"), "the layer '\(name)' is listed twice")
+      }
+      return LayerSetting(
+        name: name, channels: try entry.ints("channels", atLeast: 0) ?? [], values: try entry.values(method),
+        use: try entry.bool("use") ?? !someSayUse)
+    }
+  }
+
+  private func values(_ method: CompressionMethod) throws(ResponseError) -> LayerSetting.Values {
+    guard let value = try value("values") else { return .empty }
+    guard let elements = value.arrayValue else { throw wrong("values", "an array", value) }
+    if elements.isEmpty { return .empty }
+    switch method {
+    case .indices:
+      let indices = try ints("values", atLeast: 0) ?? []
+      return .indices(indices)
+    case .l2:
+      guard elements.count == 1, let ratio = elements[0].numberValue, 0 < ratio, ratio <= 1 else {
+        throw .invalidParams(
+          pointer("values"), "for \(method.rawValue), 'values' is one number above 0 and at most 1: the share removed")
+      }
+      return .ratio(ratio)
+    }
+  }
+}

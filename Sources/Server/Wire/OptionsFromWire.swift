@@ -1,0 +1,68 @@
+import Compression
+import JSONRPC
+
+extension PruningOptions {
+  /// The options' names on the wire, in the order in which they are documented.
+  static let wireNames = [
+    "policy", "layer_norm", "group_policy", "reshape_channel_axis", "step_size", "step_op", "min_num_of_value",
+    "reverse", "scope", "allocation", "max_layer_ratio", "include", "exclude", "index_base",
+  ]
+
+  /// Reads the member `options`. Unlike elsewhere, unknown members are refused: a misspelled option would silently
+  /// compress with the default.
+  init(_ params: Params) throws(ResponseError) {
+    self.init()
+    guard let options = try params.object("options") else { return }
+    for name in options.names where !PruningOptions.wireNames.contains(name) {
+      let known = PruningOptions.wireNames.joined(separator: ", ")
+      throw .invalidParams(options.pointer(name), "there is no option '\(name)'; there are \(known)")
+    }
+    policy = try options.choice("policy", of: Policy.self) ?? policy
+    layerNorm = try options.choice("layer_norm", of: LayerNorm.self) ?? layerNorm
+    groupPolicy = try options.choice("group_policy", of: GroupPolicy.self) ?? groupPolicy
+    if let axis = try options.int("reshape_channel_axis", in: -2...1) {
+      reshapeChannelAxis = try options.require("reshape_channel_axis", ReshapeChannelAxis(rawValue: axis))
+    }
+    stepSize = try options.int("step_size", in: 1...PruningOptions.largestCount) ?? stepSize
+    stepOp = try options.choice("step_op", of: StepOp.self) ?? stepOp
+    minNumOfValue = try options.int("min_num_of_value", in: 1...PruningOptions.largestCount) ?? minNumOfValue
+    reverse = try options.bool("reverse") ?? reverse
+    scope = try options.choice("scope", of: Scope.self) ?? scope
+    allocation = try options.choice("allocation", of: Allocation.self) ?? allocation
+    maxLayerRatio =
+      try options.number("max_layer_ratio", "above 0 and at most 1") { 0 < $0 && $0 <= 1 } ?? maxLayerRatio
+    include = try options.strings("include") ?? include
+    exclude = try options.strings("exclude") ?? exclude
+    indexBase = try options.int("index_base", in: 0...1) ?? indexBase
+  }
+
+  /// No layer has so many channels, and products with it do not overflow.
+  private static let largestCount = 1 << 30
+
+  /// What `initialize` tells of the options: defaults, and what else they may be.
+  static var wireDescription: JSONValue {
+    let defaults = PruningOptions()
+    func choice<Choice: RawRepresentable<String> & CaseIterable>(_ value: Choice) -> JSONValue {
+      ["default": .string(value.rawValue), "values": .array(Choice.allCases.map { .string($0.rawValue) })]
+    }
+    return [
+      "policy": choice(defaults.policy),
+      "layer_norm": choice(defaults.layerNorm),
+      "group_policy": choice(defaults.groupPolicy),
+      "reshape_channel_axis": [
+        "default": .int(defaults.reshapeChannelAxis.rawValue),
+        "values": .ints(ReshapeChannelAxis.allCases.map(\.rawValue)),
+      ],
+      "step_size": ["default": .int(defaults.stepSize), "minimum": 1],
+      "step_op": choice(defaults.stepOp),
+      "min_num_of_value": ["default": .int(defaults.minNumOfValue), "minimum": 1],
+      "reverse": ["default": .bool(defaults.reverse)],
+      "scope": choice(defaults.scope),
+      "allocation": choice(defaults.allocation),
+      "max_layer_ratio": ["default": .double(defaults.maxLayerRatio), "minimum": 0, "maximum": 1],
+      "include": ["default": .null],
+      "exclude": ["default": []],
+      "index_base": ["default": .int(defaults.indexBase), "values": [0, 1]],
+    ]
+  }
+}
