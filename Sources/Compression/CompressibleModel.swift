@@ -1,32 +1,101 @@
 import ModelGraph
+import Synchronization
 
 /// A loaded model as the methods see it: the graph and, computed once and shared by all requests, everything derived
-/// from it (shapes, cost, coupling, scores).
+/// from it (shapes, coupling, scores, rankings).
 ///
-/// The facade of this module: plain values in, plain values out. Safe to call from any number of threads.
+/// The facade of this module: plain values in, plain values out. Safe to call from any number of threads; two requests
+/// that need the same derived value at once may both compute it, and one of the two is kept.
 package final class CompressibleModel: Sendable {
   package let graph: Graph
   /// Bytes of the file or files the graph was read from.
   package let sizeBytes: Int
+  let shapes: GraphShapes
+  private let derived = Mutex(Derived())
+
+  private struct Derived {
+    var analysis: CouplingAnalysis?
+    var couplings: [Bool: ChannelCoupling] = [:]
+    var scores: [ScoreKey: ScoredGroups] = [:]
+    /// The rankings asked for last; options are a handful, so a few are plenty.
+    var rankings: [(key: RankingKey, ranked: RankedModel)] = []
+    var cost: CostTable?
+  }
+
+  private static let keptRankings = 8
 
   /// - Parameter inputShapes: per graph input name, lengths that override what the file declares.
   /// - Throws: `Failure` if shapes contradict each other or an input's shape is neither declared nor given.
   package init(graph: Graph, sizeBytes: Int, inputShapes: [String: [Int]] = [:], work: Work = Work()) throws(Failure) {
     (self.graph, self.sizeBytes) = (graph, sizeBytes)
+    shapes = try graph.inferShapes(given: inputShapes)
   }
 
-  /// Bytes held beyond the graph's own tensors.
-  package var derivedBytes: Int { 0 }
-
-  package func inspect(work: Work) throws(Failure) -> Inspection {
-    throw Failure(.modelUnsupportedOperator, "")
+  /// Bytes held beyond the graph's own tensors, estimated from what dominates: labels and scores.
+  package var derivedBytes: Int {
+    derived.withLock { state in
+      let labels = state.analysis?.facts.frozen.count ?? 0
+      let cells = state.scores.values.reduce(0) { $0 + $1.cellCount }
+      return labels * (24 + 32 * state.couplings.count) + cells * 24 * (1 + state.rankings.count)
+    }
   }
 
-  package func recommend(_ request: RecommendationRequest, work: Work) throws(Failure) -> Recommendation {
-    throw Failure(.modelUnsupportedOperator, "")
+  // MARK: What is derived, in the order it is
+
+  func analysis(_ work: Work) throws(Failure) -> CouplingAnalysis {
+    if let known = derived.withLock({ $0.analysis }) { return known }
+    let analysis = try CouplingAnalysis(graph: graph, shapes: shapes.analysis, work: work)
+    derived.withLock { if $0.analysis == nil { $0.analysis = analysis } }
+    return analysis
   }
 
-  package func plan(_ request: CompressionRequest, work: Work) throws(Failure) -> PlannedCompression {
-    throw Failure(.modelUnsupportedOperator, "")
+  /// - Parameter pruningBlocks: see `PruningOptions.ReshapeChannelAxis`.
+  func coupling(pruningBlocks: Bool, _ work: Work) throws(Failure) -> ChannelCoupling {
+    if let known = derived.withLock({ $0.couplings[pruningBlocks] }) { return known }
+    let coupling = try analysis(work).solved(pruningBlocks: pruningBlocks)
+    derived.withLock { $0.couplings[pruningBlocks] = coupling }
+    return coupling
+  }
+
+  struct ScoreKey: Hashable {
+    var method: CompressionMethod
+    var pruningBlocks: Bool
+  }
+
+  func scores(_ key: ScoreKey, _ work: Work) throws(Failure) -> ScoredGroups {
+    if let known = derived.withLock({ $0.scores[key] }) { return known }
+    let scored = try ScoredGroups(coupling(pruningBlocks: key.pruningBlocks, work), method: key.method, work: work)
+    derived.withLock { $0.scores[key] = scored }
+    return scored
+  }
+
+  struct RankingKey: Equatable {
+    var score: ScoreKey
+    var options: RankingOptions
+    var include: [String]?
+    var exclude: [String]
+  }
+
+  /// The groups that `options` admit, ranked.
+  func ranking(
+    _ method: CompressionMethod, _ options: PruningOptions, _ work: Work
+  ) throws(Failure) -> RankedModel {
+    let key = RankingKey(
+      score: ScoreKey(method: method, pruningBlocks: options.reshapeChannelAxis.prunesBlocks),
+      options: RankingOptions(options), include: options.include, exclude: options.exclude)
+    if let known = derived.withLock({ $0.rankings.first { $0.key == key }?.ranked }) { return known }
+    let ranked = try RankedModel(scores(key.score, work), options: options, work: work)
+    derived.withLock { state in
+      state.rankings.insert((key, ranked), at: 0)
+      if state.rankings.count > Self.keptRankings { state.rankings.removeLast() }
+    }
+    return ranked
+  }
+
+  var cost: CostTable {
+    if let known = derived.withLock({ $0.cost }) { return known }
+    let cost = CostTable(graph: graph, shapes: shapes, sizeBytes: sizeBytes)
+    derived.withLock { $0.cost = cost }
+    return cost
   }
 }

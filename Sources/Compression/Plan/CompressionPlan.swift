@@ -10,16 +10,13 @@ package struct CompressionPlan: Sendable {
   package var slices: [TensorSlice]
   /// In node order.
   package var edits: [NodeEdit]
-  /// Stored tensors whose contents change in place because nothing else reads them (a number inside shape arithmetic).
-  package var contents: [(value: ValueID, tensor: Tensor)]
   /// The lengths of computed values that change, for whatever a file declares about them.
   package var lengths: [(value: ValueID, axis: Int, length: Int)]
 
   package init(
-    slices: [TensorSlice] = [], edits: [NodeEdit] = [], contents: [(value: ValueID, tensor: Tensor)] = [],
-    lengths: [(value: ValueID, axis: Int, length: Int)] = []
+    slices: [TensorSlice] = [], edits: [NodeEdit] = [], lengths: [(value: ValueID, axis: Int, length: Int)] = []
   ) {
-    (self.slices, self.edits, self.contents, self.lengths) = (slices, edits, contents, lengths)
+    (self.slices, self.edits, self.lengths) = (slices, edits, lengths)
   }
 }
 

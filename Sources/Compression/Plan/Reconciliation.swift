@@ -21,8 +21,9 @@ struct Reconciliation {
     var nominal: ShapeTable?
   }
 
-  init(removal: Removal, old: Lengths, newShapes: [[Int]?]) {
+  init(removal: Removal, shapes: GraphShapes, newShapes: [[Int]?]) {
     let graph = removal.coupling.graph
+    let old = Lengths(analysis: shapes.analysis, nominal: shapes.isStatic ? nil : shapes.nominal)
     (self.removal, self.graph, self.old) = (removal, graph, old)
     func table(_ shapes: [[Int]?]) -> ShapeTable {
       ShapeTable(

@@ -1,0 +1,50 @@
+import ModelGraph
+
+/// What a model costs, and what is left of that after a removal, without building a plan.
+struct CostTable: Sendable {
+  let original: ModelSize
+  private let graph: Graph
+  private let shapes: GraphShapes
+  /// Nodes with multiply-adds, and these.
+  let nodes: [(node: NodeID, macs: Int)]
+
+  init(graph: Graph, shapes: GraphShapes, sizeBytes: Int) {
+    (self.graph, self.shapes) = (graph, shapes)
+    nodes = graph.nodeIDs.compactMap { id in
+      let macs = CostModel.macs(of: graph[id], in: graph, shapes: { shapes.nominal[$0] })
+      return macs > 0 ? (id, macs) : nil
+    }
+    original = ModelSize(
+      parameters: CostModel.parameters(of: graph), macs: nodes.reduce(0) { $0.addingClamped($1.macs) },
+      sizeBytes: sizeBytes)
+  }
+
+  /// The cost after `removal`; `sizeBytes` from the tensors alone.
+  func after(_ removal: Removal) throws(Failure) -> ModelSize {
+    var size = original
+    for slice in removal.slices() {
+      guard let tensor = graph[slice.value].tensor, let shape = try removal.newShape(slice.value) else { continue }
+      let gone = tensor.elementCount - shape.reduce(1, *)
+      size.sizeBytes -= gone * (tensor.dtype.byteWidth ?? 0)
+      if CostModel.parameters(of: tensor) > 0 { size.parameters -= gone }
+    }
+    size.macs = 0
+    var known: [ValueID: [Int]] = [:]
+    for (id, _) in nodes {
+      for value in graph[id].inputs + graph[id].outputs {
+        guard let value, known[value] == nil, let before = shapes.nominal[value] else { continue }
+        let after = try removal.newShape(value) ?? shapes.analysis[value]
+        known[value] = Reconciliation.scaled(before, from: shapes.analysis[value], to: after)
+      }
+      size.macs = size.macs.addingClamped(CostModel.macs(of: graph[id], in: graph, shapes: { known[$0] }))
+    }
+    return size
+  }
+}
+
+extension Int {
+  fileprivate func addingClamped(_ other: Int) -> Int {
+    let (sum, overflow) = addingReportingOverflow(other)
+    return overflow ? Int.max : sum
+  }
+}

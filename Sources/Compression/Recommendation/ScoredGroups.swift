@@ -1,0 +1,123 @@
+import ModelGraph
+
+/// Every group of a coupling with the scores its producers give its cells: where coupling and criteria meet.
+struct ScoredGroups: Sendable {
+  let coupling: ChannelCoupling
+  /// Per group: what the recommenders see, or why it cannot be ranked.
+  let groups: [Outcome]
+
+  enum Outcome: Sendable {
+    case ranked(SelectionGroup)
+    case unavailable(String)
+  }
+
+  var cellCount: Int { coupling.groups.reduce(0) { $0 + $1.cells.count } }
+
+  init(_ coupling: ChannelCoupling, method: CompressionMethod, work: Work) throws(Failure) {
+    self.coupling = coupling
+    let bytes = coupling.groups.map { group in
+      group.producers.reduce(0) { $0 + (coupling.graph[$1.origin.value].tensor?.bytes.count ?? 0) }
+    }
+    let total = Double(max(bytes.reduce(0, +), 1))
+    var done = 0
+    var outcomes: [Outcome] = []
+    for (g, group) in coupling.groups.enumerated() {
+      work.progress(Double(done) / total, "scoring \(group.name)")
+      outcomes.append(try Self.score(group, g, coupling, method, work))
+      done += bytes[g]
+    }
+    groups = outcomes
+  }
+
+  private static func score(
+    _ group: ChannelGroup, _ g: Int, _ coupling: ChannelCoupling, _ method: CompressionMethod, _ work: Work
+  ) throws(Failure) -> Outcome {
+    guard group.cells.count > 1 else { return .unavailable("it has a single channel") }
+    guard method != .indices else {
+      return .ranked(SelectionGroup(blocks: group.blocks, width: group.width, members: [], link: group.link))
+    }
+    var members: [MemberScores] = []
+    for producer in group.producers {
+      guard let tensor = coupling.graph[producer.origin.value].tensor, tensor.dtype.isFloat else { continue }
+      let cells = producer.origin.range.map { label in
+        coupling.group(of: label) == g ? coupling.cell(of: label) ?? -1 : -1
+      }
+      switch try L2Norm.scores(
+        of: tensor, axis: producer.origin.axis, blocks: producer.origin.blocks, cells: cells,
+        cellCount: group.cells.count, work: work)
+      {
+      case .scores(let scores):
+        var covers = [Bool](repeating: false, count: group.cells.count)
+        for cell in cells where cell >= 0 { covers[cell] = true }
+        members.append(MemberScores(scores, covers: covers.allSatisfy { $0 } ? nil : covers))
+      case .nonFinite(let filter):
+        return .unavailable(
+          "the weight '\(coupling.graph[producer.origin.value].name)' holds NaN or infinity in filter \(filter)")
+      }
+    }
+    guard !members.isEmpty else { return .unavailable("no layer with real weights makes these channels") }
+    return .ranked(
+      SelectionGroup(
+        blocks: group.blocks, width: group.width, members: members, removable: group.removable, link: group.link,
+        weights: group.weights))
+  }
+}
+
+/// The groups that a request's options admit, ranked once for all ratios.
+struct RankedModel: Sendable {
+  let scored: ScoredGroups
+  /// Indices of the admitted groups, in order.
+  let admitted: [Int]
+  let ranked: RankedGroups
+  let skipped: [SkippedLayer]
+
+  init(_ scored: ScoredGroups, options: PruningOptions, work: Work) throws(Failure) {
+    self.scored = scored
+    let coupling = scored.coupling
+    let filter = try LayerFilter(include: options.include, exclude: options.exclude, coupling: coupling)
+    var admitted: [Int] = []
+    var selection: [SelectionGroup] = []
+    var skipped: [SkippedLayer] = []
+    for (g, outcome) in scored.groups.enumerated() {
+      let name = coupling.groups[g].name
+      switch outcome {
+      case .unavailable(let reason): skipped.append(SkippedLayer(name: name, reason: reason))
+      case .ranked(let group):
+        if let reason = filter.reason(against: g) {
+          skipped.append(SkippedLayer(name: name, reason: reason))
+        } else {
+          admitted.append(g)
+          selection.append(group)
+        }
+      }
+    }
+    // A link binds groups only if all of them take part: where one is left out, none may move.
+    let out = Set(coupling.groups.indices.filter { !admitted.contains($0) }.compactMap { coupling.groups[$0].link })
+    for k in selection.indices.reversed() {
+      guard let link = selection[k].link, out.contains(link) else { continue }
+      skipped.append(
+        SkippedLayer(name: coupling.groups[admitted[k]].name, reason: "it must keep pace with a group that is left out"))
+      admitted.remove(at: k)
+      selection.remove(at: k)
+    }
+    for layer in coupling.layers {
+      if let reason = coupling.reasonNotPrunable(layer) { skipped.append(SkippedLayer(name: layer.name, reason: reason)) }
+    }
+    ranked = try RankedGroups(selection, options: RankingOptions(options), work: work)
+    (self.admitted, self.skipped) = (admitted, skipped)
+  }
+
+  /// The classes of the selected cells.
+  func classes(_ selection: Selection) -> [Int32] {
+    zip(admitted, selection.groups).flatMap { g, chosen in chosen.removed.map { scored.coupling.groups[g].cells[$0] } }
+  }
+
+  /// What the selection says of every admitted group.
+  func settings(_ selection: Selection) -> [LayerSetting] {
+    zip(admitted, selection.groups).map { g, chosen in
+      LayerSetting(
+        name: scored.coupling.groups[g].name, channels: [scored.coupling.groups[g].weights.reduce(0, +)],
+        values: chosen.count > 0 ? .ratio(chosen.ratio) : .empty, use: chosen.count > 0)
+    }
+  }
+}

@@ -1,0 +1,69 @@
+import ModelGraph
+
+extension CompressibleModel {
+  /// What can be pruned, what goes with it, what it costs, and why the rest cannot.
+  package func inspect(work: Work) throws(Failure) -> Inspection {
+    let coupling = try coupling(pruningBlocks: false, work)
+    let macs = Dictionary(uniqueKeysWithValues: cost.nodes.map { ($0.node, $0.macs) })
+    let layers = coupling.layers.map { layer in report(layer, coupling, macs: macs[layer.node] ?? 0) }
+    let groups = coupling.groups.enumerated().map { g, group in report(g, group, coupling) }
+    let lengths = shapes.nominalLengths
+    return Inspection(
+      inputs: graph.inputs.map(port), outputs: graph.outputs.map(port), size: cost.original,
+      assumedLengths: shapes.isStatic
+        ? [] : lengths.symbols.sorted { $0.key < $1.key }.map { (symbol: $0.key, length: $0.value) },
+      layers: layers, groups: groups)
+  }
+
+  private func port(_ id: ValueID) -> Port {
+    let value = graph[id]
+    return Port(
+      name: value.name, dtype: value.dtype,
+      shape: value.declaredShape ?? shapes.nominal[id].map { $0.map(Dimension.fixed) })
+  }
+
+  private func report(_ layer: Layer, _ coupling: ChannelCoupling, macs: Int) -> LayerReport {
+    let node = graph[layer.node]
+    let shape = graph[layer.weight].tensor?.shape ?? []
+    let isConvolution = node.op == "Conv" || node.op == "ConvTranspose"
+    let groups = node.int("group", default: 1)
+    let channels: [Int]
+    switch node.op {
+    case "Conv": channels = [shape[1] * groups, shape[0]]
+    case "ConvTranspose": channels = [shape[0], shape[1] * groups]
+    case "Gemm" where node.int("transB", default: 0) != 0: channels = [shape[1], shape[0]]
+    default: channels = Array(shape.suffix(2))
+    }
+    let reason = coupling.reasonNotPrunable(layer)
+    let group = layer.outputs.flatMap { origin in origin.range.lazy.compactMap { coupling.group(of: $0) }.first }
+    return LayerReport(
+      name: layer.name, op: node.op, parameter: graph[layer.weight].name, channels: channels,
+      kernel: isConvolution ? Array(shape.dropFirst(2)) : nil, groups: isConvolution ? groups : nil,
+      parameters: CostModel.parameters(of: layer.node, in: graph), macs: macs,
+      methods: reason == nil ? CompressionMethod.allCases : [], group: group, reason: reason)
+  }
+
+  private func report(_ g: Int, _ group: ChannelGroup, _ coupling: ChannelCoupling) -> GroupReport {
+    let members = coupling.layers.filter { layer in
+      layer.outputs.map { $0.range.contains { coupling.group(of: $0) == g } } ?? false
+    }
+    let linked = coupling.groups.indices.filter {
+      $0 != g && group.link != nil && coupling.groups[$0].link == group.link
+    }
+    return GroupReport(
+      id: g, name: group.name, size: group.removable.filter { $0 }.count, prunable: !group.producers.isEmpty,
+      layers: members.map(\.name),
+      balance: group.blocks > 1 || !linked.isEmpty
+        ? BalanceReport(blocks: group.blocks, width: group.width, linkedWith: linked) : nil,
+      reason: group.producers.isEmpty ? "no layer with weights makes these channels" : nil)
+  }
+}
+
+extension ChannelCoupling {
+  /// Why none of the layer's output channels can be removed, nil if some can.
+  func reasonNotPrunable(_ layer: Layer) -> String? {
+    guard let outputs = layer.outputs else { return "it has a single output channel" }
+    for label in outputs.range where group(of: label) != nil && frozenReason(of: label) == nil { return nil }
+    return frozenReason(of: outputs.first)?.sentence(in: graph) ?? "no operator follows its channels"
+  }
+}

@@ -1,0 +1,87 @@
+import ModelGraph
+
+extension CompressibleModel {
+  /// Decides what to remove, works out every edit, and proves the result.
+  package func plan(_ request: CompressionRequest, work: Work) throws(Failure) -> PlannedCompression {
+    let pruningBlocks = request.options.reshapeChannelAxis.prunesBlocks
+    let chosen = try choose(request, work)
+    let coupling = try coupling(pruningBlocks: pruningBlocks, work)
+    guard !chosen.classes.isEmpty else {
+      throw Failure(
+        .nothingToCompress,
+        "the request removes no channel: ratios are too small for step_size and min_num_of_value, or every entry is empty or unused")
+    }
+    let removal = Removal(coupling, classes: chosen.classes)
+    let lengths = try removal.lengths()
+    var reconciliation = Reconciliation(removal: removal, shapes: shapes, newShapes: lengths)
+    try reconciliation.run()
+    let slices = removal.slices()
+    let plan = CompressionPlan(
+      slices: slices, edits: reconciliation.edits, lengths: changedLengths(to: lengths))
+    work.progress(0.9, "certifying")
+    let certificate = try Certificate(removal: removal).check(
+      plan, shapes: lengths, inputShapes: shapes.analysisLengths.shapes, symbols: shapes.analysisLengths.symbols,
+      work: work)
+    return PlannedCompression(
+      plan: plan, original: cost.original, compressed: try cost.after(removal), layers: chosen.layers,
+      removed: slices.flatMap(removed), skipped: chosen.skipped, warnings: chosen.warnings, certificate: certificate)
+  }
+
+  private struct Chosen {
+    var classes: [Int32]
+    var layers: [LayerSetting]
+    var skipped: [SkippedLayer]
+    var warnings: [String] = []
+  }
+
+  private func choose(_ request: CompressionRequest, _ work: Work) throws(Failure) -> Chosen {
+    switch request.choice {
+    case .recommended(_, let ratio):
+      guard request.method != .indices else {
+        throw Failure(
+          .invalidCombination, "PR_ID removes the channels you name: give them as layers, or choose PR_L2 with SLAMP")
+      }
+      let model = try ranking(request.method, request.options, work)
+      try model.requireChoice()
+      let selection = try model.ranked.recommending(ratio: ratio, options: request.options)
+      return Chosen(classes: model.classes(selection), layers: model.settings(selection), skipped: model.skipped)
+    case .layers(let settings) where request.method == .indices:
+      let coupling = try coupling(pruningBlocks: request.options.reshapeChannelAxis.prunesBlocks, work)
+      let indices = try ChannelIndices(settings, coupling: coupling, indexBase: request.options.indexBase)
+      return Chosen(classes: indices.classes, layers: settings.filter(\.use), skipped: [])
+    case .layers(let settings):
+      let model = try ranking(request.method, request.options, work)
+      let manual = try ManualRatios(settings, model: model)
+      let selection = try model.ranked.selecting(ratios: manual.ratios, options: request.options)
+      return Chosen(
+        classes: model.classes(selection), layers: model.settings(selection).filter(\.use), skipped: [],
+        warnings: manual.warnings)
+    }
+  }
+
+  private func changedLengths(to lengths: [[Int]?]) -> [(value: ValueID, axis: Int, length: Int)] {
+    graph.valueIDs.flatMap { id -> [(value: ValueID, axis: Int, length: Int)] in
+      guard let before = shapes.analysis[id], let after = lengths[id.index],
+        let nominal = Reconciliation.scaled(shapes.nominal[id], from: before, to: after)
+      else { return [] }
+      return before.indices.filter { before[$0] != after[$0] }.map { (id, $0, nominal[$0]) }
+    }
+  }
+
+  /// What a slice takes away, as the reply tells it.
+  private func removed(_ slice: TensorSlice) -> [RemovedSlices] {
+    guard let shape = graph[slice.value].tensor?.shape else { return [] }
+    return slice.axes.map { axis in
+      func complement(_ kept: [Int]) -> [Int] {
+        let kept = Set(kept)
+        return (0..<shape[axis.axis]).filter { !kept.contains($0) }
+      }
+      let indices: RemovedSlices.Indices =
+        switch axis.kept {
+        case .indices(let kept): .all(complement(kept))
+        case .perBlock(_, let blocks): .perGroup(blocks.map(complement))
+        }
+      return RemovedSlices(parameter: graph[slice.value].name, axis: axis.axis, indices: indices)
+    }
+  }
+}
