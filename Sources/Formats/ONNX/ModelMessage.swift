@@ -13,6 +13,8 @@ struct ModelMessage: Sendable {
   var fields: [WireField] = []
   /// Of the GraphProto.
   var graphFields: [WireField] = []
+  /// Whether `graphFields` are no longer those of the file's graph field, as functions were put in their place.
+  var hasOwnGraph = false
   /// FunctionProtos.
   var functions: [ByteSpan] = []
 

@@ -1,4 +1,5 @@
 import Compression
+import Glibc
 import ModelGraph
 
 /// An ONNX model file that has been read.
@@ -48,7 +49,47 @@ package final class ONNXDocument: ModelDocument {
   package func write(
     applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work
   ) throws(Failure) -> [WrittenFile] {
-    throw Failure(.outputUnwritable, "")
+    try verifyUnchanged()
+    var surgeon = try ONNXSurgeon(self, plan)
+    let modelFile = try OutputFile(path: path, overwrite: overwrite)
+    guard !external.files.contains(where: { $0.file.identity.path == modelFile.path }) else {
+      throw Failure(
+        .outputUnwritable, "\(path) holds weights of the model that is being compressed; give another path",
+        details: ["path": .string(path)])
+    }
+    let (model, data) = try surgeon.operate(path: modelFile.path, work: work)
+    let total = max(1, data.reduce(model.count) { $0 + $1.message.count })
+    var done = 0
+    var outputs: [(file: OutputFile, sizeBytes: Int)] = []
+    for (file, message) in try data.map({ file throws(Failure) in
+      (try OutputFile(path: file.path, overwrite: overwrite), file.message)
+    }) + [(modelFile, model)] {
+      try file.reserve(message.count)
+      try file.append(message, work: work) { work.progress(Double(done + $0) / Double(total), "writing \(file.path)") }
+      done += message.count
+      outputs.append((file, try file.finish(work: work)))
+    }
+    // Nothing counts that was read from a file that is no longer what it was.
+    try verifyUnchanged()
+    try Self.publish(outputs.map(\.file), overwrite: overwrite)
+    let written = outputs.map { WrittenFile(path: $0.file.path, sizeBytes: $0.sizeBytes) }
+    return [written[written.count - 1]] + written.dropLast()
+  }
+
+  /// Gives all files their names, the model file's last: a model that can be seen is whole. If that fails, names that
+  /// were given are taken back, unless they replaced others.
+  private static func publish(_ files: [OutputFile], overwrite: Bool) throws(Failure) {
+    var published: [OutputFile] = []
+    do throws(Failure) {
+      for file in files {
+        try file.publish()
+        published.append(file)
+      }
+      if let path = files.last?.path { try OutputFile.syncDirectory(of: path) }
+    } catch {
+      if !overwrite { published.forEach { unlink($0.path) } }
+      throw error
+    }
   }
 
   /// Sizes of what was allocated, by the structs' own sizes; names and lists at typical lengths.

@@ -27,7 +27,10 @@ package struct ByteSpan: @unchecked Sendable {
   /// The text, or nil where the bytes are not UTF-8.
   package var text: String? { String(validating: buffer, as: UTF8.self) }
 
-  /// The text for a message to people, whatever the bytes are.
+  /// The text of bytes that were checked to be UTF-8 before, or need not be.
+  package var displayName: String { String(decoding: buffer, as: UTF8.self) }
+
+  /// The same for a message to people, shortened.
   package var displayText: String { String(decoding: buffer.prefix(200), as: UTF8.self) }
 
   package func equals(_ text: StaticString) -> Bool {

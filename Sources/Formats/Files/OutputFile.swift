@@ -1,0 +1,197 @@
+import CFileGuard
+import Glibc
+import ModelGraph
+
+/// A file that appears under its name whole or not at all.
+///
+/// Bytes go to a temporary file beside the target; `finish` makes them durable, `publish` gives them their name in one
+/// step. Invariant: an object that is released without `publish` leaves nothing behind, and a target that was there
+/// is touched by `publish` only.
+package final class OutputFile {
+  /// Where the file will be: canonical directory, and a link's own target if it is to be replaced.
+  package let path: String
+  private let temporaryPath: String
+  private let overwrite: Bool
+  private let descriptor: Int32
+  private let buffer: UnsafeMutableRawBufferPointer
+  private var buffered = 0
+  private var written = 0
+  private var flushed = 0
+  private var isPublished = false
+
+  /// Bytes copied together before they are written; larger pieces are written from where they are.
+  private static let bufferSize = 1 << 20
+  private static let directSize = 1 << 16
+  /// The most that is handed to the system between two looks at the cancellation flag: a millisecond or two.
+  private static let sliceSize = 4 << 20
+
+  /// Makes the temporary file.
+  /// - Throws: `Failure` of kind outputExists, or outputUnwritable with the system's reason.
+  package init(path: String, overwrite: Bool) throws(Failure) {
+    self.path = try Self.resolve(path, overwrite: overwrite)
+    self.overwrite = overwrite
+    var old = stat()
+    let mode: mode_t? = stat(self.path, &old) == 0 ? old.st_mode & 0o777 : nil
+    let random = UInt64.random(in: .min ... .max)
+    temporaryPath = splitPath(self.path).directory + "/.espalier-\(getpid())-" + String(random, radix: 36) + ".tmp"
+    descriptor = open(temporaryPath, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw .cannotWrite(path, errno) }
+    if let mode { fchmod(descriptor, mode) }
+    buffer = .allocate(byteCount: Self.bufferSize, alignment: 64)
+  }
+
+  deinit {
+    if descriptor >= 0 {
+      close(descriptor)
+      buffer.deallocate()
+      if !isPublished { unlink(temporaryPath) }
+    }
+  }
+
+  // MARK: Writing
+
+  /// Claims the file's final size, so that a full disk is found before the work and not after it. File systems that
+  /// cannot do so say nothing.
+  package func reserve(_ count: Int) throws(Failure) {
+    guard count > 0 else { return }
+    while linux_reserve(descriptor, Int64(count)) != 0 {
+      switch errno {
+      case EINTR: continue
+      case ENOSPC, EDQUOT, EFBIG: throw .cannotWrite(path, errno)
+      default: return
+      }
+    }
+  }
+
+  package func append(_ bytes: UnsafeRawBufferPointer, work: Work) throws(Failure) {
+    guard let base = bytes.baseAddress, bytes.count > 0 else { return }
+    if bytes.count >= Self.directSize {
+      try flush(work: work)
+      try writeAll(base, bytes.count, work: work)
+    } else {
+      try withSpace(bytes.count, work: work) { memcpy($0, base, bytes.count) }
+    }
+  }
+
+  /// Appends `count` bytes, at most `spaceLimit`, that `fill` writes into the buffer.
+  package func withSpace(
+    _ count: Int, work: Work, _ fill: (UnsafeMutableRawPointer) -> Void
+  ) throws(Failure) {
+    if buffered + count > buffer.count { try flush(work: work) }
+    guard let base = buffer.baseAddress else { return }
+    fill(base + buffered)
+    buffered += count
+  }
+
+  package static var spaceLimit: Int { bufferSize }
+
+  private func flush(work: Work) throws(Failure) {
+    guard buffered > 0, let base = buffer.baseAddress else { return }
+    let count = buffered
+    buffered = 0
+    try writeAll(base, count, work: work)
+  }
+
+  private func writeAll(_ base: UnsafeRawPointer, _ count: Int, work: Work) throws(Failure) {
+    var done = 0
+    while done < count {
+      try work.checkCancellation()
+      let result = write(descriptor, base + done, min(count - done, Self.sliceSize))
+      guard result >= 0 else {
+        if errno == EINTR { continue }
+        // The bytes to write come from a mapping whose file was cut.
+        if errno == EFAULT { throw Failure(.modelChanged, "the model was changed while it was in use; ask again") }
+        throw .cannotWrite(path, errno)
+      }
+      done += result
+      written += result
+    }
+    startWriteback()
+  }
+
+  /// Lets the disk work while the next bytes are made, so that `finish` has less to wait for. Only advice: errors are
+  /// met again by `fsync`.
+  private func startWriteback() {
+    guard written - flushed >= 2 * Self.sliceSize else { return }
+    linux_start_writeback(descriptor, Int64(flushed), Int64(written - flushed))
+    flushed = written
+  }
+
+  // MARK: Ending
+
+  /// Writes what is left and makes the bytes durable.
+  /// - Returns: the size of the file.
+  package func finish(work: Work) throws(Failure) -> Int {
+    try flush(work: work)
+    while fsync(descriptor) != 0 {
+      if errno != EINTR { throw .cannotWrite(path, errno) }
+    }
+    try work.checkCancellation()
+    return written
+  }
+
+  /// Gives the file its name; without `overwrite` only if nothing bears it, decided by the system in one step.
+  package func publish() throws(Failure) {
+    if overwrite {
+      guard rename(temporaryPath, path) == 0 else { throw .cannotWrite(path, errno) }
+    } else if linux_rename_exclusive(temporaryPath, path) != 0 {
+      if errno == EEXIST { throw .outputExists(path) }
+      // File systems without that flag have hard links, which never replace either.
+      guard errno == EINVAL || errno == ENOSYS else { throw .cannotWrite(path, errno) }
+      guard link(temporaryPath, path) == 0 else {
+        throw errno == EEXIST ? .outputExists(path) : .cannotWrite(path, errno)
+      }
+      unlink(temporaryPath)
+    }
+    isPublished = true
+  }
+
+  /// Makes the names given by `publish` durable in the directory of `path`.
+  package static func syncDirectory(of path: String) throws(Failure) {
+    let directory = open(splitPath(path).directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard directory >= 0 else { throw .cannotWrite(path, errno) }
+    defer { close(directory) }
+    // Some network file systems cannot sync a directory and need not.
+    guard fsync(directory) == 0 || errno == EINVAL else { throw .cannotWrite(path, errno) }
+  }
+
+  /// The target, checked as far as that is possible before anything is written.
+  private static func resolve(_ path: String, overwrite: Bool) throws(Failure) -> String {
+    let (directory, name) = splitPath(path)
+    guard !name.isEmpty, name != ".", name != "..", !path.utf8.contains(0) else {
+      throw Failure(
+        .outputUnwritable, "'\(path)' does not name a file; give the path of the file to write",
+        details: ["path": .string(path)])
+    }
+    guard let canonical = canonicalPath(directory) else { throw .cannotWrite(path, errno) }
+    let target = (canonical == "/" ? "" : canonical) + "/" + name
+    var info = stat()
+    guard lstat(target, &info) == 0 else {
+      guard errno == ENOENT else { throw .cannotWrite(path, errno) }
+      return target
+    }
+    if info.st_mode & S_IFMT == S_IFDIR { throw .cannotWrite(path, EISDIR) }
+    guard overwrite else { throw .outputExists(path) }
+    // What a link stands for is replaced, as writing through it would do.
+    guard let file = canonicalPath(target), stat(file, &info) == 0 else { throw .cannotWrite(path, errno) }
+    guard info.st_mode & S_IFMT == S_IFREG else {
+      throw Failure(
+        .outputUnwritable, "\(path) is no regular file and is not replaced; give another path",
+        details: ["path": .string(path)])
+    }
+    return file
+  }
+}
+
+extension Failure {
+  static func cannotWrite(_ path: String, _ code: Int32) -> Failure {
+    Failure(
+      .outputUnwritable, "cannot write \(path): \(errorText(code))",
+      details: ["path": .string(path), "errno": .int(Int(code))])
+  }
+
+  static func outputExists(_ path: String) -> Failure {
+    Failure(
+      .outputExists, "\(path) exists; give another path or allow overwriting", details: ["path": .string(path)])
+  }
+}

@@ -1,0 +1,160 @@
+import Glibc
+import ModelGraph
+
+/// The data files that go with a model that is being written, and where in them each external tensor will be.
+///
+/// Invariant: one new file for each old one, tensors in the old order, aligned as they were; a file none of whose tensors
+/// change is copied whole. No file the model was read from is ever a target.
+struct ExternalLayout {
+  struct DataFile {
+    let path: String
+    let message: WireMessage
+  }
+
+  private(set) var files: [DataFile] = []
+  private var placements: [ExternalReference: ExternalPlacement] = [:]
+  private var rewrittenPlacements: [ValueID: ExternalPlacement] = [:]
+
+  /// Alignments above this (the allocation granularity of Windows, which ONNX Runtime's writer uses) are accidents.
+  private static let largestAlignment = 1 << 16
+  /// What a tensor without a gap before it may have had on purpose: the widest element.
+  private static let elementAlignment = 16
+
+  /// - Parameters:
+  ///   - modelPath: of the model file to be written.
+  ///   - rewrites: by value.
+  ///   - dropped: values that will no longer be in the model.
+  init(
+    _ document: ONNXDocument, modelPath: String, rewrites: [ValueID: TensorRewrite], dropped: Set<ValueID>
+  ) throws(Failure) {
+    let tensors = document.imported.externalTensors.filter { $0.value.map { !dropped.contains($0) } ?? true }
+    let byLocation = Dictionary(grouping: tensors, by: \.reference.location)
+    let locations = document.external.files.filter { byLocation[$0.location] != nil }
+    var taken: Set<String> = []
+    for (location, file) in locations {
+      let name = Self.name(
+        for: location, of: document, modelPath: modelPath, isOnly: locations.count == 1, taken: taken)
+      taken.insert(name)
+      let path = splitPath(modelPath).directory + "/" + name
+      let tensors = byLocation[location] ?? []
+      let message: WireMessage
+      if tensors.contains(where: { $0.value.map { rewrites[$0] != nil } ?? false }) {
+        message = layOut(tensors, in: file, as: name, document.graph, rewrites)
+      } else {
+        message = copyWhole(tensors, in: file, as: name)
+      }
+      files.append(DataFile(path: path, message: message))
+    }
+  }
+
+  /// Where the tensor will be: `value`'s own place if it changes, else the place of the bytes it shares.
+  func placement(of reference: ExternalReference, value: ValueID?) -> ExternalPlacement? {
+    value.flatMap { rewrittenPlacements[$0] } ?? placements[reference]
+  }
+
+  private mutating func copyWhole(_ tensors: [ExternalTensor], in file: MappedFile, as name: String) -> WireMessage {
+    for tensor in tensors {
+      placements[tensor.reference] = ExternalPlacement(
+        location: name, offset: tensor.reference.offset, length: tensor.byteCount, isCopy: true)
+    }
+    var message = WireMessage()
+    message.append(file.span)
+    return message
+  }
+
+  private mutating func layOut(
+    _ tensors: [ExternalTensor], in file: MappedFile, as name: String, _ graph: Graph,
+    _ rewrites: [ValueID: TensorRewrite]
+  ) -> WireMessage {
+    var message = WireMessage()
+    var previousEnd = 0
+    // Tensors that share their bytes go on sharing them, as long as they keep the same of them.
+    var atReference: [ExternalReference: [(rewrite: TensorRewrite?, placement: ExternalPlacement)]] = [:]
+    for tensor in tensors.inFileOrder {
+      let rewrite = tensor.value.flatMap { rewrites[$0] }
+      let reference = tensor.reference
+      var placement = atReference[reference]?.first { TensorRewrite.keepSame($0.rewrite, rewrite) }?.placement
+      if placement == nil {
+        let isAfterGap = reference.offset > previousEnd
+        let alignment = Self.alignment(
+          of: reference.offset, limit: isAfterGap ? Self.largestAlignment : Self.elementAlignment)
+        message.pad(to: alignment)
+        let piece: WireMessage.Piece
+        if let value = tensor.value, let stored = graph[value].tensor {
+          piece = TensorMessage.rawPiece(stored, rewrite)
+        } else {
+          let bytes = file.span[reference.offset..<(reference.offset + tensor.byteCount)]
+          piece = WireMessage.Piece(content: .span(bytes), count: bytes.count)
+        }
+        let new = ExternalPlacement(location: name, offset: message.count, length: piece.count, isCopy: false)
+        atReference[reference, default: []].append((rewrite, new))
+        placement = new
+        message.append(piece)
+        previousEnd = max(previousEnd, reference.offset + tensor.byteCount)
+      }
+      if let value = tensor.value, rewrite != nil {
+        rewrittenPlacements[value] = placement
+      } else {
+        placements[reference] = placement
+      }
+    }
+    return message
+  }
+
+  /// The largest power of two that divides `offset`, up to `limit`.
+  private static func alignment(of offset: Int, limit: Int) -> Int {
+    offset == 0 ? limit : min(limit, 1 << offset.trailingZeroBitCount)
+  }
+
+  /// The new file's name: the old one's with the model's new name in place of the old, where it began with that
+  /// (`net.onnx.data`, `net.onnx_data`), else after the new model.
+  private static func name(
+    for location: String, of document: ONNXDocument, modelPath: String, isOnly: Bool, taken: Set<String>
+  ) -> String {
+    let old = splitPath(document.storage.file.identity.path).name
+    let (directory, new) = splitPath(modelPath)
+    let base = splitPath(location).name
+    var wanted = new + ".data"
+    if base.hasPrefix(old), base != old {
+      wanted = new + base.dropFirst(old.count)
+    } else if !isOnly {
+      wanted = new + "." + base
+    }
+    func isFree(_ name: String) -> Bool {
+      guard !taken.contains(name), name != new else { return false }
+      guard let found = FileIdentity(at: directory + "/" + name) else { return true }
+      return !document.files.contains { $0.device == found.device && $0.inode == found.inode }
+    }
+    if isFree(wanted) { return wanted }
+    var number = 2
+    while !isFree("\(wanted).\(number)") { number += 1 }
+    return "\(wanted).\(number)"
+  }
+}
+
+extension [ExternalTensor] {
+  /// By position in their file; those that begin together, in the order of the model.
+  fileprivate var inFileOrder: [ExternalTensor] {
+    enumerated().sorted { ($0.element.reference.offset, $0.offset) < ($1.element.reference.offset, $1.offset) }
+      .map(\.element)
+  }
+}
+
+extension TensorRewrite {
+  /// Whether the same bytes come out the same.
+  fileprivate static func keepSame(_ a: TensorRewrite?, _ b: TensorRewrite?) -> Bool {
+    switch (a, b) {
+    case (nil, nil): true
+    case (.slice(let a, _)?, .slice(let b, _)?): a.axes == b.axes
+    default: false
+    }
+  }
+}
+
+extension WireMessage {
+  fileprivate mutating func pad(to alignment: Int) {
+    let padding = (alignment - count % alignment) % alignment
+    guard padding > 0 else { return }
+    append(Piece(content: .bytes([UInt8](repeating: 0, count: padding)), count: padding))
+  }
+}

@@ -1,0 +1,178 @@
+import Compression
+import ModelGraph
+
+/// What a plan does to one node: other inputs, other attributes, another operator, nodes before it.
+///
+/// Invariant: names and outputs of the node, fields nobody knows, and the order of all fields stay.
+struct NodeRewriting {
+  /// By position; empty where absent.
+  private(set) var inputs: [InputName]
+  /// New nodes that go before this one.
+  private(set) var preceding: [WireMessage] = []
+  /// New constants that the graph keeps as initializers.
+  private(set) var initializers: [WireMessage] = []
+  private let message: NodeMessage
+  private var attributes: [(name: String, value: Attribute)] = []
+  private var isGather = false
+  private let usesConstantNodes: Bool
+
+  enum InputName {
+    case original(ByteSpan)
+    case new(String)
+  }
+
+  /// - Parameter usesConstantNodes: new constants become nodes: in files of IR versions before 4 every initializer is
+  ///   an input of the graph, and a new input would change the model's signature.
+  init(_ message: NodeMessage, usesConstantNodes: Bool) {
+    (self.message, self.usesConstantNodes) = (message, usesConstantNodes)
+    inputs = message.inputs.map(InputName.original)
+  }
+
+  mutating func apply(_ edit: NodeEdit, names: inout UniqueNames) throws(Failure) {
+    switch edit {
+    case .setAttribute(_, let name, let value):
+      attributes.removeAll { $0.name == name }
+      attributes.append((name, value))
+    case .setInput(_, let input, let tensor):
+      set(input, constant(tensor, "input\(input)", &names))
+    case .adjustInput(_, let input, let multiplier, let divisor, let offset):
+      guard input < inputs.count else {
+        throw Failure(.certificateFailed, "the plan adjusts input \(input) of \(message.label), which has none")
+      }
+      adjust(input, [("Mul", multiplier, 1), ("Div", divisor, 1), ("Add", offset, 0)], &names)
+    case .becomeGather(_, let axis, let indices):
+      guard let data = inputs.first else {
+        throw Failure(.certificateFailed, "the plan makes a Gather of \(message.label), which has no inputs")
+      }
+      inputs = [data, .new(constant(Tensor(int64: indices.map(Int64.init)), "indices", &names))]
+      attributes = [("axis", .int(axis))]
+      isGather = true
+    }
+  }
+
+  /// The node as it is now.
+  /// - Parameter relocated: gives an untouched attribute's new form where its tensors move to other files.
+  func encoded(_ relocated: (ByteSpan) throws(Failure) -> WireMessage?) throws(Failure) -> WireMessage {
+    typealias Field = ONNXSchema.Node
+    var result = WireMessage()
+    var areInputsDone = false
+    var missing = attributes
+    if message.inputs.isEmpty {
+      appendInputs(to: &result)
+      areInputsDone = true
+    }
+    var reader = WireReader(message.span, "NodeProto")
+    while let field = try reader.next() {
+      switch field.number {
+      case Field.input:
+        if !areInputsDone { appendInputs(to: &result) }
+        areInputsDone = true
+      case Field.opType where isGather: result.string(Field.opType, "Gather")
+      case Field.attribute:
+        let attribute = try AttributeMessage(field.bytes())
+        let name = attribute.name.displayName
+        if let index = missing.firstIndex(where: { $0.name == name }) {
+          result.message(Field.attribute, try attribute.rewritten(missing.remove(at: index).value))
+        } else if isGather {
+          continue
+        } else if let moved = try relocated(attribute.span) {
+          result.message(Field.attribute, moved)
+        } else {
+          result.copy(field)
+        }
+      default: result.copy(field)
+      }
+    }
+    for (name, value) in missing { result.message(Field.attribute, try AttributeMessage.encode(name, value)) }
+    return result
+  }
+
+  // MARK: Parts
+
+  private func appendInputs(to message: inout WireMessage) {
+    for input in inputs {
+      switch input {
+      case .original(let span): message.bytes(ONNXSchema.Node.input, span)
+      case .new(let name): message.string(ONNXSchema.Node.input, name)
+      }
+    }
+  }
+
+  private mutating func set(_ input: Int, _ name: String) {
+    while inputs.count <= input { inputs.append(.new("")) }
+    inputs[input] = .new(name)
+  }
+
+  /// Splices one node for every operation that does something between the input and the node.
+  private mutating func adjust(
+    _ input: Int, _ operations: [(op: String, operand: Tensor, neutral: Int64)], _ names: inout UniqueNames
+  ) {
+    for (op, operand, neutral) in operations where !operand.isFilled(with: neutral) {
+      let right = constant(operand, "input\(input)_\(op.lowercased())_by", &names)
+      let output = names.make("\(label)_input\(input)_\(op.lowercased())")
+      var node = WireMessage()
+      switch inputs[input] {
+      case .original(let span): node.bytes(ONNXSchema.Node.input, span)
+      case .new(let name): node.string(ONNXSchema.Node.input, name)
+      }
+      node.string(ONNXSchema.Node.input, right)
+      node.string(ONNXSchema.Node.output, output)
+      node.string(ONNXSchema.Node.name, output)
+      node.string(ONNXSchema.Node.opType, op)
+      preceding.append(node)
+      set(input, output)
+    }
+  }
+
+  /// Adds a constant of the node's own.
+  private mutating func constant(_ tensor: Tensor, _ purpose: String, _ names: inout UniqueNames) -> String {
+    let name = names.make("\(label)_\(purpose)")
+    guard usesConstantNodes else {
+      initializers.append(TensorMessage.encode(tensor, name: name))
+      return name
+    }
+    var attribute = WireMessage()
+    attribute.string(ONNXSchema.Attribute.name, "value")
+    attribute.message(ONNXSchema.Attribute.tensor, TensorMessage.encode(tensor, name: nil))
+    attribute.int(ONNXSchema.Attribute.type, ONNXSchema.AttributeType.tensor.rawValue)
+    var node = WireMessage()
+    node.string(ONNXSchema.Node.output, name)
+    node.string(ONNXSchema.Node.name, name)
+    node.string(ONNXSchema.Node.opType, "Constant")
+    node.message(ONNXSchema.Node.attribute, attribute)
+    preceding.append(node)
+    return name
+  }
+
+  private var label: String {
+    let name = message.name.isEmpty ? message.outputs.first { !$0.isEmpty } ?? message.op : message.name
+    return name.displayName
+  }
+}
+
+extension Tensor {
+  fileprivate func isFilled(with number: Int64) -> Bool {
+    guard dtype == .int64 else { return false }
+    return (0..<elementCount).allSatisfy {
+      bytes.buffer.loadUnaligned(fromByteOffset: 8 * $0, as: Int64.self) == number
+    }
+  }
+}
+
+/// Names that nothing in the model has yet.
+struct UniqueNames {
+  private var taken: Set<String>
+
+  init(taken: Set<String>) { self.taken = taken }
+
+  /// `wanted`, or `wanted` with the first number that makes it new.
+  mutating func make(_ wanted: String) -> String {
+    var name = wanted
+    var number = 2
+    while !taken.insert(name).inserted {
+      name = "\(wanted)_\(number)"
+      number += 1
+    }
+    return name
+  }
+}

@@ -1,0 +1,225 @@
+import Compression
+import ModelGraph
+import Numerics
+
+/// Applies a plan to an ONNX document.
+///
+/// Invariant: every field of the model that no edit concerns comes out as the bytes it is in the file, in the same
+/// place; with an empty plan, the whole file does.
+struct ONNXSurgeon {
+  private let document: ONNXDocument
+  private var edits: [Int: [NodeEdit]] = [:]
+  /// By value.
+  private var rewrites: [ValueID: TensorRewrite] = [:]
+  private var stored: [Int: ValueID] = [:]
+  /// Values that lost their last reader.
+  private var dropped: Set<ValueID> = []
+  private var droppedNames: Set<String> = []
+  /// New lengths by axis, by the name of the value.
+  private var lengths: [String: [Int: Int]] = [:]
+  private var relocation: Relocation?
+  private var layout: ExternalLayout?
+
+  private var message: ModelMessage { document.message }
+  private var graph: Graph { document.graph }
+
+  /// - Throws: `Failure(.certificateFailed)` if the plan is not one for this document.
+  init(_ document: ONNXDocument, _ plan: CompressionPlan) throws(Failure) {
+    self.document = document
+    for (index, place) in document.imported.places.enumerated() {
+      switch place {
+      case .initializer(let field)?, .constant(let field)?: stored[field] = ValueID(index)
+      case nil: break
+      }
+    }
+    for edit in plan.edits { edits[document.imported.nodeFields[edit.node.index], default: []].append(edit) }
+    findDropped(plan)
+    try collectRewrites(plan)
+    collectLengths(plan)
+  }
+
+  /// The new model file, and the data files that go with it.
+  /// - Parameter path: of the model file.
+  mutating func operate(path: String, work: Work) throws(Failure) -> (
+    model: WireMessage, data: [ExternalLayout.DataFile]
+  ) {
+    if !document.imported.externalTensors.isEmpty {
+      let layout = try ExternalLayout(document, modelPath: path, rewrites: rewrites, dropped: dropped)
+      (self.layout, relocation) = (layout, Relocation(layout: layout))
+    }
+    let newGraph = try encodeGraph(work: work)
+    var model = WireMessage()
+    for field in message.fields {
+      if field.number == ONNXSchema.Model.graph, let newGraph {
+        model.message(field.number, newGraph)
+      } else {
+        model.copy(field)
+      }
+    }
+    return (model, layout?.files ?? [])
+  }
+
+  // MARK: What changes
+
+  private mutating func collectRewrites(_ plan: CompressionPlan) throws(Failure) {
+    for slice in plan.slices where !dropped.contains(slice.value) {
+      let value = graph[slice.value]
+      guard let tensor = value.tensor, let width = tensor.dtype.byteWidth else {
+        throw Failure(
+          .certificateFailed, "the plan cuts '\(value.name)', which is no stored tensor of whole bytes",
+          details: ["value": .string(value.name)])
+      }
+      let gather: Gather
+      do throws(Gather.Misfit) {
+        gather = try Gather(shape: tensor.shape, elementBytes: width, axes: slice.axes.map(Gather.Axis.init))
+      } catch {
+        throw Failure(
+          .certificateFailed, "the plan does not fit '\(value.name)': \(error.reason)",
+          details: ["value": .string(value.name)])
+      }
+      try add(.slice(slice, gather), to: slice.value)
+    }
+    for (value, tensor) in plan.contents where !dropped.contains(value) { try add(.contents(tensor), to: value) }
+  }
+
+  private mutating func add(_ rewrite: TensorRewrite, to value: ValueID) throws(Failure) {
+    guard graph[value].tensor != nil, rewrites.updateValue(rewrite, forKey: value) == nil else {
+      throw Failure(
+        .certificateFailed, "the plan changes '\(graph[value].name)' twice or it is not stored",
+        details: ["value": .string(graph[value].name)])
+    }
+  }
+
+  private mutating func collectLengths(_ plan: CompressionPlan) {
+    for (value, axis, length) in plan.lengths { lengths[graph[value].name, default: [:]][axis] = length }
+    for (value, rewrite) in rewrites {
+      for (axis, length) in rewrite.shape.enumerated() { lengths[graph[value].name, default: [:]][axis] = length }
+    }
+  }
+
+  /// Stored tensors that only edited inputs read.
+  private mutating func findDropped(_ plan: CompressionPlan) {
+    var released: Set<Use> = []
+    for edit in plan.edits {
+      switch edit {
+      case .setInput(let node, let input, _): released.insert(Use(node: node, input: input))
+      case .becomeGather(let node, _, _):
+        for input in graph[node].inputs.indices.dropFirst() { released.insert(Use(node: node, input: input)) }
+      case .setAttribute, .adjustInput: break
+      }
+    }
+    let captured = Set(graph.nodes.lazy.flatMap(\.captures))
+    for use in released {
+      guard let value = graph[use.node].input(use.input), graph[value].isStored, !captured.contains(value),
+        !graph.outputs.contains(value), graph.uses(of: value).allSatisfy(released.contains)
+      else { continue }
+      dropped.insert(value)
+      droppedNames.insert(graph[value].name)
+    }
+  }
+
+  // MARK: Encoding
+
+  /// The GraphProto, nil if it is what it was.
+  private func encodeGraph(work: Work) throws(Failure) -> WireMessage? {
+    typealias Field = ONNXSchema.Graph
+    var names = UniqueNames(taken: edits.isEmpty ? [] : try takenNames())
+    let usesConstantNodes = message.irVersion < 4
+    var initializers: [WireMessage] = []
+    var result = WireMessage()
+    var isChanged = message.hasOwnGraph
+    let lastInitializer = message.graphFields.lastIndex { $0.number == Field.initializer }
+    var pieces: [WireMessage] = []
+    for (index, field) in message.graphFields.enumerated() {
+      if index % 64 == 0 { try work.checkCancellation() }
+      var part = WireMessage()
+      if let value = stored[index], dropped.contains(value) {
+        isChanged = true
+      } else if field.number == Field.node, let nodeEdits = edits[index] {
+        var rewriting = NodeRewriting(try NodeMessage(field.bytes()), usesConstantNodes: usesConstantNodes)
+        for edit in nodeEdits { try rewriting.apply(edit, names: &names) }
+        for node in rewriting.preceding { part.message(Field.node, node) }
+        part.message(Field.node, try rewriting.encoded { span throws(Failure) in try relocation?.attribute(span) })
+        initializers += rewriting.initializers
+        isChanged = true
+      } else if try isDeclarationOfDropped(field) {
+        isChanged = true
+      } else if let new = try rewritten(field, at: index) {
+        part.message(field.number, new)
+        isChanged = true
+      } else {
+        part.copy(field)
+      }
+      pieces.append(part)
+    }
+    for (index, part) in pieces.enumerated() {
+      for piece in part.pieces { result.append(piece) }
+      if index == lastInitializer ?? pieces.count - 1 {
+        for initializer in initializers { result.message(Field.initializer, initializer) }
+      }
+    }
+    return isChanged ? result : nil
+  }
+
+  /// A field of the graph that changes without its node being edited.
+  private func rewritten(_ field: WireField, at index: Int) throws(Failure) -> WireMessage? {
+    typealias Field = ONNXSchema.Graph
+    switch field.number {
+    case Field.initializer:
+      guard let value = stored[index], let tensor = graph[value].tensor else { return nil }
+      let message = try TensorMessage(field.bytes())
+      return try message.rewritten(tensor, rewrites[value], placement: placement(of: message, value))
+    case Field.node:
+      guard let value = stored[index], let tensor = graph[value].tensor, let rewrite = rewrites[value] else {
+        return try relocation?.node(field.bytes())
+      }
+      return try WireMessage.rewriting(field.bytes(), "NodeProto") { number, payload throws(Failure) in
+        guard number == ONNXSchema.Node.attribute else { return nil }
+        let attribute = try AttributeMessage(payload)
+        let held = try attribute.message(ONNXSchema.Attribute.tensor)
+        let message = try held.map { span throws(Failure) in try TensorMessage(span) }
+        return try attribute.rewritten(
+          constant: tensor, rewrite, placement: message.flatMap { placement(of: $0, value) })
+      }
+    case Field.input, Field.output, Field.valueInfo:
+      guard !lengths.isEmpty, let changed = lengths[try ValueInfoMessage.name(of: field.bytes()).displayName]
+      else { return nil }
+      return try ValueInfoMessage.rewritten(field.bytes(), lengths: changed)
+    default: return nil
+    }
+  }
+
+  private func placement(of message: TensorMessage, _ value: ValueID) -> ExternalPlacement? {
+    guard case .external(let reference) = message.storage else { return nil }
+    return layout?.placement(of: reference, value: value)
+  }
+
+  private func isDeclarationOfDropped(_ field: WireField) throws(Failure) -> Bool {
+    typealias Field = ONNXSchema.Graph
+    guard !dropped.isEmpty, field.number == Field.input || field.number == Field.valueInfo else { return false }
+    return droppedNames.contains(try ValueInfoMessage.name(of: field.bytes()).displayName)
+  }
+
+  /// Every name of a value or node, those in subgraphs included.
+  private func takenNames() throws(Failure) -> Set<String> {
+    var names = Set(graph.values.lazy.map(\.name))
+    names.formUnion(graph.nodes.lazy.map(\.name))
+    for index in document.imported.nodeFields {
+      for span in try NodeMessage(message.graphFields[index].bytes()).attributes {
+        for inner in try AttributeMessage(span).graphs() {
+          names.formUnion(try Subgraph(inner, depth: 1).bound.lazy.map(\.displayName))
+        }
+      }
+    }
+    return names
+  }
+}
+
+extension Gather.Axis {
+  fileprivate init(_ slice: AxisSlice) {
+    switch slice.kept {
+    case .indices(let indices): self.init(axis: slice.axis, kept: .indices(indices))
+    case .perBlock(let axis, let blocks): self.init(axis: slice.axis, kept: .perBlock(blockAxis: axis, blocks))
+    }
+  }
+}
