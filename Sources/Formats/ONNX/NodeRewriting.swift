@@ -13,6 +13,7 @@ struct NodeRewriting {
   private(set) var initializers: [WireMessage] = []
   private let message: NodeMessage
   private var attributes: [(name: String, value: Attribute)] = []
+  private var removedAttributes: Set<String> = []
   private var isGather = false
   private let usesConstantNodes: Bool
 
@@ -33,6 +34,7 @@ struct NodeRewriting {
     case .setAttribute(_, let name, let value):
       attributes.removeAll { $0.name == name }
       attributes.append((name, value))
+    case .removeAttribute(_, let name): removedAttributes.insert(name)
     case .setInput(_, let input, let tensor):
       set(input, constant(tensor, "input\(input)", &names))
     case .adjustInput(_, let input, let multiplier, let divisor, let offset):
@@ -73,7 +75,7 @@ struct NodeRewriting {
         let name = attribute.name.displayName
         if let index = missing.firstIndex(where: { $0.name == name }) {
           result.message(Field.attribute, try attribute.rewritten(missing.remove(at: index).value))
-        } else if isGather {
+        } else if isGather || removedAttributes.contains(name) {
           continue
         } else if let moved = try relocated(attribute.span) {
           result.message(Field.attribute, moved)

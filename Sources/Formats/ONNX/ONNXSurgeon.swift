@@ -79,7 +79,6 @@ struct ONNXSurgeon {
       }
       try add(.slice(slice, gather), to: slice.value)
     }
-    for (value, tensor) in plan.contents where !dropped.contains(value) { try add(.contents(tensor), to: value) }
   }
 
   private mutating func add(_ rewrite: TensorRewrite, to value: ValueID) throws(Failure) {
@@ -105,7 +104,7 @@ struct ONNXSurgeon {
       case .setInput(let node, let input, _): released.insert(Use(node: node, input: input))
       case .becomeGather(let node, _, _):
         for input in graph[node].inputs.indices.dropFirst() { released.insert(Use(node: node, input: input)) }
-      case .setAttribute, .adjustInput: break
+      case .setAttribute, .removeAttribute, .adjustInput: break
       }
     }
     let captured = Set(graph.nodes.lazy.flatMap(\.captures))
