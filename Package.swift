@@ -8,7 +8,6 @@ let package = Package(
   name: "Espalier",
   products: [.executable(name: "espalierd", targets: ["espalierd"])],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
   ],
   targets: [
@@ -34,8 +33,8 @@ let package = Package(
       ], swiftSettings: strict),
     .executableTarget(
       name: "espalierd",
-      dependencies: ["Server", .product(name: "ArgumentParser", package: "swift-argument-parser")],
-      swiftSettings: strict),
+      dependencies: ["JSONRPC", "Server", .product(name: "Logging", package: "swift-log")], swiftSettings: strict,
+      linkerSettings: [.unsafeFlags(["-static-stdlib"])]),
 
     // MARK: Tests
     .target(name: "TestSupport", dependencies: ["ModelGraph"], path: "Tests/TestSupport", swiftSettings: strict),

@@ -13,7 +13,13 @@ package final class Server: Sendable {
   let ticker: ProgressTicker
   /// Asks the process to end with this status. What that means is for the host to know.
   let stop: @Sendable (Int32) -> Void
-  private let sessions = Monitor<[Int: Session]>([:])
+  private struct Sessions {
+    var open: [Int: Session] = [:]
+    /// When the last one ended; the start of the server if there was none yet.
+    var idleSince = Instant.now
+  }
+
+  private let sessions = Mutex(Sessions())
   private let lastSession = Atomic<Int>(0)
 
   /// - Parameter stop: must not block.
@@ -29,23 +35,36 @@ package final class Server: Sendable {
   package func makeSession(_ connection: Connection, _ transport: Session.Transport) -> Session {
     let number = lastSession.wrappingAdd(1, ordering: .relaxed).newValue
     let session = Session(number: number, server: self, connection: connection, transport: transport)
-    sessions.withLock { $0[number] = session }
+    sessions.withLock { $0.open[number] = session }
     log.debug("session \(number) begins")
     return session
   }
 
   package func remove(_ session: Session) {
-    sessions.update { $0[session.number] = nil }
+    sessions.withLock { sessions in
+      sessions.open[session.number] = nil
+      sessions.idleSince = .now
+    }
     log.debug("session \(session.number) ends")
   }
 
-  package var sessionCount: Int { sessions.withLock { $0.count } }
+  package var sessionCount: Int { sessions.withLock { $0.open.count } }
+
+  /// How long there have been no sessions; nil while there are.
+  package var idleSeconds: Double? {
+    sessions.withLock { $0.open.isEmpty ? Instant.now.seconds(since: $0.idleSince) : nil }
+  }
+
+  /// Whether nobody has come for as long as the configuration says.
+  package var hasBeenIdle: Bool {
+    configuration.idleMinutes > 0 && (idleSeconds ?? 0) >= configuration.idleMinutes * 60
+  }
 
   /// Ends all work: every running request is answered as cancelled by the server and everything written is flushed.
   /// Takes at most `shutdownSeconds`; what runs longer is left to the end of the process.
   package func shutDown() {
     let deadline = Instant.now.adding(seconds: Server.shutdownSeconds)
-    let sessions = self.sessions.withLock { Array($0.values) }
+    let sessions = self.sessions.withLock { Array($0.open.values) }
     for session in sessions { session.beginShutdown() }
     for session in sessions where !session.waitUntilIdle(by: deadline) {
       log.warning("session \(session.number) still has work running")

@@ -81,7 +81,7 @@ package final class MappedFile: Sendable {
 func errorText(_ code: Int32) -> String { String(cString: strerror(code)) }
 
 extension Failure {
-  static func cannotOpen(_ path: String, _ code: Int32) -> Failure {
+  package static func cannotOpen(_ path: String, _ code: Int32) -> Failure {
     let missing = code == ENOENT || code == ENOTDIR
     return Failure(
       missing ? .modelNotFound : .modelUnreadable,

@@ -3,7 +3,7 @@ import Glibc
 /// What the system makes of paths: one name per file, and the parts of a name.
 
 /// The path without symbolic links, `.` and `..`; nil with `errno` set if it leads nowhere.
-func canonicalPath(_ path: String) -> String? {
+package func canonicalPath(_ path: String) -> String? {
   guard let resolved = realpath(path, nil) else { return nil }
   defer { free(resolved) }
   return String(cString: resolved)

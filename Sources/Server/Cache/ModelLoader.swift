@@ -19,7 +19,7 @@ package struct ModelLoader: Sendable {
 
 extension ModelLoader {
   /// Files of all formats there are.
-  package static let files = ModelLoader(formats: []) { (path, _, _) throws(Failure) in
-    throw Failure(.modelUnsupportedFormat, "no format is read yet: \(path)")
+  package static let files = ModelLoader(formats: ModelFormats.names) { (path, format, work) throws(Failure) in
+    try ModelFormats.open(path: path, format: format, work: work)
   }
 }
