@@ -54,7 +54,7 @@ package enum CostModel {
       guard operands.count > 1, let (letters, ellipsis) = equation.lengths(operands) else { return nil }
       return product(letters.values + ellipsis)
     },
-    "RNN": recurrent, "GRU": recurrent, "LSTM": recurrent,
+    "RNN": recurrent, "GRU": recurrent, "LSTM": recurrent, "Attention": attention,
   ]
 
   /// Every output element is a sum over one filter (C/group, kernel...).
@@ -85,6 +85,18 @@ package enum CostModel {
       r.count == 3
     else { return nil }
     return product([x[0], x[1], w[0], w[1], w[2] + r[2]])
+  }
+
+  /// Scores and their product with the values: each query meets each key (past ones too) over the head's width twice.
+  private static let attention: Rule = { shapes in
+    guard
+      let heads = AttentionHeads(
+        node: shapes.node, query: shapes.input(0), key: shapes.input(1), value: shapes.input(2))
+    else { return nil }
+    let past = shapes.input(4).map { $0.count == 4 ? $0[2] : 0 } ?? 0
+    return product([
+      heads.batch, heads.queryHeads, heads.queries, heads.keys + past, heads.width + heads.valueWidth,
+    ])
   }
 
   private static func product(_ factors: [Int]) -> Int {

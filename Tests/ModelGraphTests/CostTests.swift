@@ -35,6 +35,8 @@ import Testing
     #expect(macs("Einsum", [[2, 3], [3, 4]], output: [2, 4], ["equation": "ij,jk->ik"]) == 24)
     #expect(macs("Einsum", [[2, 3]], output: [3, 2], ["equation": "ij->ji"]) == 0)
     #expect(macs("LSTM", [[7, 2, 5], [2, 12, 5], [2, 12, 3]], output: [7, 2, 2, 3]) == 7 * 2 * 2 * 12 * 8)
+    let (query, key) = ([2, 6, 4, 8], [2, 3, 5, 8])
+    #expect(macs("Attention", [query, key, [2, 3, 5, 7]], output: [2, 6, 4, 7]) == 2 * 6 * 4 * 5 * (8 + 7))
     #expect(macs("Relu", [[2, 3]], output: [2, 3]) == 0)
     #expect(macs("Conv", [[2, 3, 7, 8], [8, 3, 3, 3]], output: [2, 8, 5, 6], domain: "mine") == 0)
     #expect(macs("MatMul", [[0, 4], [4, 6]], output: [0, 6]) == 0)

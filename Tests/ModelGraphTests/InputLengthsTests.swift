@@ -153,6 +153,18 @@ import Testing
     expect(.inputShapeMismatch, "'y'", "'x'") { try graph.inferShapes(given: ["y": [1]]) }
   }
 
+  @Test func lengthsOfZeroAndBelow() throws {
+    let g = GraphBuilder()
+    let y = g("Relu", g.input("x", [0, 4]))
+    let z = g("Relu", g.input("w", [-1, 4]))
+    let graph = g.build()
+    #expect(try graph.inferShapes().nominal[y] == [0, 4])
+    #expect(try graph.inferShapes().nominal[z] == [1, 4])
+    let given = try graph.inferShapes(given: ["x": [7, 4], "w": [8, 4]])
+    #expect(given.nominal[y] == [7, 4])
+    #expect(given.nominal[z] == [8, 4])
+  }
+
   @Test func inputsWithoutAShapeNeedOne() throws {
     let g = GraphBuilder()
     let x = g.input("x", nil)

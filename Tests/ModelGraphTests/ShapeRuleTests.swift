@@ -365,4 +365,16 @@ func refuse(
     refuse("RNN", [[7, 2, 5], [1, 3, 4], [1, 3, 3]], outputs: 2)
     refuse("RNN", [[7, 2], [1, 3, 4], [1, 3, 3]], outputs: 2)
   }
+
+  @Test func attention() {
+    checkShapes(
+      "Attention", [[2, 6, 4, 8], [2, 3, 5, 8], [2, 3, 5, 7]], opset: 23,
+      gives: [2, 6, 4, 7], [2, 3, 5, 8], [2, 3, 5, 7], [2, 6, 4, 5])
+    checkShapes(
+      "Attention", [[2, 4, 48], [2, 5, 24], [2, 5, 21], nil, [2, 3, 9, 8], [2, 3, 9, 7]],
+      ["q_num_heads": 6, "kv_num_heads": 3], opset: 23,
+      gives: [2, 4, 42], [2, 3, 14, 8], [2, 3, 14, 7], [2, 6, 4, 14])
+    refuse("Attention", [[2, 6, 4, 8], [2, 4, 5, 8], [2, 4, 5, 8]])
+    refuse("Attention", [[2, 4, 48], [2, 5, 24], [2, 5, 21]])
+  }
 }

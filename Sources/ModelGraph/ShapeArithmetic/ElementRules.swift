@@ -44,6 +44,8 @@ extension ElementArray {
 
   /// `start + sum of index[axis] * strides[axis]` for each index into `shape`, in row-major order.
   static func positions(shape: [Int], strides: [Int], start: Int = 0) -> [Int] {
+    // Without elements the other lengths may be anything.
+    guard !shape.contains(0) else { return [] }
     var result = [start]
     for (length, stride) in zip(shape, strides) {
       guard length != 1 else { continue }

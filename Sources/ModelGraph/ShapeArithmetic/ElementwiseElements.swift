@@ -74,7 +74,7 @@ enum ElementwiseElements {
     -> ElementRule
   {
     { call, shapes in
-      guard var result = call.elements(0)?.broadcast(to: shapes.first.flatMap { $0 } ?? []) else { return [nil] }
+      guard let shape = shapes.first ?? nil, var result = call.elements(0)?.broadcast(to: shape) else { return [nil] }
       for position in 1..<max(call.node.inputs.count, 1) {
         guard let next = call.elements(position),
           let combined = combine(result, next, result.shape, integers, reals)

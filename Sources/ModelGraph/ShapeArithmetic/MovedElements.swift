@@ -27,6 +27,7 @@ enum MovedElements {
 
   @Sendable private static func tile(_ call: OperatorCall, _ shapes: [[Int]?]) -> [ElementArray?] {
     guard let x = call.elements(0), let shape = shapes.first ?? nil else { return [nil] }
+    guard !shape.contains(0) else { return [x.taking([], shape: shape)] }
     var positions = [0]
     for (axis, stride) in ElementArray.strides(of: x.shape).enumerated() {
       positions = positions.flatMap { base in (0..<shape[axis]).map { base + $0 % x.shape[axis] * stride } }
@@ -37,6 +38,7 @@ enum MovedElements {
   @Sendable private static func slice(_ call: OperatorCall, _ shapes: [[Int]?]) -> [ElementArray?] {
     guard let x = call.elements(0), let shape = shapes.first ?? nil, let selections = try? call.sliceSelections(x.shape)
     else { return [nil] }
+    // A selection of nothing may start beyond the end.
     guard !shape.contains(0) else { return [x.taking([], shape: shape)] }
     var (strides, start) = (ElementArray.strides(of: x.shape), 0)
     for selection in selections where selection.count > 0 {
@@ -52,6 +54,7 @@ enum MovedElements {
       let axis = try? call.axis(call.node.int("axis", default: 0), rank: x.shape.count),
       indices.allSatisfy({ $0 >= -x.shape[axis] && $0 < x.shape[axis] })
     else { return [nil] }
+    guard !shape.contains(0) else { return [x.taking([], shape: shape)] }
     let length = x.shape[axis]
     let inner = x.shape[(axis + 1)...].reduce(1, *)
     var positions: [Int] = []
@@ -78,7 +81,7 @@ enum MovedElements {
       }
     }
     func interleaved<Element>(_ parts: [[Element]]) -> [Element] {
-      guard outer > 0 else { return [] }
+      guard !shape.contains(0) else { return [] }
       return (0..<outer).flatMap { row in
         parts.flatMap { $0[row * ($0.count / outer)..<(row + 1) * ($0.count / outer)] }
       }

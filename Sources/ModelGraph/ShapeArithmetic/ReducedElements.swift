@@ -35,13 +35,16 @@ enum ReducedElements {
         guard let result = fold(elements, targets, count, neutral, integers) else { return [nil] }
         return [ElementArray(result, shape: shape)]
       case .reals(let elements):
-        guard let result = fold(elements, targets, count, neutral.map(Double.init), { reals($0, $1) }) else {
-          return [nil]
-        }
+        guard let result = fold(elements, targets, count, neutral.map(Double.init), { reals($0, $1) }),
+          neutral == nil || (elements + result).allSatisfy(isOrderFree)
+        else { return [nil] }
         return [ElementArray(result, shape: shape)]
       }
     }
   }
+
+  /// Whether sums and products of such numbers come out the same in any order and precision: small whole numbers.
+  private static func isOrderFree(_ number: Double) -> Bool { number.rounded() == number && number.magnitude <= 0x1p24 }
 
   private static func fold<Number>(
     _ elements: [Number], _ targets: [Int], _ count: Int, _ neutral: Number?, _ combine: (Number, Number) -> Number?

@@ -66,10 +66,11 @@ struct InputAxes {
         let position = Position(axis: axis, rank: declared.count)
         let symbol: String?
         switch dimension {
-        case .fixed(let length) where length > 0:
-          axes.append(.fixed(length))
+        case .fixed(let length) where length >= 0:
+          // Some writers mean an open length by 0: the caller may say what it is.
+          axes.append(.fixed(length > 0 ? length : given[input]?[axis] ?? 0))
           continue
-        // Some writers mean an open length by 0 or -1; no network takes an empty input.
+        // ... or by -1, which no length is.
         case .fixed, .unknown: symbol = nil
         case .symbol(let name): symbol = name
         }

@@ -5,7 +5,10 @@
 /// than the node has. It throws only where the inputs contradict each other.
 typealias ShapeRule = @Sendable (OperatorCall) throws(Failure) -> [[Int]?]
 
-enum ShapeRules {
+package enum ShapeRules {
+  /// The standard operators that have a rule.
+  package static let operators: [String] = families.flatMap(\.keys).sorted()
+
   /// The rule of `node`, nil for an operator we do not know.
   static func rule(for node: Node) -> ShapeRule? {
     node.domain.isEmpty ? standard[node.op] : nil
@@ -15,7 +18,7 @@ enum ShapeRules {
     ElementwiseShapes.rules, NormalizationShapes.rules, ConvolutionShapes.rules, PoolingShapes.rules,
     MatrixProductShapes.rules, ReductionShapes.rules, ReshapingShapes.rules, JoiningShapes.rules,
     SelectionShapes.rules, ExtensionShapes.rules, CreationShapes.rules, ResamplingShapes.rules,
-    QuantizationShapes.rules, RecurrentShapes.rules,
+    QuantizationShapes.rules, RecurrentShapes.rules, AttentionShapes.rules,
   ]
 
   private static let standard: [String: ShapeRule] = families.reduce(into: [:]) { table, family in
