@@ -141,6 +141,14 @@ import Testing
     #expect(!shapes.isDynamic(x, axis: 0))
   }
 
+  /// An exporter that traced a sequence of 7 and declared the axis open all the same.
+  @Test func aLengthTheGraphMentionsIsFound() throws {
+    let g = GraphBuilder()
+    let x = g.input("x", ["N", "T", 6])
+    let y = g("Add", g("Reshape", x, g.ints([-1, 7, 2, 3])), g("Reshape", x, g.ints([0, 7, 2, 3])))
+    #expect(try g.build().inferShapes().nominal[y] == [1, 7, 2, 3])
+  }
+
   @Test func givenShapesMustFitTheDeclaration() throws {
     let g = GraphBuilder()
     _ = g("Relu", g.input("x", ["N", 3, 8, 8]))

@@ -363,6 +363,7 @@ func refuse(
     checkShapes("LSTM", [[7, 2, 5], [2, 12, 5], [2, 12, 3]], gives: [7, 2, 2, 3], [2, 2, 3], [2, 2, 3])
     checkShapes("GRU", [[2, 7, 5], [1, 9, 5], [1, 9, 3]], ["layout": 1], gives: [2, 7, 1, 3], [2, 1, 3])
     refuse("RNN", [[7, 2, 5], [1, 3, 4], [1, 3, 3]], outputs: 2)
+    refuse("RNN", [[7, 2, 5], [1, 3, 5], [1, 3, 3], nil, nil, [1, 7, 3]], outputs: 2)
     refuse("RNN", [[7, 2], [1, 3, 4], [1, 3, 3]], outputs: 2)
   }
 

@@ -68,7 +68,7 @@ extension Graph {
     var first: (failure: Failure, lengths: InputLengths)?
     // A batch of another size mends no contradiction; other lengths may.
     let mayDependOnLengths = axes.open.contains { $0.given != nil || $0.role != .batch }
-    for alternatives in NominalLengths.phases(axes) {
+    for alternatives in NominalLengths.phases(axes, mentioned: axes.open.isEmpty ? [] : mentionedLengths()) {
       var previous: String?
       for chosen in alternatives {
         guard let lengths = axes.lengths(chosen) else { continue }
@@ -101,14 +101,31 @@ extension Graph {
     var constants: Set<Int> = []
     for value in values {
       for case .fixed(let length) in value.declaredShape ?? [] { constants.insert(length) }
-      guard let tensor = value.tensor else { continue }
-      constants.formUnion(tensor.shape)
-      // Targets and bounds are lists as long as a shape; longer ones hold indices.
-      if tensor.dtype == .int64, tensor.shape.count <= 1, (tensor.shape.first ?? 1) <= ShapeLimits.rank {
-        constants.formUnion(ElementArray(reading: tensor)?.integers?.map { Int($0) } ?? [])
-      }
+      constants.formUnion(value.tensor?.shape ?? [])
+      constants.formUnion(value.shortIntegers)
     }
     return constants
+  }
+
+  /// The first few different numbers in the stored lists that may be lengths of an input.
+  private func mentionedLengths() -> [Int] {
+    var found: [Int] = []
+    for value in values {
+      for number in value.shortIntegers where (2...4096).contains(number) && !found.contains(number) {
+        found.append(number)
+        if found.count == 24 { return found }
+      }
+    }
+    return found
+  }
+}
+
+extension Value {
+  /// The elements of a stored list of int64 no longer than a shape; empty otherwise. Longer lists hold indices.
+  fileprivate var shortIntegers: [Int] {
+    guard let tensor, tensor.dtype == .int64, tensor.shape.count <= 1, (tensor.shape.first ?? 1) <= ShapeLimits.rank
+    else { return [] }
+    return ElementArray(reading: tensor)?.integers?.map { Int($0) } ?? []
   }
 }
 

@@ -8,7 +8,10 @@ enum NominalLengths {
 
   /// Rounds of candidates: lengths along space and time vary first, then channels, then the batch; what does not vary
   /// has its first choice. Lengths given by the caller never vary.
-  static func phases(_ axes: InputAxes) -> [[[Int]]] {
+  /// - Parameter mentioned: lengths that occur in the model's lists of integers. An exporter that declares a length
+  ///   open may all the same have written the one it saw into the graph.
+  static func phases(_ axes: InputAxes, mentioned: [Int]) -> [[[Int]]] {
+    let (spatial, sequences) = (spatial + mentioned, sequences + mentioned)
     func chosen(_ role: InputAxes.Role, _ attempt: Int) -> Int {
       let list =
         switch role {

@@ -13,11 +13,15 @@ enum RecurrentShapes {
       throw call.malformed("the weights \(w) and \(recurrence) do not fit the input \(x)")
     }
     let (directions, hidden) = (recurrence[0], recurrence[2])
-    if call.node.int("layout", default: 0) == 0 {
-      let state = [directions, x[1], hidden]
-      return [[x[0], directions, x[1], hidden], state, state]
+    let batchFirst = call.node.int("layout", default: 0) != 0
+    let state = batchFirst ? [x[0], directions, hidden] : [directions, x[1], hidden]
+    // Initial hidden state, and an LSTM's cell state.
+    for position in [5, 6] {
+      if let initial = call.shape(position), initial != state {
+        throw call.malformed("the initial state is \(initial) but the input \(x) needs \(state)")
+      }
     }
-    let state = [x[0], directions, hidden]
-    return [[x[0], x[1], directions, hidden], state, state]
+    let steps = batchFirst ? [x[0], x[1], directions, hidden] : [x[0], directions, x[1], hidden]
+    return [steps, state, state]
   }
 }
