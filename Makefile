@@ -16,7 +16,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
 help: ## Show these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: apt-packages swift-toolchain .venv/stamp ## Install what is missing: Debian packages, .venv
@@ -43,16 +43,18 @@ swift-toolchain:
 	@command -v swift >/dev/null || { echo "Swift 6.2 or newer is needed: https://www.swift.org/install" >&2; exit 1; }
 
 # Whichever python3 comes first may be old or lack venv; the Debian one, just installed, has it.
-.venv/stamp: Tests/requirements.txt clients/python/pyproject.toml | apt-packages
+.venv/stamp: Tests/requirements.txt
+.venv-zoo/stamp: Tests/requirements-zoo.txt
+.venv/stamp .venv-zoo/stamp: clients/python/pyproject.toml | apt-packages
 	@for python in python3 /usr/bin/python3; do \
 	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
 	  python=; \
 	done; \
 	[[ -n "$$python" ]] || { echo "Python 3.11 or newer is needed for the tests and the demo." >&2; exit 1; }; \
-	echo "Making .venv with $$("$$python" --version)"; \
-	"$$python" -m venv --clear .venv
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r Tests/requirements.txt
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --editable clients/python
+	echo "Making $(@D) with $$("$$python" --version)"; \
+	"$$python" -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $(filter %.txt,$^)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable clients/python
 	@touch $@
 
 .PHONY: build
@@ -75,10 +77,10 @@ lint: swift-toolchain
 test-swift: build-tests .venv/stamp
 	swift test -c release --skip-build --disable-xctest
 
-# pytest fails where it collects nothing (status 5), and so does this.
+# pytest.ini says where the tests are. pytest fails where it collects nothing (status 5), and so does this.
 .PHONY: test-python
 test-python: build .venv/stamp
-	$(PYTHON) -m pytest clients/python/tests $(wildcard Tests/Conformance Tests/Proof)
+	$(PYTHON) -m pytest
 
 .PHONY: demo
 demo: build .venv/stamp ## Prune two trained networks and measure what is left of them
@@ -88,10 +90,18 @@ demo: build .venv/stamp ## Prune two trained networks and measure what is left o
 bench: build .venv/stamp ## Measure latency, memory and throughput
 	$(PYTHON) Tests/Benchmarks/bench.py
 
+.PHONY: zoo
+zoo: .venv-zoo/stamp ## Export the architectures whose skeletons the tests read (with PyTorch, in .venv-zoo)
+	.venv-zoo/bin/python Tests/Zoo/make_zoo.py
+
+.PHONY: networks
+networks: .venv-zoo/stamp ## Train the networks of the demo again (with PyTorch, in .venv-zoo)
+	.venv-zoo/bin/python clients/python/examples/train_digits.py
+
 .PHONY: format
 format: swift-toolchain ## Format the Swift sources
 	swift format --in-place --recursive Sources Tests Package.swift
 
 .PHONY: clean
 clean: ## Remove everything that was built or produced
-	rm -rf .build .venv demo-output clients/python/*.egg-info
+	rm -rf .build .venv .venv-zoo demo-output clients/python/*.egg-info

@@ -10,7 +10,6 @@ import espalier
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[2]
-MODELS = HERE.parent / "examples" / "models"
 
 
 class FakeServer:

@@ -1,14 +1,15 @@
 """The client and the real daemon together, on the networks of the demo."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import MODELS
 
 import espalier
 
+MODELS = Path(__file__).parents[1] / "examples" / "models"
 RESNET = MODELS / "digits_resnet.onnx"
 MOBILE = MODELS / "digits_mobile.onnx"
 
