@@ -29,17 +29,19 @@ def change(before: int, after: int) -> str:
 
 
 def inspection(report: Inspection) -> str:
+    """The layers, one a line, and under them why some cannot be pruned."""
     rows: List[Sequence[object]] = []
     for layer in report.layers:
-        kernel = "x".join(map(str, layer.kernel or []))
+        kernel = "×".join(map(str, layer.kernel or []))
         if layer.groups is not None and layer.groups > 1:
             kernel += f" /{layer.groups}"
         group = "" if layer.group is None else layer.group
         channels = " → ".join(map(str, layer.channels))
-        status = "yes" if layer.reason is None else "no: " + layer.reason
-        rows.append((layer.name, layer.op, channels, kernel, f"{layer.parameters:,}", f"{layer.macs:,}", group, status))
+        prunable = "yes" if layer.reason is None else "no"
+        rows.append((layer.name, layer.op, channels, kernel, f"{layer.parameters:,}", f"{layer.macs:,}", group, prunable))
     columns = ("layer", "op", ">channels", "kernel", ">parameters", ">MACs", ">group", "prunable")
-    return table(columns, rows)
+    reasons = [f"{layer.name}: {layer.reason}" for layer in report.layers if layer.reason is not None]
+    return "\n".join([table(columns, rows), *([""] if reasons else []), *reasons])
 
 
 def recommendation(report: Recommendation) -> str:
