@@ -1,10 +1,11 @@
 """Speed and memory, as ratios taken in one run: `make bench`, or `python Tests/Benchmarks/bench.py [--rounds N]`.
 
-Each figure is compared with what does the same job without us, on the same machine, in turns: onnx for loading, `cp` for
-writing, a pipe for a round trip, the toolchain's language servers for starting and answering. Medians (p50) over the
-rounds. Round trips are timed by roundtrip.c, so that Python's own microseconds do not soften the ratios; the rest by the
-bytes on the wire. Every file read is in the page cache, for both sides.
+Each figure is compared with what does the same job without us, on the same machine, in turns: onnx for loading, `cp`
+for writing, a pipe for a round trip, the toolchain's language servers for starting and answering. Medians (p50) over
+the rounds. Round trips are timed by roundtrip.c, so that Python's own microseconds do not soften the ratios; the rest
+by the bytes on the wire. Every file read is in the page cache, for both sides.
 """
+
 import argparse
 import json
 import os
@@ -35,7 +36,9 @@ class Wire:
     """A daemon on pipes, asked one request at a time; times are from the first byte out to the last byte in."""
 
     def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         self.id = 0
         self.ask("initialize", INITIALIZE)
         self.send({"jsonrpc": "2.0", "method": "initialized", "params": {}})
@@ -115,6 +118,7 @@ def timed(function):
 
 # MARK: the four questions
 
+
 def cold_inspect(report, server, path, rounds):
     ours, whole, theirs = [], [], []
     for _ in range(rounds):
@@ -125,7 +129,9 @@ def cold_inspect(report, server, path, rounds):
         wire.close()
         output = subprocess.run([sys.executable, "-c", LOAD_BY_ONNX, path], capture_output=True, text=True, check=True)
         theirs.append(float(output.stdout))
-    report.section(f"Cold inspect of {MODEL[0]} ({path.stat().st_size / 1e6:.0f} MB) against onnx.load + onnx.shape_inference")
+    report.section(
+        f"Cold inspect of {MODEL[0]} ({path.stat().st_size / 1e6:.0f} MB) against onnx.load + onnx.shape_inference"
+    )
     report.row("inspect, new daemon, first request", milliseconds(median(ours)))
     report.row("the same from the start of the process", milliseconds(median(whole)))
     report.row("onnx.load + infer_shapes, imports not counted", milliseconds(median(theirs)))
@@ -163,14 +169,21 @@ def writing(report, server, path, folder, rounds):
             file.unlink(missing_ok=True)
         os.sync()
         ours.append(wire.ask("compress", {**request, "recommendation_ratio": 0.3, "output_path": str(output)})[1])
-        dry.append(wire.ask("compress", {**request, "recommendation_ratio": 0.3, "dry_run": True,
-                                         "output_path": str(folder / "never.onnx")})[1])
+        dry.append(
+            wire.ask(
+                "compress",
+                {**request, "recommendation_ratio": 0.3, "dry_run": True, "output_path": str(folder / "never.onnx")},
+            )[1]
+        )
         os.sync()
         copies.append(timed(lambda: subprocess.run(["cp", output, copy], check=True)))
         copy.unlink()
         os.sync()
-        synced.append(timed(lambda: (subprocess.run(["cp", output, copy], check=True),
-                                     subprocess.run(["sync", copy], check=True))))
+        synced.append(
+            timed(
+                lambda: (subprocess.run(["cp", output, copy], check=True), subprocess.run(["sync", copy], check=True))
+            )
+        )
     size = output.stat().st_size
     wire.close()
     report.section(f"Compress and write at 0.3 ({size / 1e6:.0f} MB out) against copying the output")
@@ -179,7 +192,9 @@ def writing(report, server, path, folder, rounds):
     report.row("cp", milliseconds(median(copies)))
     report.row("cp, then sync of the file", milliseconds(median(synced)))
     report.aim("compress / cp", median(ours) / median(copies), 3)
-    report.row("compress / (cp + sync)", f"{median(ours) / median(synced):.2f} x", "like for like: we sync before the rename")
+    report.row(
+        "compress / (cp + sync)", f"{median(ours) / median(synced):.2f} x", "like for like: we sync before the rename"
+    )
     report.bound("gathering kept channels from the mapped original, then the disk: cp alone never waits for it")
 
 
@@ -224,8 +239,11 @@ def round_trips(report, server, folder, rounds, count):
     report.bound("waking the other process twice; what we add is one thread hand-over and parsing")
     report.section("From start to the initialize result, and memory when idle")
     for name in ("espalierd", *others):
-        report.row(name.split(",")[0], f"{field(name, 'initialize_us') / 1e3:.1f} ms",
-                   f"{field(name, 'rss_kib') / 1024:.1f} MiB resident")
+        report.row(
+            name.split(",")[0],
+            f"{field(name, 'initialize_us') / 1e3:.1f} ms",
+            f"{field(name, 'rss_kib') / 1024:.1f} MiB resident",
+        )
     for name in others:
         plain = name.split(",")[0]
         report.aim(f"start / {plain}", field("espalierd", "initialize_us") / field(name, "initialize_us"), 1)
@@ -258,8 +276,10 @@ def main():
     parser.add_argument("--count", type=int, default=5000, help="requests per round trip measurement")
     arguments = parser.parse_args()
     server, report = daemon.server_path(), Report()
-    print(f"{subprocess.run([server, '--version'], capture_output=True, text=True).stdout.strip()}, "
-          f"{os.cpu_count()} cores, onnx {onnx.__version__}, medians of {arguments.rounds} rounds")
+    print(
+        f"{subprocess.run([server, '--version'], capture_output=True, text=True).stdout.strip()}, "
+        f"{os.cpu_count()} cores, onnx {onnx.__version__}, medians of {arguments.rounds} rounds"
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         path = folder / "model.onnx"

@@ -73,9 +73,8 @@ static long receive(int fd) {
 
 static long compose(char *out, long id, const char *method, const char *params) {
   static char body[CAPACITY / 2];
-  const int length = params
-    ? snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"id\":%ld,\"method\":\"%s\",\"params\":%s}", id, method, params)
-    : snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"id\":%ld,\"method\":\"%s\"}", id, method);
+  const int length = snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"id\":%ld,\"method\":\"%s\"%s%s}", id, method,
+                              params ? ",\"params\":" : "", params ? params : "");
   return sprintf(out, "Content-Length: %d\r\n\r\n%s", length, body);
 }
 

@@ -1,4 +1,5 @@
 """One daemon for the whole run, reached through the Python client."""
+
 import daemon
 import espalier
 import pytest

@@ -1,4 +1,5 @@
 """Where the daemon and the Python client are: ESPALIER_SERVER or the build folder, and clients/python of this tree."""
+
 import os
 import pathlib
 import sys

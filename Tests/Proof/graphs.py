@@ -1,13 +1,15 @@
-"""Random small networks, one per seed: blocks of blocks.py in sequence, with side branches, several inputs and outputs,
+"""Random small networks, one per seed: blocks (blocks*.py) in sequence, with side branches, several inputs and outputs,
 and a head. `random_graph(seed)` is the whole interface; the same seed gives the same bytes.
 
 Invariant: the model passes onnx.checker with full check, runs, and no output is constant.
 """
+
 import math
 
 import numpy as np
 
 import blocks
+import blocks_shapes  # noqa: F401  registers its blocks with the others
 import net as nets
 import running
 
@@ -40,7 +42,9 @@ def draw(seed, attempt):
     rng = np.random.default_rng([seed, attempt, 1])
     opset = OPSETS[int(rng.integers(len(OPSETS)))] if rng.random() < 0.7 else int(rng.choice([11, 13, 17, 18]))
     dtype = str(rng.choice(["f32"] * 10 + ["f16", "f64"]))
-    net = nets.Net([seed, attempt, 2], opset, dynamic=bool(rng.random() < 0.4), batch=int(rng.integers(1, 4)), dtype=dtype)
+    net = nets.Net(
+        [seed, attempt, 2], opset, dynamic=bool(rng.random() < 0.4), batch=int(rng.integers(1, 4)), dtype=dtype
+    )
     dims = net.pick([1, 2, 2, 2, 2, 2, 2, 3])
     spatial = [net.pick([4, 5, 6, 8]) for _ in range(dims)] if dims < 3 else [4, 4, 4]
     x = net.image(net.pick([1, 3, 4]), *spatial)
@@ -108,8 +112,13 @@ def head(net, x):
         if net.chance(0.3) and not (net.dynamic or n == 1 or c == 1):
             x = net.squeeze(x, None)
         else:
-            x = net.pick([lambda: net.flatten(x), lambda: net.squeeze(x, list(range(2, 2 + len(spatial)))),
-                          lambda: net.reshape(x, [0, -1], (n, c))])()
+            x = net.pick(
+                [
+                    lambda: net.flatten(x),
+                    lambda: net.squeeze(x, list(range(2, 2 + len(spatial)))),
+                    lambda: net.reshape(x, [0, -1], (n, c)),
+                ]
+            )()
     else:
         size = c * math.prod(spatial)
         if net.chance(0.2):  # channels innermost
@@ -131,6 +140,7 @@ def head(net, x):
 def describe(model):
     """The graph as text, small enough to read in a failure."""
     import onnx.printer
+
     lines = []
     for line in onnx.printer.to_text(model).splitlines():
         lines.append(line if len(line) <= 240 else line[:200] + " ...")

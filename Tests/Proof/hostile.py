@@ -3,6 +3,7 @@ typed error or a good answer will do: the claim is only that nothing crashes, ha
 
 Invariant: every file is small; what is large about it is only what it claims.
 """
+
 import itertools
 
 import numpy as np
@@ -12,7 +13,13 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 import net as nets
 
 MALFORMED = {"model.malformed"}
-REFUSED = {"model.malformed", "model.unsupportedOperator", "model.unsupportedFormat", "resource.limit", "model.inputShapes"}
+REFUSED = {
+    "model.malformed",
+    "model.unsupportedOperator",
+    "model.unsupportedFormat",
+    "resource.limit",
+    "model.inputShapes",
+}
 FILES = {}
 HUGE = 2**62
 
@@ -21,6 +28,7 @@ def file(kinds):
     def register(function):
         FILES[function.__name__] = (function, kinds)
         return function
+
     return register
 
 
@@ -37,8 +45,9 @@ def chain(nodes, initializers=(), shape=(1, 8, 4, 4), opset=17, outputs=("y",), 
     """A model around `nodes`, from x to y."""
     x = helper.make_tensor_value_info("x", 1, dims or shape)
     ys = [helper.make_tensor_value_info(name, 1, None) for name in outputs]
-    model = helper.make_model(helper.make_graph(list(nodes), "g", [x], ys, list(initializers)),
-                              opset_imports=[helper.make_opsetid("", opset)])
+    model = helper.make_model(
+        helper.make_graph(list(nodes), "g", [x], ys, list(initializers)), opset_imports=[helper.make_opsetid("", opset)]
+    )
     model.ir_version = 8
     return model
 
@@ -59,8 +68,18 @@ def claiming(dims, raw=b"\0" * 64, data_type=1):
 
 # MARK: what is stored
 
-for number, dims in enumerate([[HUGE, HUGE], [2**40, 8, 3, 3], [-8, 8, 3, 3], [2**32, 2**32, 1, 1], [8, 8, 3, 3],
-                               [2**63 - 1], [3037000500, 3037000500, 1, 1], [1] * 5000]):
+for number, dims in enumerate(
+    [
+        [HUGE, HUGE],
+        [2**40, 8, 3, 3],
+        [-8, 8, 3, 3],
+        [2**32, 2**32, 1, 1],
+        [8, 8, 3, 3],
+        [2**63 - 1],
+        [3037000500, 3037000500, 1, 1],
+        [1] * 5000,
+    ]
+):
     FILES[f"dims_{number}"] = (lambda dims=dims: claiming(dims), MALFORMED | {"resource.limit"})
 
 
@@ -101,10 +120,16 @@ def name_that_is_no_text():
 
 # MARK: the graph
 
+
 @file(MALFORMED)
 def cycle():
-    return chain([helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"]),
-                  helper.make_node("Relu", ["b"], ["y"])])
+    return chain(
+        [
+            helper.make_node("Add", ["x", "b"], ["a"]),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("Relu", ["b"], ["y"]),
+        ]
+    )
 
 
 @file(MALFORMED)
@@ -151,7 +176,7 @@ def opset_of_the_far_future():
 @file(REFUSED)
 def opset_overflow():
     model = good()
-    model.opset_import[0].version = -2**63
+    model.opset_import[0].version = -(2**63)
     return model
 
 
@@ -164,7 +189,9 @@ def hundred_thousand_nodes():
 @file(REFUSED)
 def nested_subgraphs():
     """An If in an If in an If, deeper than protobuf's own readers follow."""
-    inner = helper.make_graph([helper.make_node("Relu", ["x"], ["o"])], "g", [], [helper.make_tensor_value_info("o", 1, None)])
+    inner = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["o"])], "g", [], [helper.make_tensor_value_info("o", 1, None)]
+    )
     raw = inner.SerializeToString()
     for _ in range(5000):
         attribute = field(1, b"then_branch") + field(6, raw) + varint(20 << 3) + varint(AttributeProto.GRAPH)
@@ -188,7 +215,9 @@ def field(number, content):
 def function(name, calls):
     nodes = [helper.make_node(callee, ["a"], [f"v{i}"], domain="local") for i, callee in enumerate(calls)]
     nodes.append(helper.make_node("Sum", [f"v{i}" for i in range(len(calls))] or ["a"], ["b"]))
-    return helper.make_function("local", name, ["a"], ["b"], nodes, [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)])
+    return helper.make_function(
+        "local", name, ["a"], ["b"], nodes, [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    )
 
 
 def with_functions(functions):
@@ -216,16 +245,26 @@ def functions_that_multiply():
 
 # MARK: attributes and operators
 
+
 def conv(**attributes):
     return lambda: chain([helper.make_node("Conv", ["x", "w"], ["y"], **attributes)], [floats("w", 8, 8, 3, 3)])
 
 
 for name, attributes in {
-        "group_zero": {"group": 0}, "group_negative": {"group": -4}, "group_uneven": {"group": 3}, "group_huge": {"group": HUGE},
-        "stride_zero": {"strides": [0, 1]}, "stride_negative": {"strides": [-1, 1]}, "stride_short": {"strides": [1]},
-        "dilation_huge": {"dilations": [HUGE, 1]}, "dilation_zero": {"dilations": [0, 0]},
-        "kernel_zero": {"kernel_shape": [0, 3]}, "kernel_wrong": {"kernel_shape": [5, 5]},
-        "pads_negative_huge": {"pads": [-HUGE, 0, -HUGE, 0]}, "kernel_larger_than_input": {"dilations": [9, 9]}}.items():
+    "group_zero": {"group": 0},
+    "group_negative": {"group": -4},
+    "group_uneven": {"group": 3},
+    "group_huge": {"group": HUGE},
+    "stride_zero": {"strides": [0, 1]},
+    "stride_negative": {"strides": [-1, 1]},
+    "stride_short": {"strides": [1]},
+    "dilation_huge": {"dilations": [HUGE, 1]},
+    "dilation_zero": {"dilations": [0, 0]},
+    "kernel_zero": {"kernel_shape": [0, 3]},
+    "kernel_wrong": {"kernel_shape": [5, 5]},
+    "pads_negative_huge": {"pads": [-HUGE, 0, -HUGE, 0]},
+    "kernel_larger_than_input": {"dilations": [9, 9]},
+}.items():
     FILES["conv_" + name] = (conv(**attributes), REFUSED)
 FILES["conv_pads_huge"] = (conv(pads=[HUGE] * 4), REFUSED)
 
@@ -234,6 +273,7 @@ def simple(op, inputs=(), kinds=REFUSED, opset=17, shape=(1, 8, 4, 4), **attribu
     def build():
         names = [t.name for t in inputs]
         return chain([helper.make_node(op, ["x", *names], ["y"], **attributes)], inputs, opset=opset, shape=shape)
+
     return build, kinds
 
 
@@ -260,10 +300,12 @@ FILES |= {
     "split_negative": simple("Split", [integers("t", -8, 16)], axis=1),
     "split_wrong_sum": simple("Split", [integers("t", 9)], axis=1),
     "slice_step_zero": simple("Slice", [integers("s", 0), integers("e", 8), integers("a", 1), integers("p", 0)]),
-    "slice_step_least": simple("Slice", [integers("s", 7), integers("e", -2**63), integers("a", 1), integers("p", -2**63)], set()),
+    "slice_step_least": simple(
+        "Slice", [integers("s", 7), integers("e", -(2**63)), integers("a", 1), integers("p", -(2**63))], set()
+    ),
     "slice_axes_repeat": simple("Slice", [integers("s", 0, 0), integers("e", 8, 4), integers("a", 1, 1)], set()),
     "gather_beyond": simple("Gather", [integers("i", 8)], axis=1),
-    "gather_least": simple("Gather", [integers("i", -2**63)], axis=1),
+    "gather_least": simple("Gather", [integers("i", -(2**63))], axis=1),
     "squeeze_long": simple("Squeeze", [integers("a", 1)]),
     "unsqueeze_twice": simple("Unsqueeze", [integers("a", 1, 1)]),
     "depth_to_space_zero": simple("DepthToSpace", blocksize=0),
@@ -271,8 +313,12 @@ FILES |= {
     "depth_to_space_uneven": simple("DepthToSpace", blocksize=3),
     "maxpool_without_kernel": simple("MaxPool"),
     "maxpool_stride_zero": simple("MaxPool", kernel_shape=[2, 2], strides=[0, 0]),
-    "resize_huge": simple("Resize", [floats("roi", 0), numpy_helper.from_array(np.array([1, 1, 1e30, 1e30], np.float32), "s")]),
-    "resize_nan": simple("Resize", [floats("roi", 0), numpy_helper.from_array(np.array([1, 1, np.nan, 1], np.float32), "s")]),
+    "resize_huge": simple(
+        "Resize", [floats("roi", 0), numpy_helper.from_array(np.array([1, 1, 1e30, 1e30], np.float32), "s")]
+    ),
+    "resize_nan": simple(
+        "Resize", [floats("roi", 0), numpy_helper.from_array(np.array([1, 1, np.nan, 1], np.float32), "s")]
+    ),
     "einsum_nonsense": simple("Einsum", equation="->->"),
     "einsum_empty": simple("Einsum", equation=""),
     "gemm_rank": simple("Gemm", [floats("w", 8, 8)]),
@@ -294,39 +340,56 @@ def too_many_outputs():
 @file(set())
 def fill_of_a_million_million():
     """A constant fold that would need terabytes."""
-    return chain([helper.make_node("ConstantOfShape", ["n"], ["big"]), helper.make_node("Shape", ["big"], ["s"]),
-                  helper.make_node("Expand", ["x", "s"], ["y"])], [integers("n", 2**40)])
+    return chain(
+        [
+            helper.make_node("ConstantOfShape", ["n"], ["big"]),
+            helper.make_node("Shape", ["big"], ["s"]),
+            helper.make_node("Expand", ["x", "s"], ["y"]),
+        ],
+        [integers("n", 2**40)],
+    )
 
 
 @file(set())
 def range_of_a_million_million():
-    return chain([helper.make_node("Range", ["a", "b", "c"], ["r"]), helper.make_node("Gather", ["x", "r"], ["y"], axis=1)],
-                 [numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("a", 0), ("b", 2**40), ("c", 1))])
+    return chain(
+        [helper.make_node("Range", ["a", "b", "c"], ["r"]), helper.make_node("Gather", ["x", "r"], ["y"], axis=1)],
+        [numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("a", 0), ("b", 2**40), ("c", 1))],
+    )
 
 
 @file(REFUSED)
 def division_by_a_zero_length():
-    return chain([helper.make_node("Div", ["a", "b"], ["t"]), helper.make_node("Reshape", ["x", "t"], ["y"])],
-                 [integers("a", 8, 16), integers("b", 0, 1)])
+    return chain(
+        [helper.make_node("Div", ["a", "b"], ["t"]), helper.make_node("Reshape", ["x", "t"], ["y"])],
+        [integers("a", 8, 16), integers("b", 0, 1)],
+    )
 
 
 @file(REFUSED)
 def division_of_the_least_integer():
-    return chain([helper.make_node("Div", ["a", "b"], ["t"]), helper.make_node("Reshape", ["x", "t"], ["y"])],
-                 [integers("a", -2**63), integers("b", -1)])
+    return chain(
+        [helper.make_node("Div", ["a", "b"], ["t"]), helper.make_node("Reshape", ["x", "t"], ["y"])],
+        [integers("a", -(2**63)), integers("b", -1)],
+    )
 
 
 @file(REFUSED)
 def product_that_overflows():
-    return chain([helper.make_node("Mul", ["a", "a"], ["t"]), helper.make_node("Reshape", ["x", "t"], ["y"])],
-                 [integers("a", HUGE)])
+    return chain(
+        [helper.make_node("Mul", ["a", "a"], ["t"]), helper.make_node("Reshape", ["x", "t"], ["y"])],
+        [integers("a", HUGE)],
+    )
 
 
 @file(set())
 def input_of_astronomical_size():
     """Multiply-adds beyond 2^63."""
-    return chain([helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)], [floats("w", 8, 8, 3, 3)],
-                 shape=(2**31, 8, 2**31, 2**31))
+    return chain(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)],
+        [floats("w", 8, 8, 3, 3)],
+        shape=(2**31, 8, 2**31, 2**31),
+    )
 
 
 @file(REFUSED)

@@ -12,6 +12,7 @@ producers' numbers change while every earlier consumer is already zeroed.
 
 Invariant: the masked model has the original's nodes, in their order, and its inputs and outputs.
 """
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -19,8 +20,24 @@ from onnx import numpy_helper
 import running
 
 # Operators that only rearrange elements, so that a mask moves through them as the weight does.
-MOVES = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Concat",
-         "Gather", "Expand", "Tile", "Pad", "DepthToSpace", "SpaceToDepth"}
+MOVES = {
+    "Identity",
+    "Cast",
+    "Transpose",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Slice",
+    "Split",
+    "Concat",
+    "Gather",
+    "Expand",
+    "Tile",
+    "Pad",
+    "DepthToSpace",
+    "SpaceToDepth",
+}
 CONTRACTIONS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"}
 
 
@@ -156,8 +173,10 @@ class Masker:
         carried = {key for name in node.input for key in self.masks.get(name, {})}
         for key in carried:
             if node.op_type in MOVES:
-                data = [self.masks.get(name, {}).get(key) if i == 0 or node.op_type == "Concat" else None
-                        for i, name in enumerate(node.input)]
+                data = [
+                    self.masks.get(name, {}).get(key) if i == 0 or node.op_type == "Concat" else None
+                    for i, name in enumerate(node.input)
+                ]
                 results = self.move(node, data, key)
             else:
                 parts = [self.masks[n][key] for n in node.input if key in self.masks.get(n, {})]

@@ -6,6 +6,7 @@ Weights are stored in the many ways files store them: initializers, Constant nod
 
 Invariant: every finished model passes onnx.checker with full check.
 """
+
 import math
 
 import numpy as np
@@ -77,7 +78,9 @@ class Net:
         name = name or self.fresh("ints")
         self.shapes[name] = array.shape
         if not self.plain and self.chance(0.4):
-            self.nodes.append(helper.make_node("Constant", [], [name], name, value=numpy_helper.from_array(array, name)))
+            self.nodes.append(
+                helper.make_node("Constant", [], [name], name, value=numpy_helper.from_array(array, name))
+            )
         else:
             self.initializers.append(numpy_helper.from_array(array, name))
         return name
@@ -145,7 +148,12 @@ class Net:
         inputs = [x, weight]
         if bias if bias is not None else self.chance(0.5):
             inputs.append(self.store(self.normal(out, scale=0.3), "conv_b"))
-        attributes = {"kernel_shape": kernel, "strides": [stride] * dims, "dilations": [dilation] * dims, "group": group}
+        attributes = {
+            "kernel_shape": kernel,
+            "strides": [stride] * dims,
+            "dilations": [dilation] * dims,
+            "group": group,
+        }
         auto = pad is None and not self.plain and self.chance(0.15)
         if auto and dilation == 1:
             attributes["auto_pad"] = self.pick(["SAME_UPPER", "SAME_LOWER"])
@@ -169,8 +177,14 @@ class Net:
         if self.chance(0.5):
             inputs.append(self.store(self.normal(out, scale=0.3), "deconv_b"))
         lengths = [(s - 1) * stride + kernel for s in spatial]
-        return self.node("ConvTranspose", inputs, (batch, out, *lengths), kernel_shape=[kernel] * dims,
-                         strides=[stride] * dims, group=group)
+        return self.node(
+            "ConvTranspose",
+            inputs,
+            (batch, out, *lengths),
+            kernel_shape=[kernel] * dims,
+            strides=[stride] * dims,
+            group=group,
+        )
 
     def gemm(self, x, out, trans_b=None, bias=None, alpha=1.0, beta=1.0):
         rows, channels = self.shape(x)
@@ -189,9 +203,15 @@ class Net:
 
     def batch_norm(self, x):
         c = self.shape(x)[1]
-        vectors = [self.store(v, "bn_" + n, "initializer" if self.plain else None) for n, v in (
-            ("scale", self.uniform(0.5, 1.5, c)), ("bias", self.normal(c, scale=0.3)),
-            ("mean", self.normal(c, scale=0.3)), ("var", self.uniform(0.5, 1.5, c)))]
+        vectors = [
+            self.store(v, "bn_" + n, "initializer" if self.plain else None)
+            for n, v in (
+                ("scale", self.uniform(0.5, 1.5, c)),
+                ("bias", self.normal(c, scale=0.3)),
+                ("mean", self.normal(c, scale=0.3)),
+                ("var", self.uniform(0.5, 1.5, c)),
+            )
+        ]
         return self.node("BatchNormalization", [x, *vectors], self.shape(x), epsilon=1e-5)
 
     def instance_norm(self, x):
@@ -216,8 +236,15 @@ class Net:
         batch, channels, *spatial = self.shape(x)
         dims = len(spatial)
         lengths = [(s + 2 * pad - kernel) // stride + 1 for s in spatial]
-        return self.node(op, [x], (batch, channels, *lengths), kernel_shape=[kernel] * dims, strides=[stride] * dims,
-                         pads=[pad] * (2 * dims), **attributes)
+        return self.node(
+            op,
+            [x],
+            (batch, channels, *lengths),
+            kernel_shape=[kernel] * dims,
+            strides=[stride] * dims,
+            pads=[pad] * (2 * dims),
+            **attributes,
+        )
 
     def global_pool(self, op, x):
         return self.node(op, [x], (*self.shape(x)[:2], *[1] * (self.rank(x) - 2)))
@@ -234,7 +261,7 @@ class Net:
     # MARK: shapes
 
     def reshape(self, x, target, shape):
-        """`target` as the file states it (0 and -1 allowed), or the name of a computed tensor; `shape` as it comes out."""
+        """`target` as the file states it (0, -1 allowed), or the name of a computed tensor; `shape` as it comes out."""
         target = target if isinstance(target, str) else self.integers(target)
         assert math.prod(shape) == math.prod(self.shape(x)), (self.shape(x), shape)
         return self.node("Reshape", [x, target], shape)
@@ -292,7 +319,7 @@ class Net:
 
     def gather(self, x, indices, axis=1):
         indices = np.asarray(indices, np.int64)
-        shape = self.shape(x)[:axis] + indices.shape + self.shape(x)[axis + 1:]
+        shape = self.shape(x)[:axis] + indices.shape + self.shape(x)[axis + 1 :]
         return self.node("Gather", [x, self.integers(indices)], shape, axis=axis)
 
     def pad(self, x, pads, mode="constant", value=None):
@@ -369,7 +396,7 @@ class Net:
 
 def slice_end(end, step):
     """Python's end for ONNX's: everything beyond is "to the end", and for negative steps "past the first"."""
-    if step < 0 and end <= -2**31:
+    if step < 0 and end <= -(2**31):
         return None
     return end
 

@@ -4,6 +4,7 @@ Steps of 1 and a minimum of 1 let every layer shrink to awkward widths. The choi
 
 Invariant: every outcome is a proof or an exception; a refusal counts as a pass only where nothing is prunable.
 """
+
 import dataclasses
 import pathlib
 
@@ -18,6 +19,7 @@ STRESS = {"step_size": 1, "min_num_of_value": 1}
 @dataclasses.dataclass
 class Case:
     """One compression: what to ask for, in a form that can be printed and replayed."""
+
     name: str
     arguments: dict
 
@@ -36,8 +38,11 @@ def cases(client, path, seed):
     policy = str(rng.choice(["average", "sum", "count", "none"]))
     options = {**STRESS, "group_policy": policy, "scope": str(rng.choice(["global", "layer"]))}
     listed = client.recommend(path, recommendation_ratio=0.5, options=STRESS).available_layers
-    by_hand = [dataclasses.replace(layer, values=[round(float(rng.uniform(0.1, 0.95)), 3)], use=True)
-               for layer in listed if rng.random() < 0.7]
+    by_hand = [
+        dataclasses.replace(layer, values=[round(float(rng.uniform(0.1, 0.95)), 3)], use=True)
+        for layer in listed
+        if rng.random() < 0.7
+    ]
     found = [Case("SLAMP", {"recommendation_ratio": ratio, "options": options})]
     if by_hand:
         found.append(Case("PR_L2", {"layers": by_hand, "options": {**STRESS, "group_policy": policy}}))
@@ -59,7 +64,7 @@ def indices(groups, listed, rng):
         blocks, width = balance["blocks"], balance["width"]
         link = min([group.id, *balance.get("linked_with", [])])
         amount = share.setdefault(link, int(rng.integers(0, width)))
-        picked = np.sort(rng.permutation(width)[:min(amount, width - 1)])
+        picked = np.sort(rng.permutation(width)[: min(amount, width - 1)])
         if picked.size:
             values = [int(block * width + i) for block in range(blocks) for i in picked]
             chosen.append(dataclasses.replace(layer, values=values, use=True))
@@ -67,7 +72,7 @@ def indices(groups, listed, rng):
 
 
 def prove(client, original, path, folder, case, seed=0, **settings):
-    """Compresses by the case, proves the file against the original and the reply, and checks the reply's own figures."""
+    """Compresses by the case, proves the file against original and reply, and checks the reply's own figures."""
     output = pathlib.Path(folder) / "compressed.onnx"
     reply = client.compress(path, output, overwrite=True, **case.arguments)
     removed = [{k: v for k, v in dataclasses.asdict(r).items() if v is not None} for r in reply.removed]
@@ -79,7 +84,8 @@ def prove(client, original, path, folder, case, seed=0, **settings):
     reference.require(figures == found, f"the reply promises parameters, MACs, bytes {figures}; the file has {found}")
     reference.require(
         reply.original.parameters - reply.compressed.parameters == proof.elements_removed,
-        f"{reply.original.parameters} parameters less {proof.elements_removed} are not {reply.compressed.parameters}")
+        f"{reply.original.parameters} parameters less {proof.elements_removed} are not {reply.compressed.parameters}",
+    )
     reference.require(not proof.elements_removed or reply.compressed.macs < reply.original.macs, "no MACs were saved")
     return proof
 

@@ -8,6 +8,7 @@
   4. numbers: in ONNX Runtime it equals the masked original (masking.py) on random inputs.
 Every violation raises `ProofFailure` saying what was expected and what was found.
 """
+
 import dataclasses
 import math
 
@@ -31,6 +32,7 @@ class ProofFailure(AssertionError):
 @dataclasses.dataclass
 class Proof:
     """What was compared, and how far apart it was at most (relative to the output's largest magnitude)."""
+
     largest_difference: float = 0.0
     values_compared: int = 0
     elements_removed: int = 0
@@ -56,6 +58,7 @@ def prove(original, compressed, removed, seed=0, lengths=None, runs=2, tolerance
 
 # MARK: what was said
 
+
 def check_removed(original, removed):
     stored = masking.constants(original.graph)
     seen = set()
@@ -66,7 +69,9 @@ def check_removed(original, removed):
         seen.add((name, axis))
         dims = stored[name].dims
         require(0 <= axis < len(dims), f"removed[]: {name!r} has {len(dims)} axes, not an axis {axis}")
-        require(("indices" in entry) != ("indices_per_group" in entry), f"removed[]: {name!r} has no one list of indices")
+        require(
+            ("indices" in entry) != ("indices_per_group" in entry), f"removed[]: {name!r} has no one list of indices"
+        )
         require(stored[name].data_type not in INTEGERS - {TensorProto.INT32}, f"removed[] lists the integers {name!r}")
         lists = [entry["indices"]] if "indices" in entry else entry["indices_per_group"]
         for indices in lists:
@@ -76,6 +81,7 @@ def check_removed(original, removed):
 
 
 # MARK: interface and nodes
+
 
 def port(info):
     """Name, dtype and shape, without the documentation string."""
@@ -98,7 +104,9 @@ def check_interface(original, compressed):
             tensor = next((t for t in after.initializer if t.name == info.name), None)
             require(tensor is not None, f"the input {info.name!r} had an initializer and has none now")
             dims = [d.dim_value for d in info.type.tensor_type.shape.dim]
-            require(dims == list(tensor.dims), f"the input {info.name!r} is declared {dims} and stored {list(tensor.dims)}")
+            require(
+                dims == list(tensor.dims), f"the input {info.name!r} is declared {dims} and stored {list(tensor.dims)}"
+            )
             require(info.name in listed, f"{info.name!r} became an input")
     for field in ("opset_import", "metadata_props", "functions"):
         require(list(getattr(original, field)) == list(getattr(compressed, field)), f"{field} changed")
@@ -141,6 +149,7 @@ def check_nodes(original, compressed):
 
 
 # MARK: bytes
+
 
 def raw(tensor):
     return numpy_helper.to_array(tensor).tobytes()
@@ -201,8 +210,10 @@ def check_tensors(original, compressed, removed):
         elif tensor.data_type in INTEGERS:
             continue  # sizes and bounds: held by the checker and by the numbers
         else:
-            require(list(new.dims) == list(tensor.dims) and raw(new) == raw(tensor),
-                    f"{name!r} changed from {list(tensor.dims)} to {list(new.dims)} and is not listed in removed[]")
+            require(
+                list(new.dims) == list(tensor.dims) and raw(new) == raw(tensor),
+                f"{name!r} changed from {list(tensor.dims)} to {list(new.dims)} and is not listed in removed[]",
+            )
     for name in after.keys() - before.keys():
         small = math.prod(after[name].dims) <= 4096
         require(after[name].data_type in INTEGERS or small, f"a tensor {name!r} was added")
@@ -231,6 +242,7 @@ def readers(model):
 
 # MARK: legality
 
+
 def problem(function, *arguments, **options):
     try:
         function(*arguments, **options)
@@ -241,14 +253,16 @@ def problem(function, *arguments, **options):
 
 def check_legal(original, compressed):
     for what, function, options in (
-            ("onnx.checker", onnx.checker.check_model, {"full_check": True}),
-            ("strict shape inference", onnx.shape_inference.infer_shapes, {"strict_mode": True, "data_prop": True})):
+        ("onnx.checker", onnx.checker.check_model, {"full_check": True}),
+        ("strict shape inference", onnx.shape_inference.infer_shapes, {"strict_mode": True, "data_prop": True}),
+    ):
         found = problem(function, compressed, **options)
         if found:
             require(problem(function, original, **options), f"{what} passes on the original and now says: {found}")
 
 
 # MARK: numbers
+
 
 def check_numbers(original, compressed, removed, proof, seed, lengths, runs, tolerance):
     original, compressed = running.widened(original), running.widened(compressed)
@@ -257,7 +271,7 @@ def check_numbers(original, compressed, removed, proof, seed, lengths, runs, tol
     names = [o.name for o in original.graph.output]
     rng = np.random.default_rng(seed)
     batches = ([1, 3] if running.is_dynamic(original) else [1]) * runs
-    for batch in batches[:max(runs, 2) if running.is_dynamic(original) else runs]:
+    for batch in batches[: max(runs, 2) if running.is_dynamic(original) else runs]:
         inputs = running.random_inputs(original, rng, batch, lengths)
         first = whole.run(None, inputs)
         expected = masked.run(None, inputs)
@@ -277,5 +291,7 @@ def check_numbers(original, compressed, removed, proof, seed, lengths, runs, tol
             difference = float(np.abs(want.astype(np.float64) - got).max() / scale)
             proof.largest_difference = max(proof.largest_difference, difference)
             proof.effect = max(proof.effect, float(np.abs(want.astype(np.float64) - complete).max() / scale))
-            require(difference <= tolerance,
-                    f"output {name!r} differs from the masked original by {difference:.2e} of its largest magnitude")
+            require(
+                difference <= tolerance,
+                f"output {name!r} differs from the masked original by {difference:.2e} of its largest magnitude",
+            )

@@ -1,8 +1,9 @@
-"""Running ONNX models in ONNX Runtime for proofs: no graph optimization, two threads, random inputs, and networks stored
-in narrow floats widened to float32, so that a comparison at 1e-4 sees faults and not rounding.
+"""Running ONNX models in ONNX Runtime for proofs: no graph optimization, two threads, random inputs, and networks
+stored in narrow floats widened to float32, so that a comparison at 1e-4 sees faults and not rounding.
 
 Invariant: nothing here changes what a model computes, save for the precision it computes in.
 """
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -28,8 +29,11 @@ def run(model, inputs):
 def run_node(node, inputs, opset_import):
     """One operator on numpy arrays, by ONNX's own reference implementation."""
     from onnx.reference import ReferenceEvaluator
-    infos = [onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
-             for name, a in inputs.items()]
+
+    infos = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for name, a in inputs.items()
+    ]
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output]
     graph = onnx.helper.make_graph([node], "one", infos, outputs)
     model = onnx.helper.make_model(graph, opset_imports=opset_import)

@@ -2,6 +2,7 @@
 
 Prints every failing seed at once, and at the end the smallest failing network with its plan.
 """
+
 import argparse
 import tempfile
 import time
@@ -30,8 +31,10 @@ def main():
                 failures.append((len(model.graph.node), seed, str(failure), graphs.describe(model)))
                 if isinstance(failure, espalier.ServerStopped):
                     break
-    print(f"{arguments.seeds} networks, {proofs} proofs, largest difference {largest:.1e}, {len(failures)} failures, "
-          f"{time.monotonic() - began:.0f} s")
+    print(
+        f"{arguments.seeds} networks, {proofs} proofs, largest difference {largest:.1e}, {len(failures)} failures, "
+        f"{time.monotonic() - began:.0f} s"
+    )
     if failures:
         _, seed, failure, text = min(failures)
         print(f"\nthe smallest, seed {seed}: {failure}\n{text}")

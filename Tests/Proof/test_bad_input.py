@@ -2,6 +2,7 @@
 
 Every case goes through the real daemon, by inspect, recommend and compress alike.
 """
+
 import contextlib
 import os
 import pathlib
@@ -26,9 +27,11 @@ def listing(folder):
 
 def attempts(client, model, output):
     """Each way of asking for a model, by name."""
-    return {"inspect": lambda: client.inspect(model, timeout=30),
-            "recommend": lambda: client.recommend(model, recommendation_ratio=0.5, timeout=30),
-            "compress": lambda: client.compress(model, output, recommendation_ratio=0.5, timeout=30)}
+    return {
+        "inspect": lambda: client.inspect(model, timeout=30),
+        "recommend": lambda: client.recommend(model, recommendation_ratio=0.5, timeout=30),
+        "compress": lambda: client.compress(model, output, recommendation_ratio=0.5, timeout=30),
+    }
 
 
 def outcome(client, action):
@@ -68,6 +71,7 @@ def save(model, path):
 
 
 # MARK: contents
+
 
 @pytest.mark.parametrize("name", hostile.FILES)
 def test_hostile_file(client, tmp_path, name):
@@ -120,11 +124,21 @@ def test_mutated_bytes(client, tmp_path):
         assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
-@pytest.mark.parametrize("location, kinds", [
-    ("../secret.bin", {"model.unsafe"}), ("a/../../secret.bin", {"model.unsafe"}), ("/etc/passwd", {"model.unsafe"}),
-    ("link.bin", {"model.unsafe"}), ("way/secret.bin", {"model.unsafe"}), ("", {"model.malformed", "model.unsafe"}),
-    ("absent.bin", {"model.notFound", "model.malformed", "model.unreadable"}), ("folder", {"model.unreadable", "model.unsafe", "model.malformed"}),
-    ("pipe", {"model.unreadable", "model.unsafe", "model.malformed"}), (".", {"model.unreadable", "model.unsafe", "model.malformed"})])
+@pytest.mark.parametrize(
+    "location, kinds",
+    [
+        ("../secret.bin", {"model.unsafe"}),
+        ("a/../../secret.bin", {"model.unsafe"}),
+        ("/etc/passwd", {"model.unsafe"}),
+        ("link.bin", {"model.unsafe"}),
+        ("way/secret.bin", {"model.unsafe"}),
+        ("", {"model.malformed", "model.unsafe"}),
+        ("absent.bin", {"model.notFound", "model.malformed", "model.unreadable"}),
+        ("folder", {"model.unreadable", "model.unsafe", "model.malformed"}),
+        ("pipe", {"model.unreadable", "model.unsafe", "model.malformed"}),
+        (".", {"model.unreadable", "model.unsafe", "model.malformed"}),
+    ],
+)
 def test_external_data_stays_beside_the_model(client, tmp_path, location, kinds):
     home = tmp_path / "home"
     home.mkdir()
@@ -136,8 +150,20 @@ def test_external_data_stays_beside_the_model(client, tmp_path, location, kinds)
     check_refused(client, save(hostile.external(location), home / "model.onnx"), home, kinds)
 
 
-@pytest.mark.parametrize("offset, length", [(-1, 256), (0, 2**62), (2**62, 256), (2**63 - 1, 2**63 - 1), (1000, 256),
-                                            (0, 255), ("x", 256), (0, -256), (2**64, 256)])
+@pytest.mark.parametrize(
+    "offset, length",
+    [
+        (-1, 256),
+        (0, 2**62),
+        (2**62, 256),
+        (2**63 - 1, 2**63 - 1),
+        (1000, 256),
+        (0, 255),
+        ("x", 256),
+        (0, -256),
+        (2**64, 256),
+    ],
+)
 def test_external_data_within_its_file(client, tmp_path, offset, length):
     (tmp_path / "data.bin").write_bytes(b"\1" * 1024)
     model = hostile.external("data.bin", offset, length)
@@ -146,14 +172,27 @@ def test_external_data_within_its_file(client, tmp_path, offset, length):
 
 # MARK: paths
 
-@pytest.mark.parametrize("place, kinds", [
-    ("absent.onnx", {"model.notFound"}), ("absent/model.onnx", {"model.notFound"}), ("folder", {"model.unreadable"}),
-    ("folder.onnx", {"model.unreadable"}), ("pipe.onnx", {"model.unreadable"}), ("socket.onnx", {"model.unreadable"}),
-    ("loop.onnx", {"model.unreadable", "model.notFound"}), ("dangling.onnx", {"model.notFound"}),
-    ("file/model.onnx", {"model.notFound", "model.unreadable"}), ("n" * 300 + ".onnx", {"model.notFound", "model.unreadable"}),
-    ("/dev/zero", {"model.unreadable"}), ("/dev/null", {"model.unreadable"})])
+
+@pytest.mark.parametrize(
+    "place, kinds",
+    [
+        ("absent.onnx", {"model.notFound"}),
+        ("absent/model.onnx", {"model.notFound"}),
+        ("folder", {"model.unreadable"}),
+        ("folder.onnx", {"model.unreadable"}),
+        ("pipe.onnx", {"model.unreadable"}),
+        ("socket.onnx", {"model.unreadable"}),
+        ("loop.onnx", {"model.unreadable", "model.notFound"}),
+        ("dangling.onnx", {"model.notFound"}),
+        ("file/model.onnx", {"model.notFound", "model.unreadable"}),
+        ("n" * 300 + ".onnx", {"model.notFound", "model.unreadable"}),
+        ("/dev/zero", {"model.unreadable"}),
+        ("/dev/null", {"model.unreadable"}),
+    ],
+)
 def test_paths_that_hold_no_model(client, tmp_path, place, kinds):
     import socket
+
     for name in ("folder", "folder.onnx"):
         (tmp_path / name).mkdir()
     (tmp_path / "file").write_bytes(b"x")
@@ -191,6 +230,7 @@ def test_unwritable_folder(unprivileged, tmp_path):
 
 
 # MARK: outputs
+
 
 @pytest.mark.parametrize("place", ["file", "folder", "pipe", "link", "dangling", "model.onnx"])
 def test_existing_output(client, tmp_path, place):
@@ -266,6 +306,7 @@ def test_no_room_for_the_file(tmp_path):
 
 
 # MARK: memory
+
 
 def test_claims_cost_no_memory(tmp_path):
     """Every hostile file through one daemon whose address space could not hold what they claim."""

@@ -1,4 +1,5 @@
 """Every known hazard with its smallest graph: compressed in three ways, each equal to the masked original."""
+
 import pytest
 
 import graphs
@@ -6,7 +7,7 @@ import hazards
 import plans
 
 
-@pytest.mark.parametrize("name", hazards.HAZARDS)
+@pytest.mark.parametrize("name", hazards.everything())
 def test_hazard(client, folder, name):
     model = hazards.HAZARDS[name]()
     assert graphs.varies(model)

@@ -1,4 +1,5 @@
 """Acceptance: over 300 random networks, what is compressed equals the masked original. One test per seed."""
+
 import pytest
 
 import graphs

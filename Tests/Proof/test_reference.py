@@ -2,6 +2,7 @@
 
 Each test prunes with numpy alone (no daemon) and then breaks one thing that a wrong compressor might break.
 """
+
 import copy
 
 import numpy as np
@@ -34,9 +35,16 @@ def names(model, op):
 def parts(model):
     """The stored tensors by role."""
     a, b, c = names(model, "Conv")
-    norm, = names(model, "BatchNormalization")
-    return {"a": a.input[1], "a_bias": a.input[2], "b": b.input[1], "b_bias": b.input[2], "c": c.input[1],
-            "norm": list(norm.input[1:]), "split": names(model, "Split")[0].input[1]}
+    (norm,) = names(model, "BatchNormalization")
+    return {
+        "a": a.input[1],
+        "a_bias": a.input[2],
+        "b": b.input[1],
+        "b_bias": b.input[2],
+        "c": c.input[1],
+        "norm": list(norm.input[1:]),
+        "split": names(model, "Split")[0].input[1],
+    }
 
 
 def by_hand(model, cut_a, cut_b, in_norm=None, in_c=None, in_bias=None):
@@ -55,7 +63,9 @@ def pruned(model, removed, integers=None):
         entries = [e for e in removed if e["parameter"] == tensor.name]
         array = numpy_helper.to_array(tensor)
         if entries:
-            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(reference.sliced(array, entries)), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(np.ascontiguousarray(reference.sliced(array, entries)), tensor.name)
+            )
         if integers and tensor.name in integers:
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(integers[tensor.name], np.int64), tensor.name))
     return small
@@ -83,9 +93,9 @@ def test_a_right_pruning_passes():
     model, small, removed = right()
     proof = reference.prove(model, small, removed)
     assert proof.largest_difference < 1e-6
-    assert proof.elements_removed == sum(np.prod(initializer(model, n).dims) for n in
-                                         {e["parameter"] for e in removed}) - sum(
-        np.prod(initializer(small, n).dims) for n in {e["parameter"] for e in removed})
+    assert proof.elements_removed == sum(
+        np.prod(initializer(model, n).dims) for n in {e["parameter"] for e in removed}
+    ) - sum(np.prod(initializer(small, n).dims) for n in {e["parameter"] for e in removed})
     assert proof.effect > 1e-2
 
 
@@ -124,27 +134,44 @@ def test_consistent_lies_are_found_by_the_numbers(fault):
 
 FAULTS = {
     "swapped rows": (lambda m, p: change(m, p["a"], lambda w: w[[1, 0, *range(2, len(w))]]), "original numbers"),
-    "one last bit": (lambda m, p: change(m, p["c"], lambda w: np.nextafter(w, np.inf, where=np.arange(w.size).reshape(
-        w.shape) == 7, out=w)), "original numbers"),
+    "one last bit": (
+        lambda m, p: change(
+            m, p["c"], lambda w: np.nextafter(w, np.inf, where=np.arange(w.size).reshape(w.shape) == 7, out=w)
+        ),
+        "original numbers",
+    ),
     "too few": (lambda m, p: change(m, p["a_bias"], lambda w: w[:-1]), "expected"),
     "an untouched tensor": (lambda m, p: change(m, names(m, "Conv")[2].input[2], lambda w: w * 1.0001), "not listed"),
     "a dtype": (lambda m, p: change(m, p["b_bias"], lambda w: w.astype(np.float64)), "dtype"),
-    "an orphan": (lambda m, p: m.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "orphan")),
-                  "nothing reads"),
+    "an orphan": (
+        lambda m, p: m.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "orphan")),
+        "nothing reads",
+    ),
     "a lost tensor": (lambda m, p: m.graph.initializer.remove(initializer(m, p["a_bias"])), "no longer stored"),
     "a renamed node": (lambda m, p: setattr(m.graph.node[0], "name", "other"), "renamed"),
     "a new order": (lambda m, p: m.graph.node.insert(0, m.graph.node.pop(1)), "order"),
     "another operator": (lambda m, p: setattr(names(m, "Tanh")[0], "op_type", "Sin"), "computed by"),
-    "an attribute": (lambda m, p: m.graph.node[0].attribute.append(onnx.helper.make_attribute("auto_pad", "VALID")),
-                     "attribute"),
+    "an attribute": (
+        lambda m, p: m.graph.node[0].attribute.append(onnx.helper.make_attribute("auto_pad", "VALID")),
+        "attribute",
+    ),
     "the output's name": (lambda m, p: setattr(m.graph.output[0], "name", "other"), "outputs changed"),
-    "the output's shape": (lambda m, p: setattr(m.graph.output[0].type.tensor_type.shape.dim[1], "dim_value", 3),
-                           "outputs changed"),
+    "the output's shape": (
+        lambda m, p: setattr(m.graph.output[0].type.tensor_type.shape.dim[1], "dim_value", 3),
+        "outputs changed",
+    ),
     "the opset": (lambda m, p: setattr(m.opset_import[0], "version", 18), "opset_import"),
     "metadata": (lambda m, p: m.metadata_props.add(key="a", value="b"), "metadata_props"),
-    "a stale shape": (lambda m, p: m.graph.value_info.append(onnx.helper.make_tensor_value_info(
-        names(m, "Concat")[0].output[0], 1, [2, 16, 6, 6])), "now says"),
-    "a wrong split": (lambda m, p: change(m, p["split"], lambda s: s[::-1].copy() * 0 + np.array([5, 5])), "now says|Error"),
+    "a stale shape": (
+        lambda m, p: m.graph.value_info.append(
+            onnx.helper.make_tensor_value_info(names(m, "Concat")[0].output[0], 1, [2, 16, 6, 6])
+        ),
+        "now says",
+    ),
+    "a wrong split": (
+        lambda m, p: change(m, p["split"], lambda s: s[::-1].copy() * 0 + np.array([5, 5])),
+        "now says|Error",
+    ),
 }
 
 
@@ -157,11 +184,17 @@ def test_planted_faults_are_found(fault):
         reference.prove(model, small, removed)
 
 
-@pytest.mark.parametrize("entry, message", [
-    ({"parameter": "nobody", "axis": 0, "indices": [0]}, "does not store"),
-    ({"axis": 7, "indices": [0]}, "axes"), ({"axis": 1, "indices": [9]}, r"\[9\]"),
-    ({"axis": 1, "indices": [1, 0]}, "ascending"), ({"axis": 1, "indices": []}, "no index"),
-    ({"axis": 0, "indices": [1]}, "twice")])
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ({"parameter": "nobody", "axis": 0, "indices": [0]}, "does not store"),
+        ({"axis": 7, "indices": [0]}, "axes"),
+        ({"axis": 1, "indices": [9]}, r"\[9\]"),
+        ({"axis": 1, "indices": [1, 0]}, "ascending"),
+        ({"axis": 1, "indices": []}, "no index"),
+        ({"axis": 0, "indices": [1]}, "twice"),
+    ],
+)
 def test_nonsense_in_removed_is_found(entry, message):
     model, small, removed = right()
     with pytest.raises(reference.ProofFailure, match=message):
@@ -175,9 +208,11 @@ def test_a_scale_that_follows_the_shape_is_found():
     net.output(net.conv(net.binary("Div", x, root), 3, 1, bias=True))
     model = net.model()
     first, last = names(model, "Conv")
-    removed = [{"parameter": first.input[1], "axis": 0, "indices": [2]},
-               {"parameter": first.input[2], "axis": 0, "indices": [2]},
-               {"parameter": last.input[1], "axis": 1, "indices": [2]}]
+    removed = [
+        {"parameter": first.input[1], "axis": 0, "indices": [2]},
+        {"parameter": first.input[2], "axis": 0, "indices": [2]},
+        {"parameter": last.input[1], "axis": 1, "indices": [2]},
+    ]
     with pytest.raises(reference.ProofFailure, match="differs"):
         reference.prove(model, pruned(model, removed), removed)
 
@@ -195,9 +230,11 @@ def test_channels_of_each_group(per_group, right):
     model = grouped()
     first, middle, _ = names(model, "Conv")
     gone = [0, 4 + 3, 8 + 1]
-    removed = [{"parameter": first.input[1], "axis": 0, "indices": gone},
-               {"parameter": first.input[2], "axis": 0, "indices": gone},
-               {"parameter": middle.input[1], "axis": 1, "indices_per_group": per_group}]
+    removed = [
+        {"parameter": first.input[1], "axis": 0, "indices": gone},
+        {"parameter": first.input[2], "axis": 0, "indices": gone},
+        {"parameter": middle.input[1], "axis": 1, "indices_per_group": per_group},
+    ]
     small = pruned(model, removed)
     if right:
         assert reference.prove(model, small, removed).effect > 1e-3
@@ -214,11 +251,13 @@ def test_products_of_activations_are_masked(consumed):
     gram = net.node("MatMul", [net.transpose(x, [0, 2, 1]), x], (2, 16, 16))
     net.output(net.matmul(net.transpose(net.node("MatMul", [x, net.unary("Tanh", gram)], (2, 8, 16)), [0, 2, 1]), 3))
     model = net.model()
-    conv, = names(model, "Conv")
+    (conv,) = names(model, "Conv")
     weight = names(model, "MatMul")[-1].input[1]
-    removed = [{"parameter": conv.input[1], "axis": 0, "indices": [2]},
-               {"parameter": conv.input[2], "axis": 0, "indices": [2]},
-               {"parameter": weight, "axis": 0, "indices": consumed}]
+    removed = [
+        {"parameter": conv.input[1], "axis": 0, "indices": [2]},
+        {"parameter": conv.input[2], "axis": 0, "indices": [2]},
+        {"parameter": weight, "axis": 0, "indices": consumed},
+    ]
     if consumed == [2]:
         assert reference.prove(model, pruned(model, removed), removed).effect > 1e-4
     else:
@@ -240,13 +279,18 @@ def test_masks_follow_weights_through_their_own_operators(how):
     net.output(net.node("Conv", [x, weight], (2, 5, 2, 2)))
     model = net.model()
     conv = names(model, "Conv")[0]
-    stored = {"transposed": lambda: names(model, "Transpose")[0].input[0], "cast": lambda: names(model, "Cast")[0].input[0],
-              "standardized": lambda: names(model, "Mul")[0].input[0]}[how]()
+    stored = {
+        "transposed": lambda: names(model, "Transpose")[0].input[0],
+        "cast": lambda: names(model, "Cast")[0].input[0],
+        "standardized": lambda: names(model, "Mul")[0].input[0],
+    }[how]()
     axis = 0 if how == "transposed" else 1
     for consumed, right in ([6], True), ([5], False):
-        removed = [{"parameter": conv.input[1], "axis": 0, "indices": [6]},
-                   {"parameter": conv.input[2], "axis": 0, "indices": [6]},
-                   {"parameter": stored, "axis": axis, "indices": consumed}]
+        removed = [
+            {"parameter": conv.input[1], "axis": 0, "indices": [6]},
+            {"parameter": conv.input[2], "axis": 0, "indices": [6]},
+            {"parameter": stored, "axis": axis, "indices": consumed},
+        ]
         if right:
             assert reference.prove(model, pruned(model, removed), removed).effect > 1e-3
         else:

@@ -1,4 +1,5 @@
 """Recommending, replaying the recommendation by hand, and compressing in one go give the same file, byte for byte."""
+
 import pytest
 
 import espalier
@@ -7,8 +8,15 @@ import onnx
 
 
 @pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("options", [{}, {"step_size": 1, "min_num_of_value": 1}, {"step_size": 4, "step_op": "round_up",
-                         "min_num_of_value": 2, "group_policy": "none"}], ids=["default", "fine", "coarse"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"step_size": 1, "min_num_of_value": 1},
+        {"step_size": 4, "step_op": "round_up", "min_num_of_value": 2, "group_policy": "none"},
+    ],
+    ids=["default", "fine", "coarse"],
+)
 def test_replayed_values_give_the_identical_file(client, folder, seed, options):
     path, direct, replayed = folder / "original.onnx", folder / "direct.onnx", folder / "replayed.onnx"
     onnx.save(graphs.random_graph(1000 + seed), path)
@@ -24,7 +32,9 @@ def test_replayed_values_give_the_identical_file(client, folder, seed, options):
     assert replayed.read_bytes() == direct.read_bytes()
     assert second.removed == first.removed
     assert (first.compressed.parameters, first.compressed.macs) == (
-        recommendation.estimate.compressed.parameters, recommendation.estimate.compressed.macs)
+        recommendation.estimate.compressed.parameters,
+        recommendation.estimate.compressed.macs,
+    )
 
 
 def test_the_same_request_gives_the_same_bytes(client, folder):

@@ -3,6 +3,7 @@
 The models are the skeletons of Tests/Zoo with seeded weights. Every architecture is pruned at both ratios as one
 exporter writes it and at one ratio as the others do; nothing here knows what any of them is made of.
 """
+
 import dataclasses
 import gc
 
@@ -13,8 +14,12 @@ import plans
 import skeletons
 
 MAIN = "torchscript"
-CASES = [(exporter, name, ratio) for exporter in (MAIN, "dynamic", "dynamo") for name in skeletons.available(exporter)
-         for ratio in ((0.3, 0.6) if exporter == MAIN else (0.6,))]
+CASES = [
+    (exporter, name, ratio)
+    for exporter in (MAIN, "dynamic", "dynamo")
+    for name in skeletons.available(exporter)
+    for ratio in ((0.3, 0.6) if exporter == MAIN else (0.6,))
+]
 # Rounding alone, measured as the distance between two evaluations of the same network, grows with depth.
 TOLERANCE = 1e-4
 
@@ -39,8 +44,21 @@ def model(folder):
 
 
 def test_the_zoo_is_complete():
-    wanted = {"resnet18", "resnet50", "mobilenet_v2", "densenet121", "shufflenet_v2_x1_0", "googlenet", "squeezenet1_0",
-              "unet", "resnext50_32x4d", "efficientnet_b0", "regnet_y_400mf", "mobilenet_v3_large", "vgg11_bn"}
+    wanted = {
+        "resnet18",
+        "resnet50",
+        "mobilenet_v2",
+        "densenet121",
+        "shufflenet_v2_x1_0",
+        "googlenet",
+        "squeezenet1_0",
+        "unet",
+        "resnext50_32x4d",
+        "efficientnet_b0",
+        "regnet_y_400mf",
+        "mobilenet_v3_large",
+        "vgg11_bn",
+    }
     for exporter in (MAIN, "dynamic", "dynamo"):
         assert wanted <= set(skeletons.available(exporter)), exporter
 

@@ -5,6 +5,7 @@ Run it to add an architecture or to follow a new exporter; the tests read the fi
 Exporters: `torchscript` (static shapes, 224 pixels), `dynamic` (torchscript with a symbolic batch, 96 pixels) and
 `dynamo` (torch.export, 128 pixels).
 """
+
 import argparse
 import io
 import os
@@ -27,14 +28,16 @@ def torchvision_models():
         import torchvision
     except (RuntimeError, ImportError):
         import sys
+
         for module in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
             del sys.modules[module]
         torchvision_models.library = torch.library.Library("torchvision", "DEF")
         for declaration in (
-                "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-                "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-                "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
-                "int sampling_ratio, bool aligned) -> Tensor"):
+            "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
+            "int sampling_ratio, bool aligned) -> Tensor",
+        ):
             torchvision_models.library.define(declaration)
         import torchvision
     return torchvision.models
@@ -70,15 +73,32 @@ class UNet(nn.Module):
 def narrow_vgg(models):
     """vgg11_bn with 512 instead of 4096 hidden units in its classifier: a file of 50 MB instead of 530."""
     model = models.vgg11_bn(weights=None)
-    model.classifier = nn.Sequential(nn.Linear(512 * 49, 512), nn.ReLU(), nn.Dropout(), nn.Linear(512, 512), nn.ReLU(),
-                                     nn.Dropout(), nn.Linear(512, 1000))
+    model.classifier = nn.Sequential(
+        nn.Linear(512 * 49, 512),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(512, 512),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(512, 1000),
+    )
     return model
 
 
 def architectures():
     models = torchvision_models()
-    plain = ["resnet18", "resnet50", "mobilenet_v2", "densenet121", "shufflenet_v2_x1_0", "squeezenet1_0",
-             "resnext50_32x4d", "efficientnet_b0", "regnet_y_400mf", "mobilenet_v3_large"]
+    plain = [
+        "resnet18",
+        "resnet50",
+        "mobilenet_v2",
+        "densenet121",
+        "shufflenet_v2_x1_0",
+        "squeezenet1_0",
+        "resnext50_32x4d",
+        "efficientnet_b0",
+        "regnet_y_400mf",
+        "mobilenet_v3_large",
+    ]
     made = {name: (lambda name=name: getattr(models, name)(weights=None)) for name in plain}
     made["googlenet"] = lambda: models.googlenet(weights=None, aux_logits=False, init_weights=False)
     made["vgg11_bn"] = lambda: narrow_vgg(models)
@@ -101,8 +121,9 @@ def export(model, exporter, pixels):
     if exporter == "dynamo":
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "model.onnx")
-            torch.onnx.export(model, (image,), path, dynamo=True, opset_version=18, external_data=False, verbose=False,
-                              **named)
+            torch.onnx.export(
+                model, (image,), path, dynamo=True, opset_version=18, external_data=False, verbose=False, **named
+            )
             return onnx.load(path)
     axes = {"dynamic_axes": {"input": {0: "batch"}, "output": {0: "batch"}}} if exporter == "dynamic" else {}
     file = io.BytesIO()

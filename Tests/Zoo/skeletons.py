@@ -7,6 +7,7 @@ positive for variances, near one for scales. So the network is well conditioned,
 
 Invariant: materialize(strip(model)) has the structure of `model`, bit for bit but for the emptied numbers.
 """
+
 import gzip
 import math
 import pathlib
@@ -50,8 +51,11 @@ def materialize(name, exporter):
     model = onnx.ModelProto.FromString(gzip.decompress((FOLDER / exporter / f"{name}.onnx.gz").read_bytes()))
     roles = readers(model.graph)
     for tensor in model.graph.initializer:
-        if tensor.data_type in FLOATS and not (tensor.raw_data or tensor.float_data or tensor.double_data or
-                                               tensor.int32_data) and math.prod(tensor.dims):
+        if (
+            tensor.data_type in FLOATS
+            and not (tensor.raw_data or tensor.float_data or tensor.double_data or tensor.int32_data)
+            and math.prod(tensor.dims)
+        ):
             rng = np.random.default_rng(zlib.crc32(tensor.name.encode()))
             array = numbers(rng, tuple(tensor.dims), *roles.get(tensor.name, (None, 0)))
             tensor.raw_data = array.astype(FLOATS[tensor.data_type]).tobytes()
