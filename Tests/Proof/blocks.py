@@ -7,8 +7,6 @@ choice from the net's own generator, so a seed is a graph.
 Invariant: what a block returns varies with its input, is finite for inputs of ordinary size, and has the input's batch.
 """
 
-import math
-
 import numpy as np
 
 INT_MAX, INT64_MAX = 2**31 - 1, 2**63 - 1

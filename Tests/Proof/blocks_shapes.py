@@ -7,7 +7,6 @@ from onnx import numpy_helper
 
 from blocks import block, width
 
-
 # MARK: element-wise with constants
 
 
@@ -228,7 +227,7 @@ def barrier(net, x):
     if kind == "normalize":
         return net.unary("LpNormalization", x, axis=1)
     if kind == "cumsum":
-            axis = net.fresh("axis")
+        axis = net.fresh("axis")
         net.initializers.append(numpy_helper.from_array(np.asarray(1, np.int64), axis))
         net.shapes[axis] = ()
         return net.node("CumSum", [x, axis], net.shape(x))

@@ -7,7 +7,6 @@ Invariant: every file is small; what is large about it is only what it claims.
 import itertools
 
 import numpy as np
-import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 import net as nets
