@@ -8,7 +8,7 @@ let package = Package(
   name: "Espalier",
   products: [.executable(name: "espalierd", targets: ["espalierd"])],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2")
   ],
   targets: [
     // MARK: C libraries
@@ -45,7 +45,12 @@ let package = Package(
     .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC"], swiftSettings: strict),
     .testTarget(name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "NumericsTests", dependencies: ["Numerics"], swiftSettings: strict),
-    .testTarget(name: "ServerTests", dependencies: ["Server", "JSONRPC"], swiftSettings: strict),
+    .testTarget(
+      name: "ServerTests",
+      dependencies: [
+        "Compression", "Formats", "JSONRPC", "ModelGraph", "Server", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -26,11 +26,17 @@ package struct DocumentDescription: Sendable {
   package var framework: String?
   package var opset: Int?
   package var sizeBytes: Int
+
+  package init(format: String, framework: String?, opset: Int?, sizeBytes: Int) {
+    (self.format, self.framework, self.opset, self.sizeBytes) = (format, framework, opset, sizeBytes)
+  }
 }
 
 package struct WrittenFile: Sendable {
   package var path: String
   package var sizeBytes: Int
+
+  package init(path: String, sizeBytes: Int) { (self.path, self.sizeBytes) = (path, sizeBytes) }
 }
 
 /// What tells one version of a file from another without reading it.

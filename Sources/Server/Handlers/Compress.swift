@@ -17,7 +17,7 @@ struct CompressTask: ModelTask {
     let method = try params.compressionMethod()
     let choice: CompressionRequest.Choice
     if let layers = try params.layerSettings(method) {
-      for name in ["recommendation_method", "recommendation_ratio"] where try params.value(name) != nil {
+      for name in ["recommendation_method", "recommendation_ratio"] where params.value(name) != nil {
         throw .invalidParams(params.pointer(name), "give either 'layers' or '\(name)', not both")
       }
       choice = .layers(layers)

@@ -14,7 +14,7 @@ func handleInitialize(_ session: Session, _ params: Params) throws(ResponseError
         ])
     }
   }
-  if let trace = try params.value("trace") {
+  if let trace = params.value("trace") {
     guard let level = TraceLevel(trace) else { throw params.wrong("trace", "off, messages or verbose", trace) }
     session.trace.store(level, ordering: .relaxed)
   }

@@ -2,7 +2,6 @@ import JSONRPC
 
 /// `models`: what is kept warm.
 func handleModels(_ session: Session, _ params: Params) throws(ResponseError) -> JSONValue {
-  try params.checkIsObject()
   let report = session.server.cache.report()
   return [
     "models": .array(

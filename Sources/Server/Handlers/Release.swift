@@ -6,7 +6,7 @@ struct ReleaseTask: ModelTask {
   private let file: WirePath?
 
   init(_ params: Params) throws(ResponseError) {
-    file = try params.value("model") == nil ? nil : params.modelReference().file
+    file = params.value("model") == nil ? nil : try params.modelReference().file
   }
 
   var title: String { "Releasing" }

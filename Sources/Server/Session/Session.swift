@@ -61,7 +61,7 @@ package final class Session: Sendable {
       guard let handler = RequestHandler.all[method], handler.exists(on: transport) else {
         throw ResponseError(.methodNotFound, "there is no method '\(method)'")
       }
-      return try handler.handle(self, id, method, Params(params))
+      return try handler.handle(self, id, method, try Params(params))
     }
     switch outcome {
     case .success(let result?): send(id, method, result: result)

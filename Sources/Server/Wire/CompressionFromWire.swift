@@ -17,7 +17,7 @@ extension Params {
 
   /// Refuses members that the contract names but this daemon cannot serve yet; ignoring them would be worse.
   func refuse(_ names: String...) throws(ResponseError) {
-    for name in names where try value(name) != nil {
+    for name in names where value(name) != nil {
       throw .invalidParams(pointer(name), "'\(name)' is not supported by this version; leave it out")
     }
   }

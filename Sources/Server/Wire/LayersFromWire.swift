@@ -23,7 +23,7 @@ extension Params {
   }
 
   private func values(_ method: CompressionMethod) throws(ResponseError) -> LayerSetting.Values {
-    guard let value = try value("values") else { return .empty }
+    guard let value = value("values") else { return .empty }
     guard let elements = value.arrayValue else { throw wrong("values", "an array", value) }
     if elements.isEmpty { return .empty }
     switch method {

@@ -6,19 +6,17 @@ package struct Params: Sendable {
   private let object: JSONObject
   /// The JSON pointer of this object.
   let path: String
-  /// What the params were instead of an object, to be told only once the method turns out to exist.
-  private let foundInstead: String?
 
-  package init(_ value: JSONValue?) {
-    path = ""
+  /// - Throws: if there are params that are no object; absent ones are an empty one.
+  package init(_ value: JSONValue?) throws(ResponseError) {
     switch value {
-    case .object(let object)?: (self.object, foundInstead) = (object, nil)
-    case nil: (object, foundInstead) = ([:], nil)
-    case let other?: (object, foundInstead) = ([:], other.typeName)
+    case .object(let object)?: self.init(object, path: "")
+    case nil: self.init([:], path: "")
+    case let other?: throw .invalidParams("", "params must be an object with named members, found \(other.typeName)")
     }
   }
 
-  private init(_ object: JSONObject, path: String) { (self.object, self.path, foundInstead) = (object, path, nil) }
+  private init(_ object: JSONObject, path: String) { (self.object, self.path) = (object, path) }
 
   func pointer(_ name: String) -> String {
     // RFC 6901: these two characters have a meaning in pointers.
@@ -33,17 +31,10 @@ package struct Params: Sendable {
     return "\(path)/\(escaped)"
   }
 
-  func checkIsObject() throws(ResponseError) {
-    if let foundInstead {
-      throw .invalidParams("", "params must be an object with named members, found \(foundInstead)")
-    }
-  }
-
   /// The names of all members, for objects that take no unknown ones.
   var names: [String] { object.members.map(\.name) }
 
-  func value(_ name: String) throws(ResponseError) -> JSONValue? {
-    try checkIsObject()
+  func value(_ name: String) -> JSONValue? {
     guard let value = object[name], value != .null else { return nil }
     return value
   }
@@ -60,19 +51,19 @@ package struct Params: Sendable {
   // MARK: Members by type
 
   func string(_ name: String) throws(ResponseError) -> String? {
-    guard let value = try value(name) else { return nil }
+    guard let value = value(name) else { return nil }
     guard let text = value.stringValue else { throw wrong(name, "a string", value) }
     return text
   }
 
   func bool(_ name: String) throws(ResponseError) -> Bool? {
-    guard let value = try value(name) else { return nil }
+    guard let value = value(name) else { return nil }
     guard case .bool(let flag) = value else { throw wrong(name, "true or false", value) }
     return flag
   }
 
   func int(_ name: String, in range: ClosedRange<Int>) throws(ResponseError) -> Int? {
-    guard let value = try value(name) else { return nil }
+    guard let value = value(name) else { return nil }
     guard let number = value.intValue else { throw wrong(name, "an integer", value) }
     guard range.contains(number) else {
       let bound =
@@ -84,20 +75,20 @@ package struct Params: Sendable {
 
   /// A number, integer or real.
   func number(_ name: String, _ expected: String, where isValid: (Double) -> Bool) throws(ResponseError) -> Double? {
-    guard let value = try value(name) else { return nil }
+    guard let value = value(name) else { return nil }
     guard let number = value.numberValue else { throw wrong(name, "a number", value) }
     guard isValid(number) else { throw .invalidParams(pointer(name), "'\(name)' must be \(expected), found \(number)") }
     return number
   }
 
   func object(_ name: String) throws(ResponseError) -> Params? {
-    guard let value = try value(name) else { return nil }
+    guard let value = value(name) else { return nil }
     guard case .object(let object) = value else { throw wrong(name, "an object", value) }
     return Params(object, path: pointer(name))
   }
 
   func strings(_ name: String) throws(ResponseError) -> [String]? {
-    guard let value = try value(name) else { return nil }
+    guard let value = value(name) else { return nil }
     guard let elements = value.arrayValue else { throw wrong(name, "an array of strings", value) }
     return try elements.enumerated().map { index, element throws(ResponseError) in
       guard let text = element.stringValue else {
@@ -108,7 +99,7 @@ package struct Params: Sendable {
   }
 
   func ints(_ name: String, atLeast least: Int) throws(ResponseError) -> [Int]? {
-    guard let value = try value(name) else { return nil }
+    guard let value = value(name) else { return nil }
     guard let elements = value.arrayValue else { throw wrong(name, "an array of integers", value) }
     return try elements.enumerated().map { index, element throws(ResponseError) in
       guard let number = element.intValue, number >= least else {
@@ -119,7 +110,7 @@ package struct Params: Sendable {
   }
 
   func objects(_ name: String) throws(ResponseError) -> [Params]? {
-    guard let value = try value(name) else { return nil }
+    guard let value = value(name) else { return nil }
     guard let elements = value.arrayValue else { throw wrong(name, "an array of objects", value) }
     return try elements.enumerated().map { index, element throws(ResponseError) in
       let path = "\(pointer(name))/\(index)"
@@ -145,7 +136,7 @@ package struct Params: Sendable {
 
   /// A progress token: an integer or a string.
   func token(_ name: String) throws(ResponseError) -> RequestID? {
-    guard let value = try value(name) else { return nil }
+    guard let value = value(name) else { return nil }
     guard let token = RequestID(value) else { throw wrong(name, "an integer or a string", value) }
     return token
   }
