@@ -70,7 +70,8 @@ extension Facts {
           shared = factors
         } else {
           for (factor, identity) in zip(factors, shared) {
-            let named = Factor(id: identity.id, size: factor.size, reason: factor.reason)
+            let named = Factor(
+              id: identity.id, size: factor.size, reason: factor.reason, isShrunk: factor.isShrunk || identity.isShrunk)
             result[place.operand].value.replace(factor, with: [named])
           }
         }
@@ -85,7 +86,7 @@ extension Facts {
     for a in copy.axes.indices {
       for k in copy.axes[a].indices {
         let old = copy.axes[a][k]
-        let new = factor(size: old.size, reason: old.reason)
+        let new = factor(size: old.size, like: old)
         renamed[old] = new
         copy.axes[a][k] = new
       }
@@ -160,7 +161,7 @@ extension Facts {
     if present.count == set.factors.count { return freeze(set.labels, reason) }
     let block = freshArray(shape: present.map { set.factors[$0].size })
     freeze(block, reason)
-    project(set.labels, visible: present, onto: block, at: node)
+    project(set, visible: present, onto: block, at: node)
   }
 
   private func fixedReason(of factor: Factor, in value: LabelledValue) -> ReasonID {
@@ -180,13 +181,13 @@ extension Facts {
       equal(s.labels, t.labels.permuted(inT))
       if inT != inT.sorted() { order(t.labels, inT, at: node) }
     case (false, true):
-      project(s.labels, visible: inS, onto: t.labels.permuted(inT), at: node)
+      project(s, visible: inS, onto: t.labels.permuted(inT), at: node)
     case (true, false):
-      project(t.labels, visible: inT.sorted(), onto: s.labels.permuted(ranks(inT)), at: node)
+      project(t, visible: inT.sorted(), onto: s.labels.permuted(ranks(inT)), at: node)
     case (false, false):
       let block = freshArray(shape: common.map(\.size))
-      project(s.labels, visible: inS, onto: block, at: node)
-      project(t.labels, visible: inT.sorted(), onto: block.permuted(ranks(inT)), at: node)
+      project(s, visible: inS, onto: block, at: node)
+      project(t, visible: inT.sorted(), onto: block.permuted(ranks(inT)), at: node)
     }
   }
 
@@ -236,7 +237,7 @@ extension Facts {
       let remaining = visible.map { set.factors[$0] }
       guard !remaining.isEmpty, !isCovered(remaining) else { continue }
       let block = freshArray(shape: remaining.map(\.size))
-      project(set.labels, visible: visible, onto: block, at: node)
+      project(set, visible: visible, onto: block, at: node)
       surviving.append(LabelSet(factors: remaining, labels: block))
     }
     return LabelledValue(axes: axes, sets: surviving, isStored: operands.allSatisfy(\.value.isStored))
@@ -303,7 +304,7 @@ extension Facts {
       } else if !visible.isEmpty {
         let remaining = visible.map { set.factors[$0] }
         let block = freshArray(shape: remaining.map(\.size))
-        project(set.labels, visible: visible, onto: block, at: node)
+        project(set, visible: visible, onto: block, at: node)
         result.sets.append(LabelSet(factors: remaining, labels: block))
       }
     }

@@ -16,7 +16,7 @@ extension LabelledValue {
   /// - Returns: the new factors.
   @discardableResult
   mutating func split(_ factor: Factor, into sizes: [Int], _ facts: inout Facts) -> [Factor] {
-    let parts = sizes.map { facts.factor(size: $0, reason: factor.reason) }
+    let parts = sizes.map { facts.factor(size: $0, like: factor) }
     replace(factor, with: parts)
     return parts
   }
@@ -45,7 +45,7 @@ extension LabelledValue {
     let size = parts.reduce(1) { $0 * $1.size }
     let touched = sets.indices.filter { s in parts.contains { sets[s].contains($0) } }
     guard let s = touched.first else {
-      axes[axis].replaceSubrange(range, with: [facts.factor(size: size, reason: parts[0].reason)])
+      axes[axis].replaceSubrange(range, with: [facts.factor(size: size, like: parts)])
       return
     }
     var full = sets[s]
@@ -59,11 +59,11 @@ extension LabelledValue {
       let reason = facts.reason(touched.count > 1 ? .axesMerged : .arrayTooLarge, node)
       for s in touched { facts.freeze(sets[s].labels, reason) }
       for s in touched.reversed() { sets.remove(at: s) }
-      axes[axis].replaceSubrange(range, with: [facts.factor(size: size, reason: reason)])
+      axes[axis].replaceSubrange(range, with: [facts.factor(size: size, like: parts, reason: reason)])
       return
     }
     noteOrder(sets[s], flat: parts, at: node, &facts)
-    let fused = facts.factor(size: size, reason: parts[0].reason)
+    let fused = facts.factor(size: size, like: parts)
     // The fused factor takes the place of the last of its parts in canonical order.
     let others = full.factors.filter { !parts.contains($0) }
     let lastPart = full.factors.lastIndex { parts.contains($0) } ?? 0
@@ -123,7 +123,7 @@ extension LabelledValue {
   private mutating func takeFactor(_ factor: Factor, indices: [Int], at node: NodeID, _ facts: inout Facts) {
     let contiguous = zip(indices, indices.dropFirst()).allSatisfy { $1 == $0 + 1 }
     let single = indices.count == 1
-    let part = single ? nil : facts.factor(size: indices.count, reason: factor.reason)
+    let part = single ? nil : facts.factor(size: indices.count, like: factor)
     for a in axes.indices {
       if let k = axes[a].firstIndex(of: factor) { axes[a].replaceSubrange(k...k, with: part.map { [$0] } ?? []) }
     }
@@ -257,7 +257,7 @@ extension LabelledValue {
     if next > 0 {
       // Split off the factor taken last: it stays where it is and gains an inner neighbour of size 1.
       let last = axes[0][next - 1]
-      let unit = facts.factor(size: 1, reason: last.reason)
+      let unit = facts.factor(size: 1, reason: last.reason, isShrunk: true)
       axes[0].insert(unit, at: next)
       for s in sets.indices {
         guard let k = sets[s].position(of: last) else { continue }
@@ -268,7 +268,7 @@ extension LabelledValue {
       return [unit]
     }
     guard let front = axes[0].first else { return [] }
-    let unit = facts.factor(size: 1, reason: front.reason)
+    let unit = facts.factor(size: 1, reason: front.reason, isShrunk: true)
     axes[0].insert(unit, at: 0)
     for s in sets.indices {
       guard let k = sets[s].position(of: front) else { continue }

@@ -44,6 +44,8 @@ struct Facts: Sendable {
     var visible: [Int]
     /// Over the visible factors, in the same order.
     var onto: LabelArray
+    /// Per factor of `labels`, see `Factor.isShrunk`.
+    var shrunk: [Bool]
     var node: NodeID
   }
 
@@ -97,9 +99,16 @@ struct Facts: Sendable {
     return id
   }
 
-  mutating func factor(size: Int, reason: ReasonID) -> Factor {
+  mutating func factor(size: Int, reason: ReasonID, isShrunk: Bool = false) -> Factor {
     factorCount += 1
-    return Factor(id: factorCount, size: size, reason: reason)
+    return Factor(id: factorCount, size: size, reason: reason, isShrunk: isShrunk)
+  }
+
+  /// A factor of another size that shares the history of `parts`.
+  mutating func factor(size: Int, like parts: Factor...) -> Factor { factor(size: size, like: parts) }
+
+  mutating func factor(size: Int, like parts: [Factor], reason: ReasonID? = nil) -> Factor {
+    factor(size: size, reason: reason ?? parts[0].reason, isShrunk: parts.contains(where: \.isShrunk))
   }
 
   mutating func freshLabels(_ count: Int) -> Int32 {
@@ -161,8 +170,10 @@ struct Facts: Sendable {
     for index in stride(from: 1, to: labels.shape[d], by: 1) { equal(head, labels.selecting(d, index: index)) }
   }
 
-  mutating func project(_ labels: LabelArray, visible: [Int], onto: LabelArray, at node: NodeID) {
-    projections.append(Projection(labels: labels, visible: visible, onto: onto, node: node))
+  mutating func project(_ set: LabelSet, visible: [Int], onto: LabelArray, at node: NodeID) {
+    projections.append(
+      Projection(
+        labels: set.labels, visible: visible, onto: onto, shrunk: set.factors.map(\.isShrunk), node: node))
   }
 
   mutating func order(_ labels: LabelArray, _ order: [Int]?, at node: NodeID) {

@@ -6,6 +6,13 @@ struct Factor: Hashable, Sendable {
   let size: Int
   /// Why the factor cannot be cut while it is in no set; meaningless for labelled ones.
   let reason: ReasonID
+  /// In a certificate: whether the axis it lies on lost entries. What is left of it may look uniform, or like no block
+  /// at all, where the original was neither.
+  let isShrunk: Bool
+
+  init(id: Int, size: Int, reason: ReasonID, isShrunk: Bool = false) {
+    (self.id, self.size, self.reason, self.isShrunk) = (id, size, reason, isShrunk)
+  }
 
   static func == (a: Factor, b: Factor) -> Bool { a.id == b.id }
   func hash(into hasher: inout Hasher) { hasher.combine(id) }

@@ -37,11 +37,16 @@ extension Facts {
       before = classes.joins
       for projection in projections {
         current = projection.node
-        let cutIsVisible = effectiveFactors(projection.labels).last.map(projection.visible.contains) ?? false
+        // A factor that lost entries varied, even if what is left of it does not.
+        let varying = Set(effectiveFactors(projection.labels) + projection.shrunk.indices.filter { projection.shrunk[$0] })
+        let cutIsVisible = varying.max().map(projection.visible.contains) ?? false
+        let rowsLostEntries = projection.shrunk.indices.contains {
+          projection.shrunk[$0] && !projection.visible.contains($0)
+        }
         forEachRow(projection) { facts, row, label in
           let seen = facts.find(label)
           if seen < facts.certifiedLabels, isFrozen(seen) { return }
-          if facts.isUniform(row) {
+          if !rowsLostEntries, facts.isUniform(row) {
             facts.joinClasses(label, row.first)
           } else if cutIsVisible {
             row.forEach { facts.joinClasses(label, $0) }

@@ -85,7 +85,8 @@ extension Removal {
     }
     var renamed: [Factor: Factor] = [:]
     for factor in initial.axes.flatMap({ $0 }) {
-      renamed[factor] = facts.factor(size: sizes[factor] ?? factor.size, reason: factor.reason)
+      let size = sizes[factor] ?? factor.size
+      renamed[factor] = facts.factor(size: size, reason: factor.reason, isShrunk: size < factor.size)
     }
     result.axes = initial.axes.map { $0.map { renamed[$0] ?? $0 } }
     result.sets = initial.sets.map { set in

@@ -32,7 +32,9 @@ extension Facts {
       aligned[k].value.fuse(axis: axis, 0..<aligned[k].value.axes[axis].count, at: node, &self)
     }
     relate(aligned, at: node)
-    let total = factor(size: lengths.reduce(0, +), reason: reason(.fixedPart, node))
+    let total = factor(
+      size: lengths.reduce(0, +), reason: reason(.fixedPart, node),
+      isShrunk: aligned.contains { $0.value.axes[axis].contains(where: \.isShrunk) })
     var axes = aligned[0].value.axes
     for a in 0..<rank where a != axis {
       // A part's axis of length 1 cannot stand beside a longer one, so any part that has the factors will do.
