@@ -16,6 +16,9 @@ struct ChannelCoupling: Sendable {
   let cellOfClass: [Int32]
   /// Layers in node order.
   let layers: [Layer]
+  /// Per group, sets of cells of which one must stay, or some value would vanish although its groups do not (a Split
+  /// sends a part of a group elsewhere).
+  private(set) var guarded: [[[Int]]] = []
 
   var graph: Graph { analysis.graph }
 
@@ -113,6 +116,32 @@ extension ChannelCoupling {
     layers = Self.layers(analysis)
     addProducers()
     addNames()
+    addGuards()
+  }
+
+  /// Finds the label sets that consist of a part of one group alone. (A set with a frozen label or with a whole group
+  /// never vanishes; one that has parts of several groups is guarded in the first of them.)
+  private mutating func addGuards() {
+    guarded = Array(repeating: [], count: groups.count)
+    var seen: Set<[Int32]> = []
+    for value in analysis.values {
+      for set in value?.sets ?? [] {
+        var cells: [Int: Set<Int>] = [:]
+        var canVanish = true
+        set.labels.forEach { label in
+          guard canVanish else { return }
+          if let g = group(of: label), let c = cell(of: label), groups[g].removable[c] {
+            cells[g, default: []].insert(c)
+          } else {
+            canVanish = false
+          }
+        }
+        guard canVanish, let first = cells.keys.min(), !cells.contains(where: { $1.count == groups[$0].cells.count }),
+          let part = cells[first]?.sorted(), seen.insert([Int32(first)] + part.map(Int32.init)).inserted
+        else { continue }
+        guarded[first].append(part)
+      }
+    }
   }
 
   /// Finds the axes that make each group's channels, from the roles that operators gave them.

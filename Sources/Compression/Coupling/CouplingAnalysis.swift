@@ -31,6 +31,10 @@ struct CouplingAnalysis: Sendable {
     var facts = facts
     // Joint sets of activations; those of group convolutions' weights stay as they are.
     let outer = pruningBlocks ? values.indices.flatMap { v in jointSets(ValueID(v)) } : []
+    // Until a result can be told approximate from exact, what would only be approximate stays.
+    for label in facts.approximate.indices where facts.approximate[label] >= 0 {
+      facts.freeze(Int32(label), facts.approximate[label])
+    }
     facts.solve(joiningInner: outer)
     while true {
       let classOf = facts.representatives()

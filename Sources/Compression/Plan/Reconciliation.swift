@@ -25,11 +25,12 @@ struct Reconciliation {
     let graph = removal.coupling.graph
     let old = Lengths(analysis: shapes.analysis, nominal: shapes.isStatic ? nil : shapes.nominal)
     (self.removal, self.graph, self.old) = (removal, graph, old)
+    let cut = Set(removal.slices().map(\.value))
     func table(_ shapes: [[Int]?]) -> ShapeTable {
       ShapeTable(
         shapes: shapes,
         contents: graph.evaluateShapeArithmetic(
-          lengths: { shapes[$0.index] }, stored: { graph[$0].tensor.flatMap(ElementArray.init(reading:)) }))
+          lengths: { shapes[$0.index] }, stored: { cut.contains($0) ? nil : graph[$0].tensor.flatMap(ElementArray.init(reading:)) }))
     }
     let analysis = table(newShapes)
     var nominal: ShapeTable?
@@ -201,7 +202,10 @@ struct Reconciliation {
         guard nominal == before else {
           throw refusal(id, "input \(k) is computed from a length that would change and from a symbolic one")
         }
-        add(.setInput(node: id, input: k, tensor: Self.reals(elements, graph[input].dtype, shape: before.shape)))
+        guard let tensor = Self.reals(elements, elementType(of: input), shape: before.shape) else {
+          throw refusal(id, "input \(k) is computed from a length that would change")
+        }
+        add(.setInput(node: id, input: k, tensor: tensor))
       }
     }
     for capture in node.captures where changes(capture) {
@@ -209,10 +213,31 @@ struct Reconciliation {
     }
   }
 
-  private static func reals(_ elements: [Double], _ dtype: DType?, shape: [Int]) -> Tensor {
+  /// The element type of a number inside the shape arithmetic, which files seldom declare.
+  private func elementType(of id: ValueID) -> DType? {
+    var id = id
+    while true {
+      if let dtype = graph[id].dtype { return dtype }
+      guard let producer = graph[id].producer else { return nil }
+      let node = graph[producer]
+      if node.op == "Cast" { return node.int("to").flatMap(DType.init(rawValue:)) }
+      guard let source = node.input(node.op == "Where" || node.op == "CastLike" ? 1 : 0) else { return nil }
+      id = source
+    }
+  }
+
+  private static func reals(_ elements: [Double], _ dtype: DType?, shape: [Int]) -> Tensor? {
     switch dtype {
     case .float64: Tensor(dtype: .float64, shape: shape, bytes: TensorBytes(copying: elements))
-    default: Tensor(float32: elements.map(Float.init), shape: shape)
+    case .float32: Tensor(float32: elements.map(Float.init), shape: shape)
+    case .float16:
+      Tensor(dtype: .float16, shape: shape, bytes: TensorBytes(copying: elements.map { Float16($0).bitPattern }))
+    case .bfloat16:
+      // The evaluator already rounded to the type: the upper half of the float is the whole number.
+      Tensor(
+        dtype: .bfloat16, shape: shape,
+        bytes: TensorBytes(copying: elements.map { UInt16(truncatingIfNeeded: Float($0).bitPattern >> 16) }))
+    default: nil
     }
   }
 }

@@ -76,7 +76,8 @@ struct Removal {
   // MARK: Lengths
 
   /// Per value, its new shape under the lengths of the analysis; equal to the old where nothing is removed.
-  /// - Throws: `certificateFailed` naming the value, if what is left of one is not rectangular or nothing at all.
+  /// - Throws: naming the value, `layerUnavailable` if nothing of it would be left, `certificateFailed` if what is
+  ///   left is not rectangular.
   func lengths() throws(Failure) -> [[Int]?] {
     var result = analysis.shapes.shapes
     for id in graph.valueIDs {
@@ -94,18 +95,20 @@ struct Removal {
       case .whole: continue
       case .sizes(let kept):
         for (factor, size) in zip(set.factors, kept) { sizes[factor] = min(sizes[factor] ?? size, size) }
-      case .vanishes: throw flaw(id, "nothing of '\(graph[id].name)' would be left")
-      case .notRectangular: throw flaw(id, "what is left of '\(graph[id].name)' would not be rectangular")
+      case .vanishes:
+        throw flaw(.layerUnavailable, id, "nothing of '\(graph[id].name)' would be left")
+      case .notRectangular:
+        throw flaw(.certificateFailed, id, "what is left of '\(graph[id].name)' would not be rectangular")
       }
     }
     guard !sizes.isEmpty else { return nil }
     return value.axes.map { axis in axis.reduce(1) { $0 * (sizes[$1] ?? $1.size) } }
   }
 
-  private func flaw(_ id: ValueID, _ message: String) -> Failure {
+  private func flaw(_ kind: Failure.Kind, _ id: ValueID, _ message: String) -> Failure {
     let node = graph[id].producer.map { " (made by \(graph[$0].op) '\(graph.displayName($0))')" } ?? ""
     return Failure(
-      .certificateFailed, "\(message)\(node); exclude the layers around it or choose other channels",
+      kind, "\(message)\(node); exclude the layers around it or choose other channels",
       details: ["value": .string(graph[id].name)])
   }
 

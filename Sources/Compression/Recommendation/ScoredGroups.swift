@@ -56,9 +56,17 @@ struct ScoredGroups: Sendable {
       }
     }
     guard !members.isEmpty else { return .unavailable("no layer with real weights makes these channels") }
+    var removable = group.removable
+    for part in coupling.guarded[g] where part.allSatisfy({ removable[$0] }) {
+      // The most important one stays; of equals the first.
+      func score(_ cell: Int) -> Double { members.reduce(0) { $0 + $1.scores[cell] } }
+      if let best = part.max(by: { score($0) < score($1) || (score($0) == score($1) && $0 > $1) }) {
+        removable[best] = false
+      }
+    }
     return .ranked(
       SelectionGroup(
-        blocks: group.blocks, width: group.width, members: members, removable: group.removable, link: group.link,
+        blocks: group.blocks, width: group.width, members: members, removable: removable, link: group.link,
         weights: group.weights))
   }
 }

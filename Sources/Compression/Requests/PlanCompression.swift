@@ -22,8 +22,10 @@ extension CompressibleModel {
     let certificate = try Certificate(removal: removal).check(
       plan, shapes: lengths, inputShapes: shapes.analysisLengths.shapes, symbols: shapes.analysisLengths.symbols,
       work: work)
+    var compressed = try cost.after(removal)
+    for case .setInput(_, _, let tensor) in plan.edits { compressed.parameters += CostModel.parameters(of: tensor) }
     return PlannedCompression(
-      plan: plan, original: cost.original, compressed: try cost.after(removal), layers: chosen.layers,
+      plan: plan, original: cost.original, compressed: compressed, layers: chosen.layers,
       removed: slices.flatMap(removed), skipped: chosen.skipped, warnings: chosen.warnings, certificate: certificate)
   }
 
