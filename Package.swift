@@ -41,7 +41,9 @@ let package = Package(
     .testTarget(
       name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "JSONRPC", "TestSupport"],
       exclude: ["Golden"], swiftSettings: strict),
-    .testTarget(name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph"], swiftSettings: strict),
+    .testTarget(
+      name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph"],
+      exclude: ["Fixtures", "make_fixtures.py"], swiftSettings: strict),
     .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC"], swiftSettings: strict),
     .testTarget(name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "NumericsTests", dependencies: ["Numerics"], swiftSettings: strict),

@@ -36,18 +36,18 @@ extension AttributeMessage {
     return message
   }
 
-  /// The AttributeProto of a Constant node with what `rewrite` makes of the tensor it holds.
+  /// The AttributeProto of a Constant node with what `cut` leaves of the tensor it holds.
   /// - Parameter tensor: the elements as they are now.
   func rewritten(
-    constant tensor: Tensor, _ rewrite: TensorRewrite, placement: ExternalPlacement?
+    constant tensor: Tensor, _ cut: TensorCut, placement: ExternalPlacement?
   ) throws(Failure) -> WireMessage? {
     switch type {
     case .tensor:
       return try WireMessage.rewriting(span, "AttributeProto") { number, payload throws(Failure) in
         guard number == ONNXSchema.Attribute.tensor else { return nil }
-        return try TensorMessage(payload).rewritten(tensor, rewrite, placement: placement)
+        return try TensorMessage(payload).rewritten(tensor, cut, placement: placement)
       }
-    case .floats, .ints, .float, .int: return try rewritten(Self.value(rewrite.applied(to: tensor), as: type))
+    case .floats, .ints, .float, .int: return try rewritten(Self.value(cut.applied(to: tensor), as: type))
     default: return nil
     }
   }
@@ -94,17 +94,12 @@ extension AttributeMessage {
   }
 }
 
-extension TensorRewrite {
-  /// The new elements. For small tensors: they are copied.
-  func applied(to tensor: Tensor) -> Tensor {
-    switch self {
-    case .contents(let new): new
-    case .slice(_, let gather):
-      Tensor(
-        dtype: tensor.dtype, shape: gather.outputShape,
-        bytes: TensorBytes(count: gather.outputBytes) {
-          if let base = $0.baseAddress { gather.copyRows(0..<gather.rowCount, from: tensor.bytes.base, to: base) }
-        })
+extension TensorCut {
+  /// What is left of `tensor`, copied; for small tensors.
+  fileprivate func applied(to tensor: Tensor) -> Tensor {
+    let bytes = TensorBytes(count: gather.outputBytes) {
+      if let base = $0.baseAddress { gather.copyRows(0..<gather.rowCount, from: tensor.bytes.base, to: base) }
     }
+    return Tensor(dtype: tensor.dtype, shape: gather.outputShape, bytes: bytes)
   }
 }

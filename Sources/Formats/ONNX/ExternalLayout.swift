@@ -1,4 +1,4 @@
-import Glibc
+import Compression
 import ModelGraph
 
 /// The data files that go with a model that is being written, and where in them each external tensor will be.
@@ -13,7 +13,7 @@ struct ExternalLayout {
 
   private(set) var files: [DataFile] = []
   private var placements: [ExternalReference: ExternalPlacement] = [:]
-  private var rewrittenPlacements: [ValueID: ExternalPlacement] = [:]
+  private var cutPlacements: [ValueID: ExternalPlacement] = [:]
 
   /// Alignments above this (the allocation granularity of Windows, which ONNX Runtime's writer uses) are accidents.
   private static let largestAlignment = 1 << 16
@@ -22,10 +22,10 @@ struct ExternalLayout {
 
   /// - Parameters:
   ///   - modelPath: of the model file to be written.
-  ///   - rewrites: by value.
+  ///   - cuts: by value.
   ///   - dropped: values that will no longer be in the model.
   init(
-    _ document: ONNXDocument, modelPath: String, rewrites: [ValueID: TensorRewrite], dropped: Set<ValueID>
+    _ document: ONNXDocument, modelPath: String, cuts: [ValueID: TensorCut], dropped: Set<ValueID>
   ) throws(Failure) {
     let tensors = document.imported.externalTensors.filter { $0.value.map { !dropped.contains($0) } ?? true }
     let byLocation = Dictionary(grouping: tensors, by: \.reference.location)
@@ -38,8 +38,8 @@ struct ExternalLayout {
       let path = splitPath(modelPath).directory + "/" + name
       let tensors = byLocation[location] ?? []
       let message: WireMessage
-      if tensors.contains(where: { $0.value.map { rewrites[$0] != nil } ?? false }) {
-        message = layOut(tensors, in: file, as: name, document.graph, rewrites)
+      if tensors.contains(where: { $0.value.map { cuts[$0] != nil } ?? false }) {
+        message = layOut(tensors, in: file, as: name, document.graph, cuts)
       } else {
         message = copyWhole(tensors, in: file, as: name)
       }
@@ -49,7 +49,7 @@ struct ExternalLayout {
 
   /// Where the tensor will be: `value`'s own place if it changes, else the place of the bytes it shares.
   func placement(of reference: ExternalReference, value: ValueID?) -> ExternalPlacement? {
-    value.flatMap { rewrittenPlacements[$0] } ?? placements[reference]
+    value.flatMap { cutPlacements[$0] } ?? placements[reference]
   }
 
   private mutating func copyWhole(_ tensors: [ExternalTensor], in file: MappedFile, as name: String) -> WireMessage {
@@ -64,16 +64,16 @@ struct ExternalLayout {
 
   private mutating func layOut(
     _ tensors: [ExternalTensor], in file: MappedFile, as name: String, _ graph: Graph,
-    _ rewrites: [ValueID: TensorRewrite]
+    _ cuts: [ValueID: TensorCut]
   ) -> WireMessage {
     var message = WireMessage()
     var previousEnd = 0
     // Tensors that share their bytes go on sharing them, as long as they keep the same of them.
-    var atReference: [ExternalReference: [(rewrite: TensorRewrite?, placement: ExternalPlacement)]] = [:]
+    var atReference: [ExternalReference: [(axes: [AxisSlice]?, placement: ExternalPlacement)]] = [:]
     for tensor in tensors.inFileOrder {
-      let rewrite = tensor.value.flatMap { rewrites[$0] }
+      let cut = tensor.value.flatMap { cuts[$0] }
       let reference = tensor.reference
-      var placement = atReference[reference]?.first { TensorRewrite.keepSame($0.rewrite, rewrite) }?.placement
+      var placement = atReference[reference]?.first { $0.axes == cut?.axes }?.placement
       if placement == nil {
         let isAfterGap = reference.offset > previousEnd
         let alignment = Self.alignment(
@@ -81,19 +81,19 @@ struct ExternalLayout {
         message.pad(to: alignment)
         let piece: WireMessage.Piece
         if let value = tensor.value, let stored = graph[value].tensor {
-          piece = TensorMessage.rawPiece(stored, rewrite)
+          piece = TensorMessage.rawPiece(stored, cut)
         } else {
           let bytes = file.span[reference.offset..<(reference.offset + tensor.byteCount)]
           piece = WireMessage.Piece(content: .span(bytes), count: bytes.count)
         }
         let new = ExternalPlacement(location: name, offset: message.count, length: piece.count, isCopy: false)
-        atReference[reference, default: []].append((rewrite, new))
+        atReference[reference, default: []].append((cut?.axes, new))
         placement = new
         message.append(piece)
         previousEnd = max(previousEnd, reference.offset + tensor.byteCount)
       }
-      if let value = tensor.value, rewrite != nil {
-        rewrittenPlacements[value] = placement
+      if let value = tensor.value, cut != nil {
+        cutPlacements[value] = placement
       } else {
         placements[reference] = placement
       }
@@ -137,17 +137,6 @@ extension [ExternalTensor] {
   fileprivate var inFileOrder: [ExternalTensor] {
     enumerated().sorted { ($0.element.reference.offset, $0.offset) < ($1.element.reference.offset, $1.offset) }
       .map(\.element)
-  }
-}
-
-extension TensorRewrite {
-  /// Whether the same bytes come out the same.
-  fileprivate static func keepSame(_ a: TensorRewrite?, _ b: TensorRewrite?) -> Bool {
-    switch (a, b) {
-    case (nil, nil): true
-    case (.slice(let a, _)?, .slice(let b, _)?): a.axes == b.axes
-    default: false
-    }
   }
 }
 

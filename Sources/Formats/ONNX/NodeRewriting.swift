@@ -57,18 +57,15 @@ struct NodeRewriting {
   func encoded(_ relocated: (ByteSpan) throws(Failure) -> WireMessage?) throws(Failure) -> WireMessage {
     typealias Field = ONNXSchema.Node
     var result = WireMessage()
-    var areInputsDone = false
     var missing = attributes
-    if message.inputs.isEmpty {
-      appendInputs(to: &result)
-      areInputsDone = true
-    }
-    var reader = WireReader(message.span, "NodeProto")
-    while let field = try reader.next() {
+    let fields = try [WireField](message.span, "NodeProto")
+    let inputPosition = fields.firstIndex { $0.number == Field.input } ?? fields.position(ofNew: Field.input)
+    let attributePosition = fields.position(ofNew: Field.attribute)
+    for (position, field) in fields.enumerated() {
+      if position == inputPosition { appendInputs(to: &result) }
+      if position == attributePosition { try append(&missing, to: &result) }
       switch field.number {
-      case Field.input:
-        if !areInputsDone { appendInputs(to: &result) }
-        areInputsDone = true
+      case Field.input: break
       case Field.opType where isGather: result.string(Field.opType, "Gather")
       case Field.attribute:
         let attribute = try AttributeMessage(field.bytes())
@@ -85,11 +82,22 @@ struct NodeRewriting {
       default: result.copy(field)
       }
     }
-    for (name, value) in missing { result.message(Field.attribute, try AttributeMessage.encode(name, value)) }
+    if inputPosition == fields.count { appendInputs(to: &result) }
+    try append(&missing, to: &result)
     return result
   }
 
   // MARK: Parts
+
+  /// Appends the attributes that the node did not have.
+  private func append(
+    _ missing: inout [(name: String, value: Attribute)], to message: inout WireMessage
+  ) throws(Failure) {
+    for (name, value) in missing {
+      message.message(ONNXSchema.Node.attribute, try AttributeMessage.encode(name, value))
+    }
+    missing = []
+  }
 
   private func appendInputs(to message: inout WireMessage) {
     for input in inputs {
@@ -158,23 +166,5 @@ extension Tensor {
     return (0..<elementCount).allSatisfy {
       bytes.buffer.loadUnaligned(fromByteOffset: 8 * $0, as: Int64.self) == number
     }
-  }
-}
-
-/// Names that nothing in the model has yet.
-struct UniqueNames {
-  private var taken: Set<String>
-
-  init(taken: Set<String>) { self.taken = taken }
-
-  /// `wanted`, or `wanted` with the first number that makes it new.
-  mutating func make(_ wanted: String) -> String {
-    var name = wanted
-    var number = 2
-    while !taken.insert(name).inserted {
-      name = "\(wanted)_\(number)"
-      number += 1
-    }
-    return name
   }
 }

@@ -19,10 +19,11 @@ package final class ONNXDocument: ModelDocument {
   /// Reads the model in `file`.
   init(file: MappedFile, work: Work) throws(Failure) {
     let external = ExternalFiles(directory: splitPath(file.identity.path).directory, work: work)
-    let storage = DocumentStorage(file: file)
+    let storage: DocumentStorage
     let result: (ModelMessage, ImportedGraph)
     do throws(Failure) {
-      let message = try ModelMessage(file.span)
+      var message = try ModelMessage(file.span)
+      storage = DocumentStorage(file: file, inlined: try FunctionInliner.inline(&message, work: work))
       result = (message, try ONNXImporter.run(message, owner: storage, external: external, work: work))
     } catch {
       // A file that changed while it was read explains whatever was wrong with it.
@@ -37,7 +38,8 @@ package final class ONNXDocument: ModelDocument {
     description = DocumentDescription(
       format: "onnx", framework: message.producer, opset: message.opsets[""],
       sizeBytes: all.reduce(0) { $0 + $1.span.count })
-    heldBytes = Self.estimatedBytes(message, imported.graph, mapped: all)
+    heldBytes =
+      Self.estimatedBytes(message, imported.graph, mapped: all) + storage.inlined.reduce(0) { $0 + $1.count }
   }
 
   /// - Throws: `Failure(.modelChanged)` if any file is not what it was when it was read.
@@ -106,8 +108,9 @@ package final class ONNXDocument: ModelDocument {
   }
 }
 
-/// The bytes that a document's messages are parts of: the mapped file.
+/// The bytes that a document's messages are parts of: the mapped file, and what inlining functions has made.
 final class DocumentStorage: Sendable {
   let file: MappedFile
-  init(file: MappedFile) { self.file = file }
+  let inlined: [TensorBytes]
+  init(file: MappedFile, inlined: [TensorBytes]) { (self.file, self.inlined) = (file, inlined) }
 }

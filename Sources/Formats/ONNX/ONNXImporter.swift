@@ -51,6 +51,7 @@ struct ONNXImporter {
     try importer.readNodes()
     try importer.connect()
     try importer.readOutputs()
+    try importer.readTensorsOutsideGraph()
     return try importer.finish()
   }
 
@@ -206,6 +207,7 @@ struct ONNXImporter {
   }
 
   private mutating func readOutputs() throws(Failure) {
+    var listed: Set<ValueID> = []
     for field in message.graphFields where field.number == ONNXSchema.Graph.output {
       let name = try ValueInfoMessage.name(of: field.bytes())
       guard let id = ids[name] else {
@@ -213,12 +215,30 @@ struct ONNXImporter {
           "the graph's output '\(name.displayText)' is computed by no node", at: field.whole.offset,
           details: ["value": .string(name.displayText)])
       }
-      guard !outputs.contains(id) else {
+      guard listed.insert(id).inserted else {
         throw .malformed("the graph's output '\(name.displayText)' is listed twice", at: field.whole.offset)
       }
       outputs.append(id)
     }
     guard !outputs.isEmpty else { throw Failure(.modelMalformed, "the graph has no outputs") }
+  }
+
+  /// Finds external tensors in functions that stay and in training graphs; they are carried along.
+  private mutating func readTensorsOutsideGraph() throws(Failure) {
+    for field in message.fields {
+      switch field.number {
+      case ONNXSchema.Model.functions:
+        let function = try Subgraph(functionNodes: FunctionMessage(field.bytes()).nodes)
+        for tensor in function.externalTensors { try note(tensor, value: nil) }
+      case ONNXSchema.Model.trainingInfo:
+        var reader = WireReader(try field.bytes(), "TrainingInfoProto")
+        while let part = try reader.next() {
+          guard ONNXSchema.TrainingInfo.graphs.contains(part.number) else { continue }
+          for tensor in try Subgraph(part.bytes(), depth: 1).externalTensors { try note(tensor, value: nil) }
+        }
+      default: break
+      }
+    }
   }
 
   // MARK: Order

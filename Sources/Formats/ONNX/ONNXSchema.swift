@@ -9,8 +9,13 @@ enum ONNXSchema {
     static let producerVersion = 3
     static let graph = 7
     static let opsetImport = 8
+    static let trainingInfo = 20
     static let functions = 25
     static let highest = 26
+  }
+
+  enum TrainingInfo {
+    static let graphs = [1, 2]
   }
 
   enum OperatorSet {

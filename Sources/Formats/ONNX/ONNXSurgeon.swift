@@ -10,7 +10,7 @@ struct ONNXSurgeon {
   private let document: ONNXDocument
   private var edits: [Int: [NodeEdit]] = [:]
   /// By value.
-  private var rewrites: [ValueID: TensorRewrite] = [:]
+  private var cuts: [ValueID: TensorCut] = [:]
   private var stored: [Int: ValueID] = [:]
   /// Values that lost their last reader.
   private var dropped: Set<ValueID> = []
@@ -34,7 +34,7 @@ struct ONNXSurgeon {
     }
     for edit in plan.edits { edits[document.imported.nodeFields[edit.node.index], default: []].append(edit) }
     findDropped(plan)
-    try collectRewrites(plan)
+    try collectCuts(plan)
     collectLengths(plan)
   }
 
@@ -44,7 +44,7 @@ struct ONNXSurgeon {
     model: WireMessage, data: [ExternalLayout.DataFile]
   ) {
     if !document.imported.externalTensors.isEmpty {
-      let layout = try ExternalLayout(document, modelPath: path, rewrites: rewrites, dropped: dropped)
+      let layout = try ExternalLayout(document, modelPath: path, cuts: cuts, dropped: dropped)
       (self.layout, relocation) = (layout, Relocation(layout: layout))
     }
     let newGraph = try encodeGraph(work: work)
@@ -52,6 +52,8 @@ struct ONNXSurgeon {
     for field in message.fields {
       if field.number == ONNXSchema.Model.graph, let newGraph {
         model.message(field.number, newGraph)
+      } else if let relocation, let moved = try relocation.modelField(field) {
+        model.message(field.number, moved)
       } else {
         model.copy(field)
       }
@@ -61,7 +63,7 @@ struct ONNXSurgeon {
 
   // MARK: What changes
 
-  private mutating func collectRewrites(_ plan: CompressionPlan) throws(Failure) {
+  private mutating func collectCuts(_ plan: CompressionPlan) throws(Failure) {
     for slice in plan.slices where !dropped.contains(slice.value) {
       let value = graph[slice.value]
       guard let tensor = value.tensor, let width = tensor.dtype.byteWidth else {
@@ -77,22 +79,19 @@ struct ONNXSurgeon {
           .certificateFailed, "the plan does not fit '\(value.name)': \(error.reason)",
           details: ["value": .string(value.name)])
       }
-      try add(.slice(slice, gather), to: slice.value)
-    }
-  }
-
-  private mutating func add(_ rewrite: TensorRewrite, to value: ValueID) throws(Failure) {
-    guard graph[value].tensor != nil, rewrites.updateValue(rewrite, forKey: value) == nil else {
-      throw Failure(
-        .certificateFailed, "the plan changes '\(graph[value].name)' twice or it is not stored",
-        details: ["value": .string(graph[value].name)])
+      guard cuts.updateValue(TensorCut(axes: slice.axes, gather: gather), forKey: slice.value) == nil else {
+        throw Failure(
+          .certificateFailed, "the plan cuts '\(value.name)' twice", details: ["value": .string(value.name)])
+      }
     }
   }
 
   private mutating func collectLengths(_ plan: CompressionPlan) {
     for (value, axis, length) in plan.lengths { lengths[graph[value].name, default: [:]][axis] = length }
-    for (value, rewrite) in rewrites {
-      for (axis, length) in rewrite.shape.enumerated() { lengths[graph[value].name, default: [:]][axis] = length }
+    for (value, cut) in cuts {
+      for (axis, length) in cut.gather.outputShape.enumerated() {
+        lengths[graph[value].name, default: [:]][axis] = length
+      }
     }
   }
 
@@ -127,7 +126,6 @@ struct ONNXSurgeon {
     var initializers: [WireMessage] = []
     var result = WireMessage()
     var isChanged = message.hasOwnGraph
-    let lastInitializer = message.graphFields.lastIndex { $0.number == Field.initializer }
     var pieces: [WireMessage] = []
     for (index, field) in message.graphFields.enumerated() {
       if index % 64 == 0 { try work.checkCancellation() }
@@ -151,11 +149,12 @@ struct ONNXSurgeon {
       }
       pieces.append(part)
     }
-    for (index, part) in pieces.enumerated() {
-      for piece in part.pieces { result.append(piece) }
-      if index == lastInitializer ?? pieces.count - 1 {
+    let initializerPosition = message.graphFields.position(ofNew: Field.initializer)
+    for (index, part) in (pieces + [WireMessage()]).enumerated() {
+      if index == initializerPosition {
         for initializer in initializers { result.message(Field.initializer, initializer) }
       }
+      for piece in part.pieces { result.append(piece) }
     }
     return isChanged ? result : nil
   }
@@ -167,9 +166,9 @@ struct ONNXSurgeon {
     case Field.initializer:
       guard let value = stored[index], let tensor = graph[value].tensor else { return nil }
       let message = try TensorMessage(field.bytes())
-      return try message.rewritten(tensor, rewrites[value], placement: placement(of: message, value))
+      return try message.rewritten(tensor, cuts[value], placement: placement(of: message, value))
     case Field.node:
-      guard let value = stored[index], let tensor = graph[value].tensor, let rewrite = rewrites[value] else {
+      guard let value = stored[index], let tensor = graph[value].tensor, let cut = cuts[value] else {
         return try relocation?.node(field.bytes())
       }
       return try WireMessage.rewriting(field.bytes(), "NodeProto") { number, payload throws(Failure) in
@@ -178,7 +177,7 @@ struct ONNXSurgeon {
         let held = try attribute.message(ONNXSchema.Attribute.tensor)
         let message = try held.map { span throws(Failure) in try TensorMessage(span) }
         return try attribute.rewritten(
-          constant: tensor, rewrite, placement: message.flatMap { placement(of: $0, value) })
+          constant: tensor, cut, placement: message.flatMap { placement(of: $0, value) })
       }
     case Field.input, Field.output, Field.valueInfo:
       guard !lengths.isEmpty, let changed = lengths[try ValueInfoMessage.name(of: field.bytes()).displayName]

@@ -1,6 +1,6 @@
 import ModelGraph
 
-/// Giving the tensors that no plan knows (attributes, initializers of subgraphs) their new places in external files.
+/// Giving the tensors that no plan knows (attributes, subgraphs, functions, training) their new places in external files.
 ///
 /// Each function returns nil where nothing inside moves, so that the bytes stay as they are.
 struct Relocation {
@@ -35,7 +35,22 @@ struct Relocation {
     }
   }
 
-  /// A GraphProto that is part of a node.
+  /// A field of the model other than its graph.
+  func modelField(_ field: WireField) throws(Failure) -> WireMessage? {
+    switch field.number {
+    case ONNXSchema.Model.functions:
+      try WireMessage.rewriting(field.bytes(), "FunctionProto") { number, payload throws(Failure) in
+        number == ONNXSchema.Function.node ? try node(payload) : nil
+      }
+    case ONNXSchema.Model.trainingInfo:
+      try WireMessage.rewriting(field.bytes(), "TrainingInfoProto") { number, payload throws(Failure) in
+        ONNXSchema.TrainingInfo.graphs.contains(number) ? try graph(payload) : nil
+      }
+    default: nil
+    }
+  }
+
+  /// A GraphProto that is not the model's own.
   private func graph(_ span: ByteSpan) throws(Failure) -> WireMessage? {
     typealias Field = ONNXSchema.Graph
     return try WireMessage.rewriting(span, "GraphProto") { number, payload throws(Failure) in

@@ -46,6 +46,11 @@ struct Subgraph {
     }
   }
 
+  /// The nodes of a FunctionProto: a graph with no values of its own around it.
+  init(functionNodes nodes: [ByteSpan]) throws(Failure) {
+    for span in nodes { _ = try readAttributes(of: NodeMessage(span), depth: 0) }
+  }
+
   /// Notes what is inside the node's attributes.
   /// - Returns: the names that the graphs there read from this one or from further out.
   private mutating func readAttributes(of node: NodeMessage, depth: Int) throws(Failure) -> [ByteSpan] {

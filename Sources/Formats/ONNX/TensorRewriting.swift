@@ -2,50 +2,37 @@ import Compression
 import ModelGraph
 import Numerics
 
-/// What becomes of a stored tensor.
-enum TensorRewrite {
-  /// Only what the gather keeps.
-  case slice(TensorSlice, Gather)
-  case contents(Tensor)
-
-  var shape: [Int] {
-    switch self {
-    case .slice(_, let gather): gather.outputShape
-    case .contents(let tensor): tensor.shape
-    }
-  }
+/// What a plan leaves of a stored tensor.
+struct TensorCut {
+  let axes: [AxisSlice]
+  let gather: Gather
 }
 
 extension TensorMessage {
-  /// The tensor's elements after `rewrite`, as raw bytes.
-  static func rawPiece(_ tensor: Tensor, _ rewrite: TensorRewrite?) -> WireMessage.Piece {
-    switch rewrite {
-    case nil: WireMessage.Piece(content: .tensor(tensor.bytes), count: tensor.bytes.count)
-    case .slice(_, let gather)?:
+  /// The tensor's elements after `cut`, as raw bytes.
+  static func rawPiece(_ tensor: Tensor, _ cut: TensorCut?) -> WireMessage.Piece {
+    if let gather = cut?.gather {
       WireMessage.Piece(content: .gathered(gather, tensor.bytes), count: gather.outputBytes)
-    case .contents(let new)?: WireMessage.Piece(content: .tensor(new.bytes), count: new.bytes.count)
+    } else {
+      WireMessage.Piece(content: .tensor(tensor.bytes), count: tensor.bytes.count)
     }
   }
 
-  /// The TensorProto again, stored in the way it was (raw, typed or external), with other elements or in another
+  /// The TensorProto again, stored in the way it was (raw, typed or external), with fewer elements or in another
   /// external place; nil if neither changes anything.
   /// - Parameters:
   ///   - tensor: the elements as they are now.
   ///   - placement: where an external tensor's bytes are from now on.
   func rewritten(
-    _ tensor: Tensor, _ rewrite: TensorRewrite?, placement: ExternalPlacement?
+    _ tensor: Tensor, _ cut: TensorCut?, placement: ExternalPlacement?
   ) throws(Failure) -> WireMessage? {
     typealias Field = ONNXSchema.Tensor
-    guard let rewrite else {
+    guard let cut else {
       if let placement { return try relocated(to: placement) }
       return nil
     }
-    if case .contents(let new) = rewrite, new.dtype != dtype {
-      throw Failure(.certificateFailed, "new contents of type \(new.dtype) for a tensor of type \(dtype)")
-    }
     var result = WireMessage()
     var seen: Set<Int> = []
-    if shape.isEmpty { rewrite.shape.forEach { result.int(Field.dims, $0) } }
     var reader = WireReader(span, "TensorProto")
     while let field = try reader.next() {
       let isFirst = seen.insert(field.number).inserted
@@ -53,14 +40,14 @@ extension TensorMessage {
       case Field.dims:
         guard isFirst else { continue }
         if field.kind == .bytes {
-          result.packed(Field.dims, rewrite.shape)
+          result.packed(Field.dims, cut.gather.outputShape)
         } else {
-          rewrite.shape.forEach { result.int(Field.dims, $0) }
+          cut.gather.outputShape.forEach { result.int(Field.dims, $0) }
         }
       case Field.rawData:
-        if case .raw = storage { result.payload(Field.rawData, Self.rawPiece(tensor, rewrite)) }
+        if isFirst, case .raw = storage { result.payload(Field.rawData, Self.rawPiece(tensor, cut)) }
       case Field.floatData, Field.int32Data, Field.int64Data, Field.doubleData, Field.uint64Data:
-        if isFirst { result.payload(field.number, typedPiece(field.number, tensor, rewrite)) }
+        if isFirst { result.payload(field.number, typedPiece(field.number, tensor, cut)) }
       case Field.externalData:
         if isFirst { try placement?.appendEntries(of: span, to: &result) }
       default: result.copy(field)
@@ -69,20 +56,13 @@ extension TensorMessage {
     return result
   }
 
-  private func typedPiece(_ field: Int, _ tensor: Tensor, _ rewrite: TensorRewrite) -> WireMessage.Piece {
+  private func typedPiece(_ field: Int, _ tensor: Tensor, _ cut: TensorCut) -> WireMessage.Piece {
     typealias Field = ONNXSchema.Tensor
     // Packed floats and doubles are raw bytes.
-    if field == Field.floatData || field == Field.doubleData { return Self.rawPiece(tensor, rewrite) }
+    if field == Field.floatData || field == Field.doubleData { return Self.rawPiece(tensor, cut) }
     let elements = TypedElements(dtype: dtype, expectedBytes: byteCount)
-    switch rewrite {
-    case .slice(_, let gather):
-      let count = elements.encode(gather, tensor.bytes).count
-      return WireMessage.Piece(content: .gatheredEntries(gather, tensor.bytes, elements), count: count)
-    case .contents(let new):
-      var list: [UInt8] = []
-      elements.forEachEntry(of: new.bytes.buffer) { WireMessage.appendVarint($0, to: &list) }
-      return WireMessage.Piece(content: .bytes(list), count: list.count)
-    }
+    let count = elements.encode(cut.gather, tensor.bytes).count
+    return WireMessage.Piece(content: .gatheredEntries(cut.gather, tensor.bytes, elements), count: count)
   }
 
   /// The TensorProto with its bytes elsewhere, nil if they stay where the file says they are.

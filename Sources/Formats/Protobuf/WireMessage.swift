@@ -26,6 +26,8 @@ struct WireMessage {
   }
 
   private(set) var pieces: [Piece] = []
+  /// Small pieces are joined up to this size; beyond it, joining would copy what is there again and again.
+  private static let joinedCount = 4096
   private(set) var count = 0
 
   init() {}
@@ -78,6 +80,24 @@ struct WireMessage {
     append(list)
   }
 
+  /// A field whose bytes do not outlive the call.
+  mutating func copyBytes(of field: WireField) { append(Array(field.whole.buffer)) }
+
+  /// The message's bytes in a buffer of their own.
+  /// - Precondition: it holds no tensors, only spans and bytes.
+  var flattened: TensorBytes {
+    var flat: [UInt8] = []
+    flat.reserveCapacity(count)
+    for piece in pieces {
+      switch piece.content {
+      case .span(let span): flat.append(contentsOf: span.buffer)
+      case .bytes(let bytes): flat += bytes
+      case .tensor, .gathered, .gatheredEntries: preconditionFailure("a tensor in a flat message")
+      }
+    }
+    return TensorBytes(copying: flat)
+  }
+
   // MARK: Pieces
 
   private mutating func header(_ number: Int, count: Int) {
@@ -112,7 +132,7 @@ struct WireMessage {
   private mutating func append(_ bytes: [UInt8]) {
     guard !bytes.isEmpty else { return }
     count += bytes.count
-    if let last = pieces.last, case .bytes(let before) = last.content {
+    if let last = pieces.last, case .bytes(let before) = last.content, before.count < Self.joinedCount {
       pieces[pieces.count - 1] = Piece(content: .bytes(before + bytes), count: last.count + bytes.count)
     } else {
       pieces.append(Piece(content: .bytes(bytes), count: bytes.count))

@@ -141,6 +141,22 @@ package struct WireField: Sendable {
   }
 }
 
+extension [WireField] {
+  /// All fields of the message `span`.
+  init(_ span: ByteSpan, _ message: StaticString) throws(Failure) {
+    self = []
+    var reader = WireReader(span, message)
+    while let field = try reader.next() { append(field) }
+  }
+
+  /// Where new fields of this number go: after the last of their kind, else where serializers, which write by number,
+  /// would have put them.
+  func position(ofNew number: Int) -> Int {
+    if let last = lastIndex(where: { $0.number == number }) { return last + 1 }
+    return firstIndex { $0.number > number } ?? count
+  }
+}
+
 extension Failure {
   /// A model file whose bytes are wrong at `offset`.
   static func malformed(_ reason: String, at offset: Int, details: [String: Detail] = [:]) -> Failure {
