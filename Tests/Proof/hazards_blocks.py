@@ -129,8 +129,8 @@ def accidental_factor(net):
     end(net, net.reshape(x, [2, 8, 4, 4], (2, 8, 4, 4)))
 
 
-@hazard()
+@hazard(frozen=True)
 def reinterpreted_memory(net):
-    """24 x 16 read as 16 x 24: every number moves to another row."""
+    """24 x 16 read as 16 x 24: every number moves to another row, so all channels are one unit."""
     x = net.reshape(stem(net, 24, 4), [0, 16, 24], (2, 16, 24))
     net.output(net.matmul(x, 5))

@@ -129,6 +129,7 @@ def subgraph_that_captures(net):
         out = helper.make_tensor_value_info(branch + "_out", 1, [2, 8, 6, 6])
         branches[branch] = helper.make_graph([helper.make_node(op, [x], [branch + "_out"])], branch, [], [out])
     y = net.node("If", [flag], (2, 8, 6, 6), **branches)
+    net.declare(y)
     end(net, net.relu(net.conv(y, 8, 3)))
 
 

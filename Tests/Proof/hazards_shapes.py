@@ -120,8 +120,9 @@ def expand_to_anothers_shape(net):
     end(net, net.concat([s, x]))
 
 
-@hazard()
+@hazard(frozen=True)
 def expand_one_channel_to_many(net):
+    """One channel repeated as often as the other operand has channels: that number is written in the file."""
     x = stem(net, 8)
     one = net.expand(net.conv(x, 1, 3), [2, 8, 6, 6], (2, 8, 6, 6))
     end(net, net.binary("Add", one, x))

@@ -123,7 +123,7 @@ class Masker:
             shape = tuple(self.stored[entry["parameter"]].dims)
             key = (entry["parameter"], entry["axis"])
             self.masks.setdefault(entry["parameter"], {})[key] = removal_mask(shape, entry, None)
-        self.producing = dict(self.masks)  # every removed slice; those that turn out to be consumers are struck off
+        self.producing = dict(self.masks)  # by stored tensor; what is derived from them joins only self.masks
         self.weight_only = set(self.stored)
         self.nodes = []
 
@@ -159,6 +159,7 @@ class Masker:
     def zeroed(self, name, dead):
         """A new value: `name` with the dead elements zeroed."""
         new = f"{name}/masked/{len(self.nodes)}"
+        self.weight_only.add(new)
         if name in self.stored:
             weight = numpy_helper.to_array(self.stored[name])
             self.graph.initializer.append(numpy_helper.from_array(np.where(dead, weight.dtype.type(0), weight), new))
@@ -243,24 +244,28 @@ class Masker:
         del probe.graph.output[:]
         probe.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
         rng = np.random.default_rng(0)
-        inputs = running.random_inputs(self.model, rng, batch=2)
-        before = running.run(probe, inputs)[0]
-        changed = np.zeros(before.shape, bool)
-        for _ in range(3):
-            for tensor in list(probe.graph.initializer):
+        changed = None
+        for _ in range(16):  # often enough for every unit to be awake once, beyond whatever rectifier it passes
+            inputs = running.random_inputs(self.model, rng, batch=2)
+            disturbed = onnx.ModelProto()
+            disturbed.CopyFrom(probe)
+            for tensor in disturbed.graph.initializer:
                 if tensor.name in self.producing:
                     self.disturb(tensor, rng)
-            for node in probe.graph.node:
+            for node in disturbed.graph.node:
                 if node.op_type == "Constant" and node.output[0] in self.producing:
-                    self.disturb(node.attribute[0].t, rng, node.output[0])
-            changed |= running.run(probe, inputs)[0] != before
+                    tensor = constant_tensor(node)
+                    self.disturb(tensor, rng)
+                    del node.attribute[:]
+                    node.attribute.append(onnx.helper.make_attribute("value", tensor))
+            difference = running.run(probe, inputs)[0] != running.run(disturbed, inputs)[0]
+            changed = difference if changed is None else changed | difference
         return changed.any(axis=0, keepdims=True)
 
-    def disturb(self, tensor, rng, name=None):
-        name = name or tensor.name
+    def disturb(self, tensor, rng):
         array = numpy_helper.to_array(tensor).copy()
-        dead = np.logical_or.reduce(list(self.producing[name].values()))
-        array[dead] += (1 + rng.random(int(dead.sum()))).astype(array.dtype)
+        dead = np.logical_or.reduce(list(self.producing[tensor.name].values()))
+        array[dead] += rng.normal(0, 3, int(dead.sum())).astype(array.dtype)
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
     def insert_mask(self, index, dead):

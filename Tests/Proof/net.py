@@ -21,6 +21,7 @@ class Net:
         self.opset, self.dynamic, self.dtype, self.plain = opset, dynamic, dtype, plain
         self.batch = batch if not dynamic else 2
         self.nodes, self.initializers, self.inputs, self.outputs = [], [], [], []
+        self.declared = []
         self.shapes = {}
         self.count = 0
 
@@ -70,6 +71,10 @@ class Net:
         elif self.dynamic:
             declared = [None] * len(declared)
         self.outputs.append(helper.make_tensor_value_info(name, FLOATS[self.dtype], declared))
+
+    def declare(self, name):
+        """Writes a value's shape into the file, as exporters do for some."""
+        self.declared.append(helper.make_tensor_value_info(name, FLOATS[self.dtype], self.shapes[name]))
 
     def integers(self, values, name=None):
         """An int64 constant, as an initializer or a Constant node."""
@@ -386,7 +391,9 @@ class Net:
 
     def model(self):
         assert self.outputs
-        graph = helper.make_graph(self.nodes, "net", self.inputs, self.outputs, self.initializers)
+        graph = helper.make_graph(
+            self.nodes, "net", self.inputs, self.outputs, self.initializers, value_info=self.declared
+        )
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(graph, opset_imports=opsets, producer_name="proof")
         model.ir_version = max(4, min(helper.find_min_ir_version_for(opsets), 12))

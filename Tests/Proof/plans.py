@@ -8,6 +8,7 @@ Invariant: every outcome is a proof or an exception; a refusal counts as a pass 
 import dataclasses
 import pathlib
 
+import espalier
 import numpy as np
 import onnx
 
@@ -30,8 +31,7 @@ class Case:
 def cases(client, path, seed):
     """SLAMP at a ratio, PR_L2 with ratios by hand, PR_ID with random legal indices; none where nothing is prunable."""
     rng = np.random.default_rng([seed, 3])
-    inspection = client.inspect(path)
-    groups = [g for g in inspection.groups if g.prunable]
+    groups = [g for g in client.inspect(path).groups if g.prunable]
     if not groups:
         return []
     ratio = float(rng.choice([0.2, 0.4, 0.5, 0.6, 0.8]))
@@ -46,29 +46,61 @@ def cases(client, path, seed):
     found = [Case("SLAMP", {"recommendation_ratio": ratio, "options": options})]
     if by_hand:
         found.append(Case("PR_L2", {"layers": by_hand, "options": {**STRESS, "group_policy": policy}}))
-    by_index = indices(groups, {layer.name: layer for layer in listed}, rng)
+    by_index = indices(client, path, groups, {layer.name: layer for layer in listed}, rng)
     if by_index:
         found.append(Case("PR_ID", {"compression_method": "PR_ID", "layers": by_index}))
-    return found
+    return [case for case in found if not removes_nothing(client, path, case, groups)]
 
 
-def indices(groups, listed, rng):
-    """Random channels of every group, as many from each block where blocks must lose equally many."""
+def indices(client, path, groups, listed, rng):
+    """Random channels of every group, as many from each block where blocks must lose equally many.
+
+    A channel removes its whole unit, so fewer channels than units leave something. Which single channels are frozen,
+    and which groups share a count, the lists do not tell: where the daemon refuses, groups are left out one by one.
+    """
     chosen, share = [], {}
     for group in groups:
         layer = listed.get(group.name)
         if layer is None:
             continue
         channels = layer.channels[0]
-        balance = group.balance or {"blocks": 1, "width": channels}
+        balance = group.balance or {"blocks": 1, "width": group.size}
         blocks, width = balance["blocks"], balance["width"]
+        if channels % blocks:
+            continue
         link = min([group.id, *balance.get("linked_with", [])])
         amount = share.setdefault(link, int(rng.integers(0, width)))
-        picked = np.sort(rng.permutation(width)[: min(amount, width - 1)])
+        picked = np.sort(rng.permutation(channels // blocks)[: min(amount, width - 1)])
         if picked.size:
-            values = [int(block * width + i) for block in range(blocks) for i in picked]
+            values = [int(block * (channels // blocks) + i) for block in range(blocks) for i in picked]
             chosen.append(dataclasses.replace(layer, values=values, use=True))
-    return chosen
+    while chosen:
+        try:
+            client.compress(path, path.parent / "never.onnx", compression_method="PR_ID", layers=chosen, dry_run=True)
+            return chosen
+        except espalier.ServerError as error:
+            if error.code != -32602 and error.kind != "layer.unavailable":
+                return chosen  # no refusal but a failure: let the case itself report it
+            chosen.pop(int(rng.integers(len(chosen))))
+    return []
+
+
+def removes_nothing(client, path, case, groups):
+    """Is this a legitimate request for no channel at all: less than one block's worth, or marks that agree on none?"""
+    try:
+        client.compress(path, path.parent / "never.onnx", dry_run=True, **case.arguments)
+    except espalier.ServerError as error:
+        if error.kind != "nothingToCompress":
+            return False
+        ratio = case.arguments.get("recommendation_ratio")
+        blocks = max((g.balance or {"blocks": 1})["blocks"] for g in groups)
+        if case.arguments.get("options", {}).get("group_policy") == "count":
+            return True
+        if ratio is None:
+            units = {g.name: g.size // (g.balance or {"blocks": 1})["blocks"] for g in groups}
+            return all(layer.values[0] * units[layer.name] < 1 for layer in case.arguments["layers"])
+        return ratio * sum(g.size for g in groups) < blocks + 1 or case.arguments["options"]["scope"] == "layer"
+    return False
 
 
 def prove(client, original, path, folder, case, seed=0, **settings):

@@ -73,7 +73,9 @@ def test_pruned_equals_masked(client, folder, model, exporter, name, ratio):
     assert proof.effect > 1e-2, "what was removed had no effect: nothing was proved"
     # A layer that loses a share r of its inputs and outputs keeps (1 - r)^2 of its weights; what is frozen (class
     # outputs, image channels) keeps all, and a global budget takes more from wide layers.
-    assert (1 - ratio) ** 2 * 0.2 < after.parameters / before.parameters < 1 - 0.5 * ratio
-    assert (1 - ratio) ** 2 * 0.2 < after.macs / before.macs < 1 - 0.3 * ratio
+    achieved = recommendation.raw["achieved_ratio"]
+    assert 0.5 * ratio < achieved <= ratio
+    assert (1 - ratio) ** 2 * 0.2 < after.parameters / before.parameters < 1 - 0.7 * achieved
+    assert (1 - ratio) ** 2 * 0.2 < after.macs / before.macs < 1 - 0.4 * achieved
     report = {"parameters": after.parameters / before.parameters, "macs": after.macs / before.macs}
     print(f"\n{exporter} {name} {ratio}: left {report}, {dataclasses.asdict(proof)}")

@@ -79,13 +79,20 @@ def numbers(rng, shape, node, position):
     op = node.op_type if node is not None else None
     normal = lambda scale: rng.standard_normal(shape, np.float32) * np.float32(scale)
     if op == "Conv" and position == 1:
-        return normal(math.sqrt(2 / math.prod(shape[1:])))
+        return normal(math.sqrt(2 / math.prod(shape[1:]))) * spread(rng, shape, 0)
     if op == "ConvTranspose" and position == 1:
         strides = next((list(a.ints) for a in node.attribute if a.name == "strides"), [1])
-        return normal(math.sqrt(2 * math.prod(strides) / (shape[0] * math.prod(shape[2:]))))
+        return normal(math.sqrt(2 * math.prod(strides) / (shape[0] * math.prod(shape[2:])))) * spread(rng, shape, 1)
     if op in ("Gemm", "MatMul") and len(shape) == 2:
         transposed = op == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
-        return normal(math.sqrt(2 / shape[1 if transposed else 0]))
+        return normal(math.sqrt(2 / shape[1 if transposed else 0])) * spread(rng, shape, 0 if transposed else 1)
     if op == "BatchNormalization" and position in (1, 4):
         return rng.uniform(0.5 if position == 1 else 0.75, 1.5, shape)
     return normal(0.1)
+
+
+def spread(rng, shape, axis):
+    """A factor per filter: trained filters differ in norm; where none differs, a criterion by norm is a toss-up."""
+    factors = np.exp(rng.normal(0, 0.5, shape[axis])).astype(np.float32)
+    factors /= np.sqrt(np.mean(np.square(factors)))
+    return factors.reshape([-1 if i == axis else 1 for i in range(len(shape))])
