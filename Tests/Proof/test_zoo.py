@@ -74,8 +74,13 @@ def test_pruned_equals_masked(client, folder, model, exporter, name, ratio):
     # A layer that loses a share r of its inputs and outputs keeps (1 - r)^2 of its weights; what is frozen (class
     # outputs, image channels) keeps all, and a global budget takes more from wide layers.
     achieved = recommendation.raw["achieved_ratio"]
-    assert 0.5 * ratio < achieved <= ratio
-    assert (1 - ratio) ** 2 * 0.2 < after.parameters / before.parameters < 1 - 0.7 * achieved
-    assert (1 - ratio) ** 2 * 0.2 < after.macs / before.macs < 1 - 0.4 * achieved
+    assert achieved <= ratio
+    assert after.parameters / before.parameters < 1 - 0.7 * achieved
+    assert after.macs / before.macs < 1 - 0.4 * achieved
+    # Narrow blocks of group convolutions keep their minimum each, and the rest of the network pays for them.
+    if not any(group.balance for group in client.inspect(path).groups):
+        assert achieved > 0.9 * ratio
+        assert after.parameters / before.parameters > (1 - ratio) ** 2 * 0.2
+        assert after.macs / before.macs > (1 - ratio) ** 2 * 0.2
     report = {"parameters": after.parameters / before.parameters, "macs": after.macs / before.macs}
     print(f"\n{exporter} {name} {ratio}: left {report}, {dataclasses.asdict(proof)}")
