@@ -12,6 +12,8 @@ struct Reconciliation {
   /// Under the analysis's lengths, and under nominal ones: an element that differs between the two is dynamic.
   let old: Lengths
   let new: Lengths
+  /// Per value, whether it is computed from a length; other constants are data.
+  private let dependsOnLengths: [Bool]
   private(set) var edits: [NodeEdit] = []
 
   /// Shapes and known contents of all values under both instantiations of symbolic lengths.
@@ -25,6 +27,14 @@ struct Reconciliation {
     let graph = removal.coupling.graph
     let old = Lengths(analysis: shapes.analysis, nominal: shapes.isStatic ? nil : shapes.nominal)
     (self.removal, self.graph, self.old) = (removal, graph, old)
+    var dependsOnLengths = [Bool](repeating: false, count: graph.values.count)
+    for node in graph.nodes
+    where node.op == "Shape" || node.op == "Size"
+      || node.inputs.contains(where: { $0.map { dependsOnLengths[$0.index] } ?? false })
+    {
+      for output in node.outputs { if let output { dependsOnLengths[output.index] = true } }
+    }
+    self.dependsOnLengths = dependsOnLengths
     let cut = Set(removal.slices().map(\.value))
     func table(_ shapes: [[Int]?]) -> ShapeTable {
       ShapeTable(
@@ -75,7 +85,7 @@ struct Reconciliation {
   }
 
   private func changes(_ id: ValueID) -> Bool {
-    guard !graph[id].isStored, let before = old.analysis.contents(of: id) else { return false }
+    guard dependsOnLengths[id.index], let before = old.analysis.contents(of: id) else { return false }
     return new.analysis.contents(of: id) != before
   }
 
@@ -202,7 +212,10 @@ struct Reconciliation {
         guard nominal == before else {
           throw refusal(id, "input \(k) is computed from a length that would change and from a symbolic one")
         }
-        guard let tensor = Self.reals(elements, elementType(of: input), shape: before.shape) else {
+        // One number for all elements is a scalar, which no one mistakes for a parameter.
+        let isScalar = elements.count == 1 && Self.broadcasting.contains(node.op)
+        let shape = isScalar ? [] : before.shape
+        guard let tensor = Self.reals(elements, elementType(of: input), shape: shape) else {
           throw refusal(id, "input \(k) is computed from a length that would change")
         }
         add(.setInput(node: id, input: k, tensor: tensor))
@@ -212,6 +225,9 @@ struct Reconciliation {
       throw refusal(id, "the subgraph reads '\(graph[capture].name)', computed from a length that would change,")
     }
   }
+
+  /// Operators whose result has the data's rank whatever the rank of a number beside it.
+  private static let broadcasting: Set = ["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"]
 
   /// The element type of a number inside the shape arithmetic, which files seldom declare.
   private func elementType(of id: ValueID) -> DType? {
