@@ -79,6 +79,14 @@ import Testing
     #expect(try selected([group], ratios: [0.6], options).groups[0].ratio == 0.5)
   }
 
+  /// The last cell of a group is not marked, so that its share of the budget is left to others.
+  @Test func countMarksNoGroupEmpty() throws {
+    let tied = SelectionGroup(blocks: 2, width: 1, members: [MemberScores([0, 0])])
+    let found = try recommended(
+      [tied] + plainGroups([[5, 5, 5, 5]]), ratio: 0.34, plainOptions { $0.groupPolicy = .count })
+    #expect(found.groups.map(\.removed) == [[], [0]])
+  }
+
   /// A head is scored by the mean of its dimensions and goes whole.
   @Test func wholeBlocks() throws {
     let group = SelectionGroup(
@@ -142,6 +150,7 @@ import Testing
   }
 
   @Test func extremeScoresStayComparable() throws {
+    #expect(slampScores([0, .infinity, .infinity]) == [0, 0.5, 1])
     let largest = Double.greatestFiniteMagnitude
     for norm in PruningOptions.LayerNorm.allCases {
       for allocation in PruningOptions.Allocation.allCases {
@@ -150,11 +159,16 @@ import Testing
             width: 3, members: [MemberScores([largest, 0, largest / 2]), MemberScores([largest, 0, largest])]),
           SelectionGroup(blocks: 2, width: 2, members: [MemberScores([largest, .leastNonzeroMagnitude, largest, 0])]),
         ]
-        let options = plainOptions { ($0.layerNorm, $0.allocation, $0.policy) = (norm, allocation, .sum) }
-        let found = try recommended(groups, ratio: 0.6, options)
-        #expect(found.groups.map(\.removed).joined().count > 0)
+        for policy in PruningOptions.GroupPolicy.allCases {
+          let options = plainOptions {
+            ($0.layerNorm, $0.allocation, $0.policy, $0.groupPolicy) = (norm, allocation, .sum, policy)
+          }
+          let ranked = try RankedGroups(groups, options: RankingOptions(options))
+          let found = try ranked.recommending(ratio: 0.15, options: options)
+          #expect(found.groups.map(\.removed) == [[1], []], "\(norm) \(allocation) \(policy)")
+          #expect(try ranked.selecting(ratios: [0.4, nil], options: options).groups[0].removed == [1])
+        }
         #expect(norm.normalized([largest, 0, largest / 2]).allSatisfy { $0.isFinite })
-        #expect(try selected(groups, ratios: [0.4, 0.5], options).groups.map(\.removed) == [[1], [1, 3]])
       }
     }
   }

@@ -63,7 +63,7 @@ struct UnitTable: Sendable {
       total[layout == .wholeBlocks ? cell / cellsPerUnit : cell % width] += score
     }
     if policy != .sum { for unit in total.indices { total[unit] /= Double(cellsPerUnit) } }
-    return total.map { min($0, .greatestFiniteMagnitude) }
+    return total
   }
 
   /// The cells of a unit, given by its place in the table.

@@ -6,7 +6,7 @@
 
 extension PruningOptions.Policy {
   /// The ranking score R of every cell: the sum or the mean of the normalized scores of the members that produce it;
-  /// 0 where there is none.
+  /// 0 where there is none, infinite where doubles do not reach.
   package func combined(_ members: [MemberScores], normalization: PruningOptions.LayerNorm) -> [Double] {
     guard let cells = members.first?.scores.count else { return [] }
     var total = [Double](repeating: 0, count: cells)
@@ -21,8 +21,6 @@ extension PruningOptions.Policy {
     }
     for cell in total.indices {
       if self == .average, voters[cell] > 1 { total[cell] /= Double(voters[cell]) }
-      // Doubles near the end of their range may overflow when added; comparisons and LAMP want finite numbers.
-      total[cell] = min(total[cell], .greatestFiniteMagnitude)
     }
     return total
   }

@@ -15,12 +15,13 @@ import ModelGraph
 /// LAMP scores of magnitudes that stand in removal order. Units that stay for good belong at the end: they are in every
 /// sum.
 package func slampScores(_ magnitudes: [Double]) -> [Double] {
-  // Scores are free of scale: relative to the largest magnitude no square overflows.
-  guard let peak = magnitudes.max(), peak > 0 else { return magnitudes.map { _ in 0 } }
-  var scores = magnitudes
+  // Scores are free of scale: relative to the largest magnitude no square overflows. Sums of members and blocks may
+  // have, which everything else compares but only this divides.
+  var scores = magnitudes.map { min($0, .greatestFiniteMagnitude) }
+  guard let peak = scores.max(), peak > 0 else { return scores.map { _ in 0 } }
   var remaining = 0.0
   for index in scores.indices.reversed() {
-    let energy = (magnitudes[index] / peak) * (magnitudes[index] / peak)
+    let energy = (scores[index] / peak) * (scores[index] / peak)
     remaining += energy
     scores[index] = remaining == 0 ? 0 : energy / remaining
   }
@@ -120,7 +121,7 @@ struct SLAMPLadder: Sendable {
         // A step pays for the unit that will go, which the ranking score names.
         for level in 0..<limit { costs[level] += table.cost[groups[group].rows[row][level]] }
       }
-      for level in means.indices { means[level] = min(means[level] / Double(table.rows), .greatestFiniteMagnitude) }
+      for level in means.indices { means[level] /= Double(table.rows) }
       let groupScores = allocation == .lamp ? slampScores(means) : means
       for level in 0..<limit { scores[level] += groupScores[level] }
     }
