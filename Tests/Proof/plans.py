@@ -114,9 +114,11 @@ def prove(client, original, path, folder, case, seed=0, **settings):
     figures = (reply.compressed.parameters, reply.compressed.macs, reply.compressed.size_bytes)
     found = (again.parameters, again.macs, output.stat().st_size)
     reference.require(figures == found, f"the reply promises parameters, MACs, bytes {figures}; the file has {found}")
+    left = reply.original.parameters - proof.elements_removed + proof.elements_added
     reference.require(
-        reply.original.parameters - reply.compressed.parameters == proof.elements_removed,
-        f"{reply.original.parameters} parameters less {proof.elements_removed} are not {reply.compressed.parameters}",
+        reply.compressed.parameters == left,
+        f"{reply.original.parameters} parameters less {proof.elements_removed}, and {proof.elements_added} new ones, "
+        f"are not {reply.compressed.parameters}",
     )
     reference.require(not proof.elements_removed or reply.compressed.macs < reply.original.macs, "no MACs were saved")
     return proof
