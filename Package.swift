@@ -14,7 +14,7 @@ let package = Package(
     // MARK: C libraries
     .systemLibrary(name: "CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
     .target(name: "CFileGuard"),
-    .systemLibrary(name: "CLinux"),
+    .target(name: "CLinux"),
 
     // MARK: The model, from bytes to plan
     .target(name: "Numerics", swiftSettings: strict),

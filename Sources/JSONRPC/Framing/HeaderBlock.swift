@@ -13,6 +13,8 @@ struct HeaderBlock {
     guard bytes <= limit else { throw .headerTooLong(limit) }
     guard let colon = line.firstIndex(of: UInt8(ascii: ":")), colon > 0 else { throw .notAHeader }
     let name = line[..<colon]
+    // A client that forgot the header sends JSON, which has colons too.
+    guard name.allSatisfy(isNameByte) else { throw .notAHeader }
     let value = trimmed(line[(colon + 1)...])
     if equal(name, "content-length") {
       let found = try parseLength(value)
@@ -28,6 +30,16 @@ struct HeaderBlock {
     guard let length else { throw .noLength }
     guard length <= limit else { throw .bodyTooLong(length, limit: limit) }
     return length
+  }
+}
+
+/// Letters, digits and the marks that RFC 9110 allows in names.
+private func isNameByte(_ byte: UInt8) -> Bool {
+  switch byte {
+  case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+    UInt8(ascii: "0")...UInt8(ascii: "9"):
+    true
+  default: "!#$%&'*+-.^_`|~".utf8.contains(byte)
   }
 }
 

@@ -1,5 +1,5 @@
-// Bytes to `JSONValue` through jansson. Invariant: no input traps or exhausts the stack. Nesting is measured on the
-// bytes before the recursive parser sees them; the parser itself refuses invalid UTF-8, lone surrogates, NUL escapes,
+// Bytes to `JSONValue` through jansson. Invariant: no input traps, exhausts the stack or keeps a reader busy for long.
+// Nesting and number of values are measured on the bytes before the parser sees them; the parser itself refuses invalid UTF-8, lone surrogates, NUL escapes,
 // duplicate names, numbers out of range and trailing text.
 
 import CJansson
@@ -12,11 +12,18 @@ package struct JSONDecodingError: Error, Equatable {
 extension JSONValue {
   /// Arrays and objects within one another. The deepest message of the protocol has six.
   package static let maximumDepth = 64
+  /// Elements and members in one message. A million members take the parser a second; a list of every channel of the
+  /// largest networks is shorter than this.
+  package static let maximumCount = 1 << 18
 
   /// - Throws: `JSONDecodingError` with the parser's reason and position.
   package init(decoding bytes: UnsafeRawBufferPointer) throws(JSONDecodingError) {
-    guard nestingDepth(of: bytes) <= JSONValue.maximumDepth else {
+    let extent = extent(of: bytes)
+    guard extent.depth <= JSONValue.maximumDepth else {
       throw JSONDecodingError(message: "arrays and objects are nested more than \(JSONValue.maximumDepth) levels deep")
+    }
+    guard extent.count <= JSONValue.maximumCount else {
+      throw JSONDecodingError(message: "there are more than \(JSONValue.maximumCount) elements and members")
     }
     guard let base = bytes.baseAddress, !bytes.isEmpty else { throw JSONDecodingError(message: "the text is empty") }
     var error = json_error_t()
@@ -73,9 +80,10 @@ private func text(_ characters: UnsafePointer<CChar>?, _ count: Int) -> String {
   String(decoding: UnsafeRawBufferPointer(start: characters, count: count), as: UTF8.self)
 }
 
-/// The greatest number of arrays and objects open at once, reading the bytes as JSON but judging nothing else.
-private func nestingDepth(of bytes: UnsafeRawBufferPointer) -> Int {
-  var (depth, deepest, inString, escaped) = (0, 0, false, false)
+/// The greatest number of arrays and objects open at once, and about how many things they hold, reading the bytes as
+/// JSON but judging nothing else.
+private func extent(of bytes: UnsafeRawBufferPointer) -> (depth: Int, count: Int) {
+  var (depth, deepest, count, inString, escaped) = (0, 0, 1, false, false)
   for byte in bytes {
     if inString {
       if escaped {
@@ -93,10 +101,11 @@ private func nestingDepth(of bytes: UnsafeRawBufferPointer) -> Int {
       depth += 1
       deepest = max(deepest, depth)
     case UInt8(ascii: "]"), UInt8(ascii: "}"): depth -= 1
+    case UInt8(ascii: ","): count += 1
     default: break
     }
   }
-  return deepest
+  return (deepest, count)
 }
 
 /// Seeds the hash function of the C library from the system's randomness. Before the first thread starts: the library

@@ -109,12 +109,8 @@ package struct OutboundQueue {
   }
 
   private mutating func isWithinLimits(_ now: Instant) -> Bool {
-    if bytes <= limits.softBytes {
-      overSoftLimitSince = nil
-      return true
-    }
-    let since = overSoftLimitSince ?? now
-    overSoftLimitSince = since
-    return bytes <= limits.hardBytes && now.seconds(since: since) <= limits.softSeconds
+    overSoftLimitSince = bytes > limits.softBytes ? overSoftLimitSince ?? now : nil
+    let secondsOver = overSoftLimitSince.map { now.seconds(since: $0) } ?? 0
+    return bytes <= limits.hardBytes && secondsOver <= limits.softSeconds
   }
 }

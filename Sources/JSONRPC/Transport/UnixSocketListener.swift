@@ -81,7 +81,8 @@ package final class UnixSocketListener: Sendable {
     if peer >= 0 { close(peer) }
     let again = open("/dev/null", O_RDONLY | O_CLOEXEC)
     if again >= 0, again != reserve {
-      dup3(again, reserve, O_CLOEXEC)
+      dup2(again, reserve)
+      _ = fcntl(reserve, F_SETFD, FD_CLOEXEC)
       close(again)
     }
   }

@@ -17,7 +17,7 @@ package enum WorkKind: Sendable, Hashable {
 extension WorkKind {
   /// Whether work of this kind has to wait for `earlier`: the whole rule. Reads of one model run together; everything
   /// on different paths does.
-  func isDependency(on earlier: WorkKind, sameSession: Bool) -> Bool {
+  package func isDependency(on earlier: WorkKind, sameSession: Bool) -> Bool {
     switch (self, earlier) {
     case (.configuration, _), (_, .configuration): sameSession
     case (.modelRead, .modelRead): false
@@ -48,7 +48,7 @@ package struct WorkScope: Sendable {
     (self.session, self.kinds, self.weight) = (session, kinds, weight)
   }
 
-  func mustWait(for earlier: WorkScope) -> Bool {
+  package func mustWait(for earlier: WorkScope) -> Bool {
     kinds.contains { kind in
       earlier.kinds.contains { kind.isDependency(on: $0, sameSession: session == earlier.session) }
     }

@@ -3,10 +3,11 @@
 /// Of the work that may start, light goes before heavy, then the session that was served least recently, then the
 /// earliest. Invariant: `blockers` counts the unfinished earlier work a job must wait for, so that it can start when
 /// the count is 0, and no cycle is possible because dependencies point back in time only.
-struct WorkQueue<Job> {
-  struct Limits: Sendable {
-    var perSession = 64
-    var total = 512
+package struct WorkQueue<Job> {
+  package struct Limits: Sendable {
+    package var perSession = 64
+    package var total = 512
+    package init() {}
   }
 
   private struct Entry {
@@ -25,10 +26,10 @@ struct WorkQueue<Job> {
   private var lastServed: [Int: Int] = [:]
   private var served = 0
 
-  init(limits: Limits = Limits()) { self.limits = limits }
+  package init(limits: Limits = Limits()) { self.limits = limits }
 
   /// - Returns: the ticket, or nil if too much is waiting already.
-  mutating func add(_ job: Job, _ scope: WorkScope) -> Int? {
+  package mutating func add(_ job: Job, _ scope: WorkScope) -> Int? {
     let waiting = entries.count { !$0.isRunning }
     let waitingInSession = entries.count { !$0.isRunning && $0.scope.session == scope.session }
     guard waiting < limits.total, waitingInSession < limits.perSession else { return nil }
@@ -39,7 +40,7 @@ struct WorkQueue<Job> {
   }
 
   /// Takes the work that is to start now; nil if there is none.
-  mutating func start() -> (ticket: Int, job: Job)? {
+  package mutating func start() -> (ticket: Int, job: Job)? {
     let ready = entries.indices.filter { !entries[$0].isRunning && entries[$0].blockers == 0 }
     guard let index = ready.min(by: { rank(entries[$0]) < rank(entries[$1]) }) else { return nil }
     entries[index].isRunning = true
@@ -48,14 +49,14 @@ struct WorkQueue<Job> {
     return (entries[index].ticket, entries[index].job)
   }
 
-  var canStart: Bool { entries.contains { !$0.isRunning && $0.blockers == 0 } }
+  package var canStart: Bool { entries.contains { !$0.isRunning && $0.blockers == 0 } }
 
-  mutating func finish(_ ticket: Int) {
+  package mutating func finish(_ ticket: Int) {
     if let index = entries.firstIndex(where: { $0.ticket == ticket }) { remove(at: index) }
   }
 
   /// Takes back work that has not started; nil if it has.
-  mutating func withdraw(_ ticket: Int) -> Job? {
+  package mutating func withdraw(_ ticket: Int) -> Job? {
     guard let index = entries.firstIndex(where: { $0.ticket == ticket && !$0.isRunning }) else { return nil }
     return remove(at: index).job
   }

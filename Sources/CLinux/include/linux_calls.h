@@ -1,0 +1,10 @@
+// The two Linux calls that the C library's Swift overlay does not show. Plain integers only, so that no header of the
+// system is seen twice with different feature macros.
+#pragma once
+
+/// A descriptor that becomes readable when the process ends; -1 with errno on failure. Close-on-exec by definition.
+int linux_pidfd_open(int process_id);
+
+/// The effective user of the process that connected to a Unix socket, as the kernel recorded it; 0 on success, -1 with
+/// errno.
+int linux_peer_uid(int descriptor, unsigned *uid);
