@@ -228,10 +228,11 @@ extension LabelledValue {
       if targets[t].length == 1, targets[t].hasFactor {
         axis = result.unitFactor(&next, newAxes: newAxes, &facts)
       } else {
-        // A factor that shrank to 1 stays with the axis it follows, unless the next target asks for it.
+        // A factor that shrank to 1 stays with the axis of the factors it shares a set with, unless the next target
+        // asks for it.
         let wanted = t + 1 < targets.count && targets[t + 1].length == 1 && targets[t + 1].hasFactor
-        while !wanted, targets[t].length > 1 || t == targets.count - 1, next < result.axes[0].count,
-          result.axes[0][next].size == 1
+        while !wanted, next < result.axes[0].count, result.axes[0][next].size == 1,
+          t == targets.count - 1 || result.shareSet(result.axes[0][next], axis)
         {
           axis.append(result.axes[0][next])
           next += 1
@@ -246,6 +247,10 @@ extension LabelledValue {
       facts.keepRectangular(set.labels, at: node)
     }
     return result
+  }
+
+  private func shareSet(_ factor: Factor, _ others: [Factor]) -> Bool {
+    sets.contains { set in set.contains(factor) && others.contains(where: set.contains) }
   }
 
   /// The factor of size 1 for an axis that shrank to 1: the next one in line, or split off its neighbour.
