@@ -20,10 +20,15 @@ struct CostTable: Sendable {
   }
 
   /// The cost after `removal`; `sizeBytes` from the tensors alone.
-  func after(_ removal: Removal) throws(Failure) -> ModelSize {
+  /// - Parameter lengths: `removal.lengths()`, where the caller has them already.
+  func after(_ removal: Removal, lengths: [[Int]?]? = nil) throws(Failure) -> ModelSize {
+    func newShape(_ id: ValueID) throws(Failure) -> [Int]? {
+      if let lengths { return lengths[id.index] }
+      return try removal.newShape(id) ?? shapes.analysis[id]
+    }
     var size = original
-    for slice in removal.slices() {
-      guard let tensor = graph[slice.value].tensor, let shape = try removal.newShape(slice.value) else { continue }
+    for slice in removal.slices {
+      guard let tensor = graph[slice.value].tensor, let shape = try newShape(slice.value) else { continue }
       let gone = tensor.elementCount - shape.reduce(1, *)
       size.sizeBytes -= gone * (tensor.dtype.byteWidth ?? 0)
       if CostModel.parameters(of: tensor) > 0 { size.parameters -= gone }
@@ -33,8 +38,7 @@ struct CostTable: Sendable {
     for (id, _) in nodes {
       for value in graph[id].inputs + graph[id].outputs {
         guard let value, known[value] == nil, let before = shapes.nominal[value] else { continue }
-        let after = try removal.newShape(value) ?? shapes.analysis[value]
-        known[value] = Reconciliation.scaled(before, from: shapes.analysis[value], to: after)
+        known[value] = Reconciliation.scaled(before, from: shapes.analysis[value], to: try newShape(value))
       }
       size.macs = size.macs.addingClamped(CostModel.macs(of: graph[id], in: graph, shapes: { known[$0] }))
     }

@@ -35,7 +35,7 @@ struct Reconciliation {
       for output in node.outputs { if let output { dependsOnLengths[output.index] = true } }
     }
     self.dependsOnLengths = dependsOnLengths
-    let cut = Set(removal.slices().map(\.value))
+    let cut = Set(removal.slices.map(\.value))
     func table(_ shapes: [[Int]?]) -> ShapeTable {
       ShapeTable(
         shapes: shapes,

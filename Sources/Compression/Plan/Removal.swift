@@ -6,18 +6,22 @@ import ModelGraph
 /// and no knowledge of what exporters write.
 struct Removal {
   let coupling: ChannelCoupling
-  /// Per class.
+  /// What every stored tensor keeps, in order of the tensors.
+  let slices: [TensorSlice]
+  /// Per label.
   private let removed: [Bool]
   private var analysis: CouplingAnalysis { coupling.analysis }
   private var graph: Graph { coupling.graph }
 
   init(_ coupling: ChannelCoupling, classes: some Sequence<Int32>) {
-    var removed = [Bool](repeating: false, count: coupling.classOf.count)
-    for c in classes { removed[Int(c)] = true }
-    (self.coupling, self.removed) = (coupling, removed)
+    var isRemoved = [Bool](repeating: false, count: coupling.classOf.count)
+    for c in classes { isRemoved[Int(c)] = true }
+    removed = coupling.classOf.map { isRemoved[Int($0)] }
+    self.coupling = coupling
+    slices = Self.slices(coupling, removed)
   }
 
-  func isRemoved(_ label: Int32) -> Bool { removed[Int(coupling.classOf[Int(label)])] }
+  func isRemoved(_ label: Int32) -> Bool { removed[Int(label)] }
 
   /// What one set keeps.
   enum KeptSet {
@@ -29,15 +33,13 @@ struct Removal {
   }
 
   func keep(_ set: LabelSet) -> KeptSet {
-    let classes = set.labels.mapping { coupling.classOf[Int($0)] }
-    let flat = classes.flattened()
-    guard flat.contains(where: { removed[Int($0)] }) else { return .whole }
-    let kept = flat.map { !removed[Int($0)] }
+    var keptCount = 0
+    set.labels.forEach { if !removed[Int($0)] { keptCount += 1 } }
+    if keptCount == set.labels.count { return .whole }
+    if set.factors.count == 1 { return keptCount == 0 ? .vanishes : .sizes([keptCount]) }
     var sizes = set.factors.map(\.size)
-    if set.factors.count == 1 {
-      sizes[0] = kept.reduce(0) { $0 + ($1 ? 1 : 0) }
-      return sizes[0] == 0 ? .vanishes : .sizes(sizes)
-    }
+    let classes = set.labels.mapping { coupling.classOf[Int($0)] }
+    let kept = classes.flattened().map { !removed[Int($0)] }
     let effective = Facts.varyingDimensions(classes)
     guard let cut = effective.last else { return .vanishes }
     // Per block factor the indices that survive; rows that survive must form the grid of these.
@@ -158,23 +160,24 @@ struct Removal {
 
   // MARK: Stored tensors
 
-  /// What every stored tensor keeps, in order of the tensors.
-  func slices() -> [TensorSlice] {
+  private static func slices(_ coupling: ChannelCoupling, _ removed: [Bool]) -> [TensorSlice] {
     var axes: [ValueID: [AxisSlice]] = [:]
-    for origin in analysis.stored.origins {
-      let kept = origin.range.map { !isRemoved($0) }
-      guard kept.contains(false), let tensor = graph[origin.value].tensor else { continue }
+    for origin in coupling.analysis.stored.origins {
+      let first = Int(origin.first)
+      guard removed[first..<first + origin.count].contains(true) else { continue }
       let slice: AxisSlice.Kept
       if origin.blocks > 1 {
         let width = origin.count / origin.blocks
-        let blocks = (0..<origin.blocks).map { g in (0..<width).filter { kept[g * width + $0] } }
+        let blocks = (0..<origin.blocks).map { g in (0..<width).filter { !removed[first + g * width + $0] } }
         slice = Set(blocks).count == 1 ? .indices(blocks[0]) : .perBlock(blockAxis: 0, blocks)
-      } else if origin.width > 1 {
-        slice = .indices(kept.indices.filter { kept[$0] }.flatMap { $0 * origin.width..<($0 + 1) * origin.width })
       } else {
-        slice = .indices(kept.indices.filter { kept[$0] })
+        var indices: [Int] = []
+        indices.reserveCapacity(origin.count * origin.width)
+        for k in 0..<origin.count where !removed[first + k] {
+          for index in k * origin.width..<(k + 1) * origin.width { indices.append(index) }
+        }
+        slice = .indices(indices)
       }
-      if case .indices(let indices) = slice, indices.count == tensor.shape[origin.axis] { continue }
       axes[origin.value, default: []].append(AxisSlice(axis: origin.axis, kept: slice))
     }
     return axes.keys.sorted().map { id in

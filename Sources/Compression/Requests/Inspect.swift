@@ -6,7 +6,16 @@ extension CompressibleModel {
     let coupling = try coupling(pruningBlocks: false, work)
     let macs = Dictionary(uniqueKeysWithValues: cost.nodes.map { ($0.node, $0.macs) })
     let layers = coupling.layers.map { layer in report(layer, coupling, macs: macs[layer.node] ?? 0) }
-    let groups = coupling.groups.enumerated().map { g, group in report(g, group, coupling) }
+    var members = [[String]](repeating: [], count: coupling.groups.count)
+    for layer in coupling.layers {
+      var found: Set<Int> = []
+      for label in layer.outputs?.range ?? 0..<0 {
+        if let g = coupling.group(of: label), found.insert(g).inserted { members[g].append(layer.name) }
+      }
+    }
+    let groups = coupling.groups.enumerated().map { g, group in
+      report(g, group, layers: members[g], coupling)
+    }
     let lengths = shapes.nominalLengths
     return Inspection(
       inputs: graph.inputs.map(port), outputs: graph.outputs.map(port), size: cost.original,
@@ -43,16 +52,15 @@ extension CompressibleModel {
       methods: reason == nil ? CompressionMethod.allCases : [], group: group, reason: reason)
   }
 
-  private func report(_ g: Int, _ group: ChannelGroup, _ coupling: ChannelCoupling) -> GroupReport {
-    let members = coupling.layers.filter { layer in
-      layer.outputs.map { $0.range.contains { coupling.group(of: $0) == g } } ?? false
-    }
+  private func report(
+    _ g: Int, _ group: ChannelGroup, layers: [String], _ coupling: ChannelCoupling
+  ) -> GroupReport {
     let linked = coupling.groups.indices.filter {
       $0 != g && group.link != nil && coupling.groups[$0].link == group.link
     }
     return GroupReport(
       id: g, name: group.name, size: group.removable.filter { $0 }.count, prunable: !group.producers.isEmpty,
-      layers: members.map(\.name),
+      layers: layers,
       balance: group.blocks > 1 || !linked.isEmpty
         ? BalanceReport(blocks: group.blocks, width: group.width, linkedWith: linked) : nil,
       reason: group.producers.isEmpty ? "no layer with weights makes these channels" : nil)

@@ -15,18 +15,17 @@ extension CompressibleModel {
     let lengths = try removal.lengths()
     var reconciliation = Reconciliation(removal: removal, shapes: shapes, newShapes: lengths)
     try reconciliation.run()
-    let slices = removal.slices()
     let plan = CompressionPlan(
-      slices: slices, edits: reconciliation.edits, lengths: changedLengths(to: lengths))
+      slices: removal.slices, edits: reconciliation.edits, lengths: changedLengths(to: lengths))
     work.progress(0.9, "certifying")
     let certificate = try Certificate(removal: removal).check(
       plan, shapes: lengths, inputShapes: shapes.analysisLengths.shapes, symbols: shapes.analysisLengths.symbols,
       work: work)
-    var compressed = try cost.after(removal)
+    var compressed = try cost.after(removal, lengths: lengths)
     for case .setInput(_, _, let tensor) in plan.edits { compressed.parameters += CostModel.parameters(of: tensor) }
     return PlannedCompression(
       plan: plan, original: cost.original, compressed: compressed, layers: chosen.layers,
-      removed: slices.flatMap(removed), skipped: chosen.skipped, warnings: chosen.warnings, certificate: certificate)
+      removed: removal.slices.flatMap(removed), skipped: chosen.skipped, warnings: chosen.warnings, certificate: certificate)
   }
 
   private struct Chosen {
@@ -75,8 +74,12 @@ extension CompressibleModel {
     guard let shape = graph[slice.value].tensor?.shape else { return [] }
     return slice.axes.map { axis in
       func complement(_ kept: [Int]) -> [Int] {
-        let kept = Set(kept)
-        return (0..<shape[axis.axis]).filter { !kept.contains($0) }
+        var (removed, next) = ([Int](), 0)
+        for index in kept + [shape[axis.axis]] {
+          removed += next..<index
+          next = index + 1
+        }
+        return removed
       }
       let indices: RemovedSlices.Indices =
         switch axis.kept {
