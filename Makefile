@@ -35,7 +35,8 @@ apt-packages:
 	  echo "Installing $${missing[*]}"; \
 	  root=(); (( EUID == 0 )) || root=(sudo); \
 	  "$${root[@]}" apt-get update -qq; \
-	  "$${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
+	  "$${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
 	fi
 
 .PHONY: swift-toolchain
@@ -72,9 +73,8 @@ test: lint test-swift test-python ## Run everything: format lint, Swift tests, P
 lint: swift-toolchain
 	swift format lint --strict --recursive Sources Tests Package.swift
 
-# Some Swift tests run ONNX Runtime from .venv.
 .PHONY: test-swift
-test-swift: build-tests .venv/stamp
+test-swift: build-tests
 	swift test -c release --skip-build --disable-xctest
 
 # pytest.ini says where the tests are. pytest fails where it collects nothing (status 5), and so does this.

@@ -180,7 +180,7 @@ class Client:
         progress: Optional[ProgressCallback] = None,
         timeout: Optional[float] = None,
     ) -> Compression:
-        """Writes a smaller model to `output_path`: by a ratio, or by `layers` as `recommend` gave them or as you chose."""
+        """Writes a smaller model to `output_path`: by a ratio, or by `layers` as `recommend` gave them or chosen."""
         return self.start_compress(
             model,
             output_path,

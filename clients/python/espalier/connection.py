@@ -168,7 +168,7 @@ class Connection:
 
     def refuse_own_thread(self) -> None:
         if threading.current_thread() is self._reader:
-            raise RuntimeError("a progress callback cannot wait for the server: it runs on the thread that reads from it")
+            raise RuntimeError("a progress callback cannot wait for the server: it runs on the thread that reads")
 
     def _send(self, envelope: Dict[str, Any], body: Optional[Dict[str, Any]], member: str = "params") -> None:
         message = {"jsonrpc": "2.0", **envelope}
@@ -238,7 +238,8 @@ class Connection:
             if call is not None and isinstance(value, dict):
                 call._report(value)
         elif method == "window/logMessage":
-            log.log(LOG_LEVELS.get(params.get("type"), logging.INFO), "%s", params.get("message"))  # type: ignore[arg-type]
+            kind = params.get("type")
+            log.log(LOG_LEVELS[kind] if kind in LOG_LEVELS else logging.INFO, "%s", params.get("message"))
         else:
             log.debug("ignored notification %s", method)
 

@@ -28,8 +28,7 @@ class ServerError(EspalierError):
     """The server answered a request with an error.
 
     `kind` is stable and meant for programs ("model.notFound", "output.exists", ...), `code` is JSON-RPC's or LSP's,
-    `message` is meant for people, `data` holds the details. A request that was wrong as written (`code` -32602) has
-    the JSON pointer of the offending member in `path`.
+    `message` is meant for people, `data` holds the details.
     """
 
     def __init__(self, code: int, message: str, data: Optional[Mapping[str, Any]] = None):
@@ -37,9 +36,7 @@ class ServerError(EspalierError):
         self.message = message
         self.data: Mapping[str, Any] = data if data is not None else {}
         self.kind: Optional[str] = self.data.get("kind")
-        self.path: Optional[str] = self.data.get("path")
-        label = self.kind or f"error {code}"
-        super().__init__(f"{label}: {message}" + (f" (at {self.path})" if self.path else ""))
+        super().__init__(f"{self.kind or f'error {code}'}: {message}")
 
     @classmethod
     def from_json(cls, error: Mapping[str, Any]) -> ServerError:
@@ -49,7 +46,14 @@ class ServerError(EspalierError):
 
 
 class InvalidParams(ServerError):
-    """The request is wrong as written; sent again unchanged it fails again."""
+    """The request is wrong as written; sent again unchanged it fails again. `path`: a JSON pointer to what is wrong."""
+
+    def __init__(self, code: int, message: str, data: Optional[Mapping[str, Any]] = None):
+        super().__init__(code, message, data)
+        self.path: Optional[str] = self.data.get("path")
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (at {self.path})" if self.path else super().__str__()
 
 
 class Cancelled(ServerError):

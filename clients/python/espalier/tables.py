@@ -38,7 +38,8 @@ def inspection(report: Inspection) -> str:
         group = "" if layer.group is None else layer.group
         channels = " → ".join(map(str, layer.channels))
         prunable = "yes" if layer.reason is None else "no"
-        rows.append((layer.name, layer.op, channels, kernel, f"{layer.parameters:,}", f"{layer.macs:,}", group, prunable))
+        sizes = (f"{layer.parameters:,}", f"{layer.macs:,}")
+        rows.append((layer.name, layer.op, channels, kernel, *sizes, group, prunable))
     columns = ("layer", "op", ">channels", "kernel", ">parameters", ">MACs", ">group", "prunable")
     reasons = [f"{layer.name}: {layer.reason}" for layer in report.layers if layer.reason is not None]
     return "\n".join([table(columns, rows), *([""] if reasons else []), *reasons])

@@ -46,7 +46,7 @@ class Transport:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Waits until the other side has let go, by force after a while. Any thread may call it, any number of times."""
+        """Waits until the other side has let go, by force after a while. Any thread may call it, repeatedly."""
         raise NotImplementedError
 
     def stopped(self, reason: str) -> ServerStopped:
@@ -128,7 +128,7 @@ class UnixSocket(Transport):
         try:
             owner = os.stat(path).st_uid
             if owner != os.geteuid():
-                raise ServerNotFound(f"the socket {path} belongs to user {owner}, not to {os.geteuid()}: not connecting")
+                raise ServerNotFound(f"the socket {path} belongs to user {owner}, not {os.geteuid()}: not connecting")
             self._socket.connect(path)
         except OSError as error:
             self._socket.close()

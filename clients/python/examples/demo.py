@@ -70,9 +70,8 @@ def show_sweep(client: espalier.Client, model: pathlib.Path, output: pathlib.Pat
         result, compress_ms = timed(client.compress, model, path, layers=advice.available_layers, overwrite=True)
         before, after = result.original, result.compressed
         if not rows:
-            rows.append(
-                ("–", "", "", f"{before.parameters:,} (100 %)", f"{before.macs:,} (100 %)", f"{before.size_bytes:,}", f"{score:.1%}")
-            )  # fmt: skip
+            sizes = share(before.parameters, before.parameters), share(before.macs, before.macs)
+            rows.append(("–", "", "", *sizes, f"{before.size_bytes:,}", f"{score:.1%}"))
         rows.append(
             (
                 f"{ratio:.0%}",
@@ -109,8 +108,9 @@ def main():
             written += show_sweep(client, MODELS / f"{name}.onnx", output, images, labels)
 
     print(
-        f"\nAccuracy: {len(labels)} images that training never saw, ONNX Runtime {onnxruntime.__version__}; nothing was "
-        f"retrained after pruning.\nTimes: seen by this client; recommend is the median of {REPEATS} calls, compress writes."
+        f"\nAccuracy: {len(labels)} images that training never saw, in ONNX Runtime {onnxruntime.__version__}; "
+        "nothing was retrained after pruning.\n"
+        f"Times: as this client sees them; recommend is the median of {REPEATS} calls, compress writes the file."
     )
     print("The pruned networks:")
     for path in written:

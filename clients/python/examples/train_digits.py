@@ -236,7 +236,8 @@ def main():
     resnet = trained(DigitsResNet(), train, train_labels, epochs=60, sparsity=5e-3)
     torch.onnx.export(
         resnet, (example,), output / "digits_resnet.onnx", dynamo=False, opset_version=17,
-        training=torch.onnx.TrainingMode.PRESERVE, dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}}, **names,
+        training=torch.onnx.TrainingMode.PRESERVE,
+        dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}}, **names,
     )  # fmt: skip
 
     print("depthwise CNN with squeeze-and-excite")

@@ -1,6 +1,8 @@
 """The client and the real daemon together, on the networks of the demo."""
 
+import subprocess
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 import espalier
 
-MODELS = Path(__file__).parents[1] / "examples" / "models"
+MODELS = Path(__file__).resolve().parents[1] / "examples" / "models"
 RESNET = MODELS / "digits_resnet.onnx"
 MOBILE = MODELS / "digits_mobile.onnx"
 
@@ -77,7 +79,7 @@ def test_errors_have_the_kinds_of_the_contract(client, tmp_path):
         client.compress(RESNET, existing, recommendation_ratio=0.3)
     assert caught.value.kind == "output.exists" and existing.read_bytes() == b"precious"
     with pytest.raises(espalier.InvalidParams) as invalid:
-        client.recommend(RESNET, recommendation_ratio=0.3, options={"stepsize": 2})  # type: ignore[typeddict-unknown-key]
+        client.recommend(RESNET, recommendation_ratio=0.3, options={"stepsize": 2})
     assert invalid.value.path == "/options/stepsize"
     client.ping()
 
@@ -90,6 +92,29 @@ def test_the_cache_is_seen_and_emptied(client):
     assert [model.path for model in client.models()] == [str(MOBILE)]
     client.release()
     assert client.models() == []
+
+
+def once_it_listens(path) -> espalier.Client:
+    for _ in range(100):
+        try:
+            return espalier.connect(pipe=path)
+        except espalier.ServerNotFound:
+            time.sleep(0.05)
+    raise AssertionError(f"nothing listens at {path} after 5 s")
+
+
+def test_clients_of_one_daemon_share_its_models(espalierd, tmp_path):
+    path = tmp_path / "socket"
+    daemon = subprocess.Popen([espalierd, "--pipe", path], stderr=subprocess.DEVNULL)
+    try:
+        with once_it_listens(path) as first, espalier.connect(pipe=path) as second:
+            assert not first.inspect(MOBILE).cached
+            assert second.inspect(MOBILE).cached
+        with espalier.connect(pipe=path) as third:
+            assert third.inspect(MOBILE).cached
+    finally:
+        daemon.terminate()
+        assert daemon.wait(10) == 0
 
 
 def test_ten_threads_share_one_session(client, tmp_path):
