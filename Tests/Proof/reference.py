@@ -226,7 +226,7 @@ def check_tensors(original, compressed, removed):
     for name in after.keys() - before.keys():
         if after[name].data_type not in INTEGERS:
             require(math.prod(after[name].dims) <= 64, f"a tensor {name!r} was added")
-            added += math.prod(after[name].dims)
+            added += math.prod(after[name].dims) if after[name].dims else 0  # a scalar is no parameter
     for tensor in compressed.graph.initializer:
         require(tensor.name in used or tensor.name not in used_before, f"nothing reads the initializer {tensor.name!r}")
         require(tensor.name in used or tensor.name in before, f"nothing reads the new initializer {tensor.name!r}")
