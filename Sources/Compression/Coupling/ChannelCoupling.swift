@@ -27,6 +27,15 @@ struct ChannelCoupling: Sendable {
     return g < 0 ? nil : Int(g)
   }
 
+  /// The groups of an axis's labels, ascending.
+  func groups(along origin: LabelOrigin) -> [Int] {
+    var found: [Int] = []
+    for label in origin.range {
+      if let g = group(of: label), found.last != g, !found.contains(g) { found.append(g) }
+    }
+    return found.sorted()
+  }
+
   func cell(of label: Int32) -> Int? {
     let c = cellOfClass[Int(classOf[Int(label)])]
     return c < 0 ? nil : Int(c)
@@ -85,7 +94,9 @@ extension ChannelCoupling {
     for (link, component) in balance.components.enumerated() {
       for family in component.families {
         let cells = family.rows.flatMap { $0 }
-        for (k, cell) in cells.enumerated() { (groupOf[Int(cell)], cellOf[Int(cell)]) = (Int32(groups.count), Int32(k)) }
+        for (k, cell) in cells.enumerated() {
+          (groupOf[Int(cell)], cellOf[Int(cell)]) = (Int32(groups.count), Int32(k))
+        }
         groups.append(
           ChannelGroup(
             blocks: family.rows.count, width: family.rows[0].count, cells: cells,
@@ -123,25 +134,50 @@ extension ChannelCoupling {
   /// never vanishes; one that has parts of several groups is guarded in the first of them.)
   private mutating func addGuards() {
     guarded = Array(repeating: [], count: groups.count)
-    var seen: Set<[Int32]> = []
+    // Values that only pass a label array on share its storage: look at each once.
+    var seen: Set<LabelArray.Identity> = []
+    var stampOfClass = [Int32](repeating: -1, count: classOf.count)
+    var stamp: Int32 = 0
     for value in analysis.values {
-      for set in value?.sets ?? [] {
-        var cells: [Int: Set<Int>] = [:]
-        var canVanish = true
-        set.labels.forEach { label in
-          guard canVanish else { return }
-          if let g = group(of: label), let c = cell(of: label), groups[g].removable[c] {
-            cells[g, default: []].insert(c)
-          } else {
-            canVanish = false
-          }
+      for set in value?.sets ?? [] where seen.insert(set.labels.identity).inserted {
+        stamp += 1
+        if let (g, part) = vanishingPart(set, &stampOfClass, stamp), !guarded[g].contains(part) {
+          guarded[g].append(part)
         }
-        guard canVanish, let first = cells.keys.min(), !cells.contains(where: { $1.count == groups[$0].cells.count }),
-          let part = cells[first]?.sorted(), seen.insert([Int32(first)] + part.map(Int32.init)).inserted
-        else { continue }
-        guarded[first].append(part)
       }
     }
+  }
+
+  /// The cells of the set's first group, if the set can vanish while all its groups keep something.
+  private func vanishingPart(_ set: LabelSet, _ stampOfClass: inout [Int32], _ stamp: Int32) -> (Int, [Int])? {
+    var cells: [(group: Int32, cell: Int32)] = []
+    var canVanish = true
+    set.labels.forEach { label in
+      guard canVanish else { return }
+      let c = Int(classOf[Int(label)])
+      let g = groupOfClass[c]
+      guard g >= 0, groups[Int(g)].removable[Int(cellOfClass[c])] else {
+        canVanish = false
+        return
+      }
+      if stampOfClass[c] != stamp {
+        stampOfClass[c] = stamp
+        cells.append((g, cellOfClass[c]))
+      }
+    }
+    guard canVanish, let first = cells.lazy.map(\.group).min() else { return nil }
+    var counts: [Int32: Int] = [:]
+    var last: (group: Int32, count: Int) = (first, 0)
+    for (g, _) in cells {
+      if g != last.group {
+        counts[last.group, default: 0] += last.count
+        last = (g, 0)
+      }
+      last.count += 1
+    }
+    counts[last.group, default: 0] += last.count
+    if counts.contains(where: { $1 == groups[Int($0)].cells.count }) { return nil }
+    return (Int(first), cells.filter { $0.group == first }.map { Int($0.cell) }.sorted())
   }
 
   /// Finds the axes that make each group's channels, from the roles that operators gave them.
@@ -153,9 +189,7 @@ extension ChannelCoupling {
     }
     for origin in analysis.stored.origins {
       guard let node = producerNode[origin.first] else { continue }
-      var found: Set<Int> = []
-      for label in origin.range { if let g = group(of: label) { found.insert(g) } }
-      for g in found { groups[g].producers.append(ChannelGroup.Producer(origin: origin, node: node)) }
+      for g in groups(along: origin) { groups[g].producers.append(ChannelGroup.Producer(origin: origin, node: node)) }
     }
     for g in groups.indices {
       var weights = [Int](repeating: 0, count: groups[g].cells.count)

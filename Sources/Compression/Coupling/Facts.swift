@@ -157,9 +157,7 @@ struct Facts: Sendable {
   /// Element-wise equality of two arrays of the same shape.
   mutating func equal(_ a: LabelArray, _ b: LabelArray) {
     guard a.shape == b.shape, a.count > 0 else { return }
-    if a.storage.count == b.storage.count, a.offset == b.offset, a.strides == b.strides,
-      a.storage.withUnsafeBufferPointer({ x in b.storage.withUnsafeBufferPointer { x.baseAddress == $0.baseAddress } })
-    { return }
+    if a.identity == b.identity { return }
     let (x, y) = (a.flattened(), b.flattened())
     for k in x.indices { joinClasses(x[k], y[k]) }
   }

@@ -25,6 +25,19 @@ struct LabelArray: Sendable {
     return strides
   }
 
+  /// What tells label arrays that share their labels from others, without comparing labels.
+  struct Identity: Hashable {
+    fileprivate let address: UInt
+    fileprivate let offset: Int
+    fileprivate let shape: [Int]
+    fileprivate let strides: [Int]
+  }
+
+  var identity: Identity {
+    let address = storage.withUnsafeBufferPointer { UInt(bitPattern: $0.baseAddress) }
+    return Identity(address: address, offset: offset, shape: shape, strides: strides)
+  }
+
   var count: Int { shape.reduce(1, *) }
   var rank: Int { shape.count }
   /// The label at index 0 of every dimension.

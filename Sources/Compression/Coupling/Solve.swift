@@ -38,7 +38,8 @@ extension Facts {
       for projection in projections {
         current = projection.node
         // A factor that lost entries varied, even if what is left of it does not.
-        let varying = Set(effectiveFactors(projection.labels) + projection.shrunk.indices.filter { projection.shrunk[$0] })
+        let varying = Set(
+          effectiveFactors(projection.labels) + projection.shrunk.indices.filter { projection.shrunk[$0] })
         let cutIsVisible = varying.max().map(projection.visible.contains) ?? false
         let rowsLostEntries = projection.shrunk.indices.contains {
           projection.shrunk[$0] && !projection.visible.contains($0)

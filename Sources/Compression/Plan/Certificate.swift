@@ -11,7 +11,8 @@ struct Certificate {
 
   /// - Throws: `certificateFailed` naming the node or value at fault.
   func check(
-    _ plan: CompressionPlan, shapes required: [[Int]?], inputShapes: [ValueID: [Int]], symbols: [String: Int], work: Work
+    _ plan: CompressionPlan, shapes required: [[Int]?], inputShapes: [ValueID: [Int]], symbols: [String: Int],
+    work: Work
   ) throws(Failure) -> CertificateReport {
     let analysis = removal.coupling.analysis
     let original = analysis.graph

@@ -58,7 +58,8 @@ package enum NodeEdit: Sendable {
 
   package var node: NodeID {
     switch self {
-    case .setAttribute(let node, _, _), .removeAttribute(let node, _), .setInput(let node, _, _), .adjustInput(let node, _, _, _, _),
+    case .setAttribute(let node, _, _), .removeAttribute(let node, _), .setInput(let node, _, _),
+      .adjustInput(let node, _, _, _, _),
       .becomeGather(let node, _, _):
       node
     }

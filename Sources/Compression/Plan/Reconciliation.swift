@@ -40,7 +40,8 @@ struct Reconciliation {
       ShapeTable(
         shapes: shapes,
         contents: graph.evaluateShapeArithmetic(
-          lengths: { shapes[$0.index] }, stored: { cut.contains($0) ? nil : graph[$0].tensor.flatMap(ElementArray.init(reading:)) }))
+          lengths: { shapes[$0.index] },
+          stored: { cut.contains($0) ? nil : graph[$0].tensor.flatMap(ElementArray.init(reading:)) }))
     }
     let analysis = table(newShapes)
     var nominal: ShapeTable?

@@ -46,7 +46,8 @@ extension Reconciliation {
   /// New input channels over what the weight's kernels now read.
   private mutating func reconcileGroups(_ id: NodeID, _ node: Node) {
     let groups = node.int("group", default: 1)
-    guard groups > 1, let x = newShape(node.input(0)), let w = newShape(node.input(1)), let y = newShape(node.output(0)),
+    guard groups > 1, let x = newShape(node.input(0)), let w = newShape(node.input(1)),
+      let y = newShape(node.output(0)),
       w[1] > 0
     else { return }
     let now = (node.op == "Conv" ? x[1] : y[1]) / w[1]
@@ -80,7 +81,8 @@ extension Reconciliation {
     guard let xNominal = newNominalShape(node.input(0)), let yNominal = newNominalShape(node.output(0)) else { return }
     let nominalStated = (new.nominal ?? new.analysis).contents(of: node.inputs[1] ?? ValueID(0))?.integers
     try require(
-      id, 1, patched(stated, x, y), nominal: patched(nominalStated?.map(Int.init(clamping:)) ?? stated, xNominal, yNominal))
+      id, 1, patched(stated, x, y),
+      nominal: patched(nominalStated?.map(Int.init(clamping:)) ?? stated, xNominal, yNominal))
   }
 
   private mutating func reconcileExpand(_ id: NodeID, _ node: Node) throws(Failure) {

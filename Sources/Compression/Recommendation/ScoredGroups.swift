@@ -104,12 +104,15 @@ struct RankedModel: Sendable {
     for k in selection.indices.reversed() {
       guard let link = selection[k].link, out.contains(link) else { continue }
       skipped.append(
-        SkippedLayer(name: coupling.groups[admitted[k]].name, reason: "it must keep pace with a group that is left out"))
+        SkippedLayer(name: coupling.groups[admitted[k]].name, reason: "it must keep pace with a group that is left out")
+      )
       admitted.remove(at: k)
       selection.remove(at: k)
     }
     for layer in coupling.layers {
-      if let reason = coupling.reasonNotPrunable(layer) { skipped.append(SkippedLayer(name: layer.name, reason: reason)) }
+      if let reason = coupling.reasonNotPrunable(layer) {
+        skipped.append(SkippedLayer(name: layer.name, reason: reason))
+      }
     }
     ranked = try RankedGroups(selection, options: RankingOptions(options), work: work)
     (self.admitted, self.skipped) = (admitted, skipped)

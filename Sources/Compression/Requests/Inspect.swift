@@ -8,10 +8,7 @@ extension CompressibleModel {
     let layers = coupling.layers.map { layer in report(layer, coupling, macs: macs[layer.node] ?? 0) }
     var members = [[String]](repeating: [], count: coupling.groups.count)
     for layer in coupling.layers {
-      var found: Set<Int> = []
-      for label in layer.outputs?.range ?? 0..<0 {
-        if let g = coupling.group(of: label), found.insert(g).inserted { members[g].append(layer.name) }
-      }
+      for g in layer.outputs.map(coupling.groups(along:)) ?? [] { members[g].append(layer.name) }
     }
     let groups = coupling.groups.enumerated().map { g, group in
       report(g, group, layers: members[g], coupling)

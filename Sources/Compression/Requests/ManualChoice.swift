@@ -12,8 +12,7 @@ extension ChannelCoupling {
         .layerUnknown, "there is no layer or group '\(name)'; inspect and recommend list the names",
         details: ["layer": .string(name)])
     }
-    var found: Set<Int> = []
-    for layer in named { for label in layer.outputs?.range ?? 0..<0 { if let g = group(of: label) { found.insert(g) } } }
+    let found = Set(named.flatMap { $0.outputs.map(groups(along:)) ?? [] })
     guard !found.isEmpty else {
       throw Failure(
         .layerUnavailable,
@@ -50,7 +49,9 @@ struct ManualRatios {
         }
         ratios[k] = ratio
       }
-      if ratio >= 1 { warnings.append("'\(setting.name)': a ratio of 1 would leave nothing; what the minimum asks is kept") }
+      if ratio >= 1 {
+        warnings.append("'\(setting.name)': a ratio of 1 would leave nothing; what the minimum asks is kept")
+      }
     }
     (self.ratios, self.warnings) = (ratios, warnings)
   }
@@ -67,7 +68,8 @@ struct ChannelIndices {
       let groups = try coupling.groups(named: setting.name)
       guard let axis = Self.axis(named: setting.name, groups: groups, coupling: coupling) else {
         throw Failure(
-          .layerUnavailable, "no layer makes the channels of '\(setting.name)'", details: ["layer": .string(setting.name)])
+          .layerUnavailable, "no layer makes the channels of '\(setting.name)'",
+          details: ["layer": .string(setting.name)])
       }
       let channels = axis.count * axis.width
       var seen: Set<Int> = []
@@ -111,7 +113,8 @@ struct ChannelIndices {
       }
       guard Set(counts).count == 1 else {
         throw invalid(
-          group.name, "its \(group.blocks) blocks must lose equally many channels, but lose \(counts); adjust the lists")
+          group.name, "its \(group.blocks) blocks must lose equally many channels, but lose \(counts); adjust the lists"
+        )
       }
       if counts[0] >= group.width { throw invalid(group.name, "no channel would be left") }
       if let link = group.link {

@@ -9,7 +9,8 @@ extension CompressibleModel {
     guard !chosen.classes.isEmpty else {
       throw Failure(
         .nothingToCompress,
-        "the request removes no channel: ratios are too small for step_size and min_num_of_value, or every entry is empty or unused")
+        "the request removes no channel: ratios are too small for step_size and min_num_of_value, or every entry is empty or unused"
+      )
     }
     let removal = Removal(coupling, classes: chosen.classes)
     let lengths = try removal.lengths()
@@ -25,7 +26,8 @@ extension CompressibleModel {
     for case .setInput(_, _, let tensor) in plan.edits { compressed.parameters += CostModel.parameters(of: tensor) }
     return PlannedCompression(
       plan: plan, original: cost.original, compressed: compressed, layers: chosen.layers,
-      removed: removal.slices.flatMap(removed), skipped: chosen.skipped, warnings: chosen.warnings, certificate: certificate)
+      removed: removal.slices.flatMap(removed), skipped: chosen.skipped, warnings: chosen.warnings,
+      certificate: certificate)
   }
 
   private struct Chosen {

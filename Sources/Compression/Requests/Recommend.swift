@@ -6,7 +6,8 @@ extension CompressibleModel {
     guard request.method != .indices else {
       throw Failure(
         .invalidCombination,
-        "PR_ID removes the channels you name, so there is nothing to recommend; use PR_L2 with SLAMP, or compress with layers")
+        "PR_ID removes the channels you name, so there is nothing to recommend; use PR_L2 with SLAMP, or compress with layers"
+      )
     }
     let model = try ranking(request.method, request.options, work)
     try model.requireChoice()

@@ -105,7 +105,8 @@ extension Facts {
     order.insert(others.count, at: min(place, others.count))
     var factors = others
     factors.insert(total, at: min(place, others.count))
-    return LabelSet(factors: factors, labels: LabelArray(labels.permuted(order).flattened(), shape: factors.map(\.size)))
+    return LabelSet(
+      factors: factors, labels: LabelArray(labels.permuted(order).flattened(), shape: factors.map(\.size)))
   }
 }
 
