@@ -29,6 +29,14 @@ package struct Configuration: Sendable {
     self.threads = threads ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     self.maximumMessageBytes = maximumMessageBytes
   }
+
+  /// A connection that lets through what the configuration says, and always has room for one longest message.
+  func connection(_ endpoint: Endpoint, onClose: @escaping @Sendable () -> Void = {}) -> Connection {
+    var outbound = OutboundQueue.Limits()
+    outbound.hardBytes = max(outbound.hardBytes, maximumMessageBytes + outbound.softBytes)
+    return Connection(
+      endpoint: endpoint, limits: .init(bodyBytes: maximumMessageBytes), outboundLimits: outbound, onClose: onClose)
+  }
 }
 
 /// A quarter of the memory this process may use: the machine's, or its control group's if that is less.

@@ -50,11 +50,17 @@ package final class Endpoint: Sendable {
     if outputIsSocket {
       return result(send(output, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL)))
     }
-    // The non-blocking flag would belong to everybody who shares the pipe's end, so ask first and write an atom.
-    guard bytes.count <= Endpoint.pipeAtom else { return .wouldBlock }
-    var poll = pollfd(fd: output, events: Int16(POLLOUT), revents: 0)
-    guard Glibc.poll(&poll, 1, 0) == 1, poll.revents & Int16(POLLOUT) != 0 else { return .wouldBlock }
-    return result(write(output, bytes.baseAddress, bytes.count))
+    // The non-blocking flag would belong to everybody who shares the pipe's end, so ask first and write atoms.
+    var written = 0
+    while written < bytes.count {
+      var poll = pollfd(fd: output, events: Int16(POLLOUT), revents: 0)
+      guard Glibc.poll(&poll, 1, 0) == 1, poll.revents & Int16(POLLOUT) != 0 else { break }
+      let atom = UnsafeRawBufferPointer(rebasing: bytes[written...].prefix(Endpoint.pipeAtom))
+      let result = result(write(output, atom.baseAddress, atom.count))
+      guard case .wrote(let count) = result else { return result }
+      written += count
+    }
+    return written > 0 ? .wrote(written) : .wouldBlock
   }
 
   /// Writes some of the bytes, waiting for the peer as long as it takes (sockets: as long as `sendTimeoutSeconds`).

@@ -49,13 +49,14 @@ package final class ModelCache: Sendable {
   private let scheduler: Scheduler
   private let state = Monitor(State())
   private let configuredBudget: Int?
+  private static let shareOfMemory = defaultCacheBytes()
 
   /// - Parameter budgetBytes: nil for a share of the memory there is, looked up when first needed.
   init(loader: ModelLoader, budgetBytes: Int?, scheduler: Scheduler) {
     (self.loader, self.scheduler, configuredBudget) = (loader, scheduler, budgetBytes)
   }
 
-  private var budgetBytes: Int { configuredBudget ?? defaultCacheBytes() }
+  private var budgetBytes: Int { configuredBudget ?? ModelCache.shareOfMemory }
 
   // MARK: Use
 

@@ -52,7 +52,7 @@ package enum SocketHost {
   }
 
   private static func admit(_ endpoint: Endpoint, _ server: Server) {
-    let connection = Connection(endpoint: endpoint, limits: .init(bodyBytes: server.configuration.maximumMessageBytes))
+    let connection = server.configuration.connection(endpoint)
     guard server.sessionCount < server.configuration.maximumSessions else {
       refuse(connection)
       return

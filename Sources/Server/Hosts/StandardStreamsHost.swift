@@ -11,9 +11,7 @@ package enum StandardStreamsHost {
     let end = ProcessEnd()
     ProcessSignals.handle { end.begin(0) }
     let server = Server(configuration: configuration, loader: loader, log: log) { end.begin($0) }
-    let connection = Connection(
-      endpoint: endpoint, limits: .init(bodyBytes: configuration.maximumMessageBytes),
-      onClose: { end.begin(1) })
+    let connection = configuration.connection(endpoint) { end.begin(1) }
     let session = server.makeSession(connection, .standardStreams)
     end.addStep { server.shutDown() }
     if let clientProcessID { server.watchClient(clientProcessID) }
