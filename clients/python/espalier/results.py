@@ -186,6 +186,10 @@ def _members(record: Any) -> Dict[str, Tuple[Any, bool]]:
     }
 
 
+# What an element of each plain type may be; an index among floats stays an integer.
+_PLAIN = {int: {int}, float: {int, float}, str: {str}}
+
+
 def _decode(kind: Any, value: Any, where: str) -> Any:
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
@@ -212,12 +216,16 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
             return value
     elif origin is list:
         if isinstance(value, list):
+            # Lists of channel indices are long; types alone decide for them.
+            plain = _PLAIN.get(arguments[0])
+            if plain is not None and set(map(type, value)) <= plain:
+                return value
             return [_decode(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
     elif origin is dict:
         if isinstance(value, dict):
             return value
     elif kind is float and type(value) in (int, float):
-        return value  # an index stays an integer
+        return value
     elif type(value) is kind:
         return value
     raise ProtocolError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {_name(value)}")
