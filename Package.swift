@@ -42,12 +42,12 @@ let package = Package(
       name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "JSONRPC", "TestSupport"],
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
-      name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph"],
+      name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph", "TestSupport"],
       exclude: ["Fixtures", "make_fixtures.py"], swiftSettings: strict),
     .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC"], swiftSettings: strict),
     .testTarget(
       name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], exclude: ["Golden"], swiftSettings: strict),
-    .testTarget(name: "NumericsTests", dependencies: ["Numerics"], swiftSettings: strict),
+    .testTarget(name: "NumericsTests", dependencies: ["Numerics", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "ServerTests",
       dependencies: [

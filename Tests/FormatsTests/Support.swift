@@ -8,10 +8,13 @@ import Formats
 final class Scratch {
   let path: String
 
+  /// In memory where that is offered: these tests write thousands of files, and syncing them there costs nothing.
   init() throws {
-    path =
-      FileManager.default.temporaryDirectory.resolvingSymlinksInPath().path + "/espalier-formats-" + UUID().uuidString
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    let files = FileManager.default
+    let base =
+      files.isWritableFile(atPath: "/dev/shm") ? "/dev/shm" : files.temporaryDirectory.resolvingSymlinksInPath().path
+    path = base + "/espalier-formats-" + UUID().uuidString
+    try files.createDirectory(atPath: path, withIntermediateDirectories: true)
   }
 
   deinit { try? FileManager.default.removeItem(atPath: path) }

@@ -1,4 +1,5 @@
 import Numerics
+import TestSupport
 import Testing
 
 /// Gathers against the definition, one element at a time.
@@ -67,7 +68,7 @@ import Testing
   }
 
   @Test func equalsTheDefinitionOnRandomTensors() throws {
-    var random = SplitMix(state: 1)
+    var random = SeededGenerator(seed: 1)
     for _ in 0..<1500 {
       let shape = (0..<Int.random(in: 1...4, using: &random)).map { _ in Int.random(in: 1...9, using: &random) }
       var axes: [Gather.Axis] = []
@@ -106,7 +107,7 @@ import Testing
   }
 
   @Test func blocksOfEveryEarlierAxis() throws {
-    var random = SplitMix(state: 2)
+    var random = SeededGenerator(seed: 2)
     for _ in 0..<500 {
       let groups = Int.random(in: 1...4, using: &random)
       let perGroup = Int.random(in: 1...3, using: &random)
@@ -167,18 +168,5 @@ import Testing
     #expect(misfit([4, 4], [blocks(0, [[0], []])]))
     #expect(misfit([4, 4], [indices(0, [0, 2]), blocks(0, [[0], []])]))
     #expect(!misfit([4, 4], [indices(0, [0, 1]), blocks(0, [[0], []])]))
-  }
-}
-
-/// Sebastiano Vigna's generator, seeded, so that a failure can be repeated.
-private struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
   }
 }

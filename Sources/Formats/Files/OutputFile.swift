@@ -123,6 +123,12 @@ package final class OutputFile {
   /// - Returns: the size of the file.
   package func finish(work: Work) throws(Failure) -> Int {
     try flush(work: work)
+    linux_start_writeback(descriptor, Int64(flushed), Int64(written - flushed))
+    // fsync cannot be interrupted, so almost nothing is left for it to do.
+    for offset in stride(from: 0, to: written, by: Self.sliceSize) {
+      try work.checkCancellation()
+      linux_await_writeback(descriptor, Int64(offset), Int64(Self.sliceSize))
+    }
     while fsync(descriptor) != 0 {
       if errno != EINTR { throw .cannotWrite(path, errno) }
     }
