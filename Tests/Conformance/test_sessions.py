@@ -184,6 +184,19 @@ def test_signals_end_the_process_in_order(stdio, number, status):
     assert daemon.exit_status(6) == status
 
 
+def test_a_second_signal_does_not_wait(stdio):
+    daemon = stdio()
+    daemon.session.initialize()
+    daemon.session.pause_reading()
+    # Answers that nobody reads: the daemon would wait some seconds for them to be taken.
+    daemon.session.send_bytes(frame({"jsonrpc": "2.0", "id": 1, "method": "nonsense"}) * 5000)
+    daemon.process.terminate()
+    time.sleep(0.3)
+    assert daemon.process.poll() is None
+    daemon.process.terminate()
+    assert daemon.exit_status(2) == 128 + signal.SIGTERM
+
+
 def test_hanging_up_means_nothing_in_the_background(stdio):
     daemon = stdio(start_new_session=True)
     daemon.session.initialize()

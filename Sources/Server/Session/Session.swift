@@ -153,7 +153,7 @@ package final class Session: Sendable {
     state.update { $0.unanswered -= 1 }
   }
 
-  /// Cancels the first request that `matches`; unknown and finished ones are nobody's mistake.
+  /// Cancels the running requests that `matches` takes; if there are none, they have finished, and that is no mistake.
   func cancel(_ reason: ActiveRequest.CancelReason, where matches: (ActiveRequest) -> Bool) {
     let requests = state.withLock { $0.active.values.filter(matches) }
     for request in requests {
