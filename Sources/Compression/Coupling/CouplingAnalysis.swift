@@ -10,18 +10,32 @@ struct CouplingAnalysis: Sendable {
   let values: [LabelledValue?]
   /// The labelled forms with which stored tensors entered, by value.
   let initial: [ValueID: LabelledValue]
+  /// Vectors whose uses have labels of their own, and with which forms these entered.
+  let shared: SharedVectors
+  let initialOfUse: [Use: LabelledValue]
   /// Nodes that no rule spoke for.
   let barriers: Set<NodeID>
 
   init(graph: Graph, shapes: ShapeTable, work: Work) throws(Failure) {
     var stored = StoredLabels(graph: graph)
+    let shared = SharedVectors(graph: graph)
     var initial: [ValueID: LabelledValue] = [:]
+    var initialOfUse: [Use: LabelledValue] = [:]
     var pass = Propagation(graph: graph, shapes: shapes)
     try pass.run(work: work) { id, tensor, facts in
+      if shared.source(of: id) != nil { return StoredLabels.unlabelled(tensor, &facts) }
       let value = stored.label(id, tensor, &facts)
       initial[id] = value
       return value
+    } labellingUse: { use, value, facts in
+      guard let source = shared.source(of: value), let tensor = graph[source].tensor,
+        shared.uses[source]?.contains(use) == true
+      else { return nil }
+      let value = stored.label(source, tensor, use: use, &facts)
+      initialOfUse[use] = value
+      return value
     }
+    (self.shared, self.initialOfUse) = (shared, initialOfUse)
     (self.graph, self.shapes, self.stored, self.initial) = (graph, shapes, stored, initial)
     (facts, values, barriers) = (pass.facts, pass.values, Set(pass.barriers))
   }

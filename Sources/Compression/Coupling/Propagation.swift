@@ -17,6 +17,8 @@ struct Propagation: Sendable {
 
   /// How stored tensors enter the pass.
   typealias StoredLabelling = (ValueID, Tensor, inout Facts) -> LabelledValue
+  /// The form a stored vector has for one use alone, nil where all uses share one.
+  typealias UseLabelling = (Use, ValueID, inout Facts) -> LabelledValue?
 
   init(graph: Graph, shapes: ShapeTable, originalShapes: ShapeTable? = nil) {
     (self.graph, self.shapes, self.originalShapes) = (graph, shapes, originalShapes ?? shapes)
@@ -24,7 +26,9 @@ struct Propagation: Sendable {
   }
 
   /// Runs the pass.
-  mutating func run(work: Work, labelling: StoredLabelling) throws(Failure) {
+  mutating func run(
+    work: Work, labelling: StoredLabelling, labellingUse: UseLabelling
+  ) throws(Failure) {
     for input in graph.inputs { values[input.index] = fixed(input, .graphInput, nil) }
     for id in graph.nodeIDs {
       if id.index % 64 == 0 { try work.checkCancellation() }
@@ -33,7 +37,7 @@ struct Propagation: Sendable {
         guard let input, values[input.index] == nil, let tensor = graph[input].tensor else { continue }
         values[input.index] = labelling(input, tensor, &facts)
       }
-      propagate(id, node)
+      propagate(id, node, labellingUse)
     }
     let output = facts.reason(.modelOutput, nil)
     for id in graph.outputs { freeze(id, output) }
@@ -43,9 +47,12 @@ struct Propagation: Sendable {
     }
   }
 
-  private mutating func propagate(_ id: NodeID, _ node: Node) {
+  private mutating func propagate(_ id: NodeID, _ node: Node, _ labellingUse: UseLabelling) {
     if node.op == "Constant", node.domain.isEmpty, let output = node.output(0), graph[output].isStored { return }
     var call = RuleCall(propagation: self, id: id, node: node)
+    for (k, input) in node.inputs.enumerated() {
+      if let input, let own = labellingUse(Use(node: id, input: k), input, &facts) { call.inputs[k] = own }
+    }
     if call.inputsAreKnown, let rule = RuleTable.rule(for: node) {
       // The rule works on the pass's own facts; they come back with its outputs.
       swap(&facts, &call.facts)
@@ -61,7 +68,7 @@ struct Propagation: Sendable {
         return
       }
     }
-    barrier(id, node, RuleTable.rule(for: node) == nil ? .noRule : .unknownShape)
+    barrier(call, RuleTable.rule(for: node) == nil ? .noRule : .unknownShape)
   }
 
   /// Whether a rule's outputs have the lengths that shape inference found.
@@ -73,13 +80,13 @@ struct Propagation: Sendable {
   }
 
   /// An operator without a channel rule: what reaches it stays as it is.
-  private mutating func barrier(_ id: NodeID, _ node: Node, _ kind: Reason.Kind) {
-    barriers.append(id)
-    let reason = facts.reason(kind, id)
-    for input in node.inputs { if let input { freeze(input, reason) } }
-    for output in node.outputs {
+  private mutating func barrier(_ call: RuleCall, _ kind: Reason.Kind) {
+    barriers.append(call.id)
+    let reason = facts.reason(kind, call.id)
+    for case let input? in call.inputs { for set in input.sets { facts.freeze(set.labels, reason) } }
+    for output in call.node.outputs {
       guard let output, !graph[output].isStored else { continue }
-      values[output.index] = fixed(output, .outputOfBarrier, id)
+      values[output.index] = fixed(output, .outputOfBarrier, call.id)
     }
   }
 
@@ -105,7 +112,7 @@ struct RuleCall {
   let graph: Graph
   let shapes: ShapeTable
   let originalShapes: ShapeTable
-  let inputs: [LabelledValue?]
+  fileprivate(set) var inputs: [LabelledValue?]
   var facts = Facts()
 
   init(propagation: Propagation, id: NodeID, node: Node) {

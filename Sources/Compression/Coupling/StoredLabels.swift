@@ -12,6 +12,13 @@ struct LabelOrigin: Sendable {
   let width: Int
   /// Groups of a group convolution, if the labels of axis 1 are numbered per group: label (g, i) at g*n + i.
   let blocks: Int
+  /// The only place the labels are for, if the tensor is a shared vector.
+  let use: Use?
+
+  init(value: ValueID, axis: Int, first: Int32, count: Int, width: Int = 1, blocks: Int = 1, use: Use? = nil) {
+    (self.value, self.axis, self.first, self.count) = (value, axis, first, count)
+    (self.width, self.blocks, self.use) = (width, blocks, use)
+  }
 
   var range: Range<Int32> { first..<first + Int32(count) }
 }
@@ -62,11 +69,19 @@ struct StoredLabels: Sendable {
     }
   }
 
-  /// The labelled form of the stored tensor `id`, with fresh labels.
-  mutating func label(_ id: ValueID, _ tensor: Tensor, _ facts: inout Facts) -> LabelledValue {
+  /// The form of a stored tensor that carries no labels.
+  static func unlabelled(_ tensor: Tensor, _ facts: inout Facts) -> LabelledValue {
     let reason = facts.reason(.fixedPart, nil)
-    var value = LabelledValue(
+    return LabelledValue(
       axes: tensor.shape.map { $0 > 1 ? [facts.factor(size: $0, reason: reason)] : [] }, sets: [], isStored: true)
+  }
+
+  /// The labelled form of the stored tensor `id`, with fresh labels.
+  /// - Parameter use: the only place the labels are for, nil for all.
+  mutating func label(
+    _ id: ValueID, _ tensor: Tensor, use: Use? = nil, _ facts: inout Facts
+  ) -> LabelledValue {
+    var value = Self.unlabelled(tensor, &facts)
     guard Self.carriesLabels(tensor.dtype), tensor.elementCount > 1 else { return value }
     var plainAxes = Array(tensor.shape.indices)
     if let uses = weightUses[id], uses.count == 1, let use = uses.first, tensor.shape.count >= 2 {
@@ -83,7 +98,7 @@ struct StoredLabels: Sendable {
     for axis in plainAxes where tensor.shape[axis] > 1 {
       let count = tensor.shape[axis]
       let labels = facts.freshArray(shape: [count])
-      origins.append(LabelOrigin(value: id, axis: axis, first: labels.first, count: count, width: 1, blocks: 1))
+      origins.append(LabelOrigin(value: id, axis: axis, first: labels.first, count: count, use: use))
       value.sets.append(LabelSet(factors: value.axes[axis], labels: labels))
     }
     return value
@@ -103,17 +118,17 @@ struct StoredLabels: Sendable {
     if depthwise {
       let labels = facts.freshArray(shape: [groups])
       // The whole group goes: its rows on axis 0, and for ConvTranspose its outputs, which share axis 1 with the others.
-      origins.append(LabelOrigin(value: id, axis: 0, first: labels.first, count: groups, width: a, blocks: 1))
+      origins.append(LabelOrigin(value: id, axis: 0, first: labels.first, count: groups, width: a))
       value.sets.append(LabelSet(factors: [g], labels: labels))
       return
     }
     let rows = facts.freshArray(shape: a > 1 ? [groups, a] : [groups])
-    origins.append(LabelOrigin(value: id, axis: 0, first: rows.first, count: shape[0], width: 1, blocks: 1))
+    origins.append(LabelOrigin(value: id, axis: 0, first: rows.first, count: shape[0]))
     value.sets.append(LabelSet(factors: parts, labels: rows))
     if b > 1 {
       let columns = facts.freshArray(shape: [groups, b])
       origins.append(
-        LabelOrigin(value: id, axis: 1, first: columns.first, count: groups * b, width: 1, blocks: groups))
+        LabelOrigin(value: id, axis: 1, first: columns.first, count: groups * b, blocks: groups))
       value.sets.append(LabelSet(factors: [g] + value.axes[1], labels: columns))
     }
   }

@@ -40,11 +40,12 @@ struct Certificate {
         shapes: analysis.shapes.shapes + shapes.shapes[original.values.count...], contents: []))
     pass.facts.beginCertificate(labels: removal.coupling.classOf.count)
     try pass.run(work: work) { id, tensor, facts in
-      guard id.index < original.values.count, let initial = analysis.initial[id] else {
-        let reason = facts.reason(.fixedPart, nil)
-        return LabelledValue(
-          axes: tensor.shape.map { $0 > 1 ? [facts.factor(size: $0, reason: reason)] : [] }, sets: [], isStored: true)
-      }
+      guard let initial = analysis.initial[id] else { return StoredLabels.unlabelled(tensor, &facts) }
+      return removal.restricted(initial, &facts)
+    } labellingUse: { use, value, facts in
+      guard let node = rewritten.origin[use.node.index],
+        let initial = analysis.initialOfUse[Use(node: node, input: use.input)]
+      else { return nil }
       return removal.restricted(initial, &facts)
     }
     for id in pass.barriers {

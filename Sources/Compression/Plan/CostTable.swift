@@ -33,6 +33,11 @@ struct CostTable: Sendable {
       size.sizeBytes -= gone * (tensor.dtype.byteWidth ?? 0)
       if CostModel.parameters(of: tensor) > 0 { size.parameters -= gone }
     }
+    for copy in removal.copies {
+      guard let tensor = graph[copy.source].tensor else { continue }
+      size.sizeBytes += copy.kept.count * (tensor.dtype.byteWidth ?? 0)
+      if CostModel.parameters(of: tensor) > 0 { size.parameters += copy.kept.count }
+    }
     size.macs = 0
     var known: [ValueID: [Int]] = [:]
     for (id, _) in nodes {

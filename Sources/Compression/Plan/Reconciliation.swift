@@ -15,6 +15,8 @@ struct Reconciliation {
   /// Per value, whether it is computed from a length; other constants are data.
   private let dependsOnLengths: [Bool]
   private(set) var edits: [NodeEdit] = []
+  /// Real numbers that the edits introduce as constants.
+  private(set) var bakedNumbers: [Tensor] = []
 
   /// Shapes and known contents of all values under both instantiations of symbolic lengths.
   struct Lengths {
@@ -219,6 +221,7 @@ struct Reconciliation {
         guard let tensor = Self.reals(elements, elementType(of: input), shape: shape) else {
           throw refusal(id, "input \(k) is computed from a length that would change")
         }
+        bakedNumbers.append(tensor)
         add(.setInput(node: id, input: k, tensor: tensor))
       }
     }

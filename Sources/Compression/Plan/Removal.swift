@@ -8,6 +8,8 @@ struct Removal {
   let coupling: ChannelCoupling
   /// What every stored tensor keeps, in order of the tensors.
   let slices: [TensorSlice]
+  /// Uses of shared vectors that keep other entries than the vector itself does.
+  let copies: [VectorCopy]
   /// Per label.
   private let removed: [Bool]
   private var analysis: CouplingAnalysis { coupling.analysis }
@@ -18,7 +20,7 @@ struct Removal {
     for c in classes { isRemoved[Int(c)] = true }
     removed = coupling.classOf.map { isRemoved[Int($0)] }
     self.coupling = coupling
-    slices = Self.slices(coupling, removed)
+    (slices, copies) = Self.slices(coupling, removed)
   }
 
   func isRemoved(_ label: Int32) -> Bool { removed[Int(label)] }
@@ -75,6 +77,32 @@ struct Removal {
     return strides
   }
 
+  // MARK: Shared vectors
+
+  /// A use of a shared vector that needs a copy of its own.
+  struct VectorCopy: Sendable {
+    var source: ValueID
+    var use: Use
+    var axis: Int
+    /// Ascending.
+    var kept: [Int]
+  }
+
+  /// The copy's contents.
+  func tensor(of copy: VectorCopy) -> Tensor? {
+    guard let source = graph[copy.source].tensor, let width = source.dtype.byteWidth else { return nil }
+    var shape = source.shape
+    shape[copy.axis] = copy.kept.count
+    return Tensor(
+      dtype: source.dtype, shape: shape,
+      bytes: TensorBytes(count: copy.kept.count * width) { bytes in
+        // A vector: its other axes have length 1, so entries lie one after the other.
+        for (k, index) in copy.kept.enumerated() {
+          bytes[k * width..<(k + 1) * width].copyBytes(from: source.bytes.buffer[index * width..<(index + 1) * width])
+        }
+      })
+  }
+
   // MARK: Lengths
 
   /// Per value, its new shape under the lengths of the analysis; equal to the old where nothing is removed.
@@ -90,6 +118,13 @@ struct Removal {
 
   /// The new shape of a value, nil if nothing of it is removed.
   func newShape(_ id: ValueID) throws(Failure) -> [Int]? {
+    if let source = analysis.shared.source(of: id) {
+      guard let slice = slices.first(where: { $0.value == source }), var shape = graph[source].tensor?.shape else {
+        return nil
+      }
+      for axis in slice.axes { if case .indices(let kept) = axis.kept { shape[axis.axis] = kept.count } }
+      return shape
+    }
     guard let value = analysis.values[id.index], !value.sets.isEmpty else { return nil }
     var sizes: [Factor: Int] = [:]
     for set in value.sets {
@@ -160,11 +195,18 @@ struct Removal {
 
   // MARK: Stored tensors
 
-  private static func slices(_ coupling: ChannelCoupling, _ removed: [Bool]) -> [TensorSlice] {
+  private static func slices(_ coupling: ChannelCoupling, _ removed: [Bool]) -> ([TensorSlice], [VectorCopy]) {
     var axes: [ValueID: [AxisSlice]] = [:]
+    var copies: [VectorCopy] = []
     for origin in coupling.analysis.stored.origins {
       let first = Int(origin.first)
-      guard removed[first..<first + origin.count].contains(true) else { continue }
+      let isCut = removed[first..<first + origin.count].contains(true)
+      if let use = origin.use, use != coupling.analysis.shared.uses[origin.value]?.first {
+        let kept = (0..<origin.count).filter { !removed[first + $0] }
+        copies.append(VectorCopy(source: origin.value, use: use, axis: origin.axis, kept: kept))
+        continue
+      }
+      guard isCut else { continue }
       let slice: AxisSlice.Kept
       if origin.blocks > 1 {
         let width = origin.count / origin.blocks
@@ -180,8 +222,14 @@ struct Removal {
       }
       axes[origin.value, default: []].append(AxisSlice(axis: origin.axis, kept: slice))
     }
-    return axes.keys.sorted().map { id in
+    let slices = axes.keys.sorted().map { id in
       TensorSlice(value: id, axes: (axes[id] ?? []).sorted { $0.axis < $1.axis })
     }
+    // The vector itself goes with its first use; who keeps the same goes on reading it.
+    return (slices, copies.filter { copy in
+      guard let length = coupling.graph[copy.source].tensor?.shape[copy.axis] else { return false }
+      let own = axes[copy.source]?.first.map(\.kept) ?? .indices(Array(0..<length))
+      return own != .indices(copy.kept)
+    })
   }
 }

@@ -16,6 +16,10 @@ extension CompressibleModel {
     let lengths = try removal.lengths()
     var reconciliation = Reconciliation(removal: removal, shapes: shapes, newShapes: lengths)
     try reconciliation.run()
+    for copy in removal.copies {
+      guard let tensor = removal.tensor(of: copy) else { continue }
+      reconciliation.add(.setInput(node: copy.use.node, input: copy.use.input, tensor: tensor))
+    }
     let plan = CompressionPlan(
       slices: removal.slices, edits: reconciliation.edits, lengths: changedLengths(to: lengths))
     work.progress(0.9, "certifying")
@@ -23,10 +27,11 @@ extension CompressibleModel {
       plan, shapes: lengths, inputShapes: shapes.analysisLengths.shapes, symbols: shapes.analysisLengths.symbols,
       work: work)
     var compressed = try cost.after(removal, lengths: lengths)
-    for case .setInput(_, _, let tensor) in plan.edits { compressed.parameters += CostModel.parameters(of: tensor) }
+    for tensor in reconciliation.bakedNumbers { compressed.parameters += CostModel.parameters(of: tensor) }
     return PlannedCompression(
       plan: plan, original: cost.original, compressed: compressed, layers: chosen.layers,
-      removed: removal.slices.flatMap(removed), skipped: chosen.skipped, warnings: chosen.warnings,
+      removed: removal.slices.flatMap(removed), copied: removal.copies.map(copied),
+      skipped: chosen.skipped, warnings: chosen.warnings,
       certificate: certificate)
   }
 
@@ -69,6 +74,14 @@ extension CompressibleModel {
       else { return [] }
       return before.indices.filter { before[$0] != after[$0] }.map { (id, $0, nominal[$0]) }
     }
+  }
+
+  private func copied(_ copy: Removal.VectorCopy) -> CopiedVector {
+    let kept = Set(copy.kept)
+    let length = graph[copy.source].tensor?.shape[copy.axis] ?? 0
+    return CopiedVector(
+      parameter: graph[copy.source].name, node: graph.displayName(copy.use.node), input: copy.use.input,
+      axis: copy.axis, indices: (0..<length).filter { !kept.contains($0) })
   }
 
   /// What a slice takes away, as the reply tells it.

@@ -143,6 +143,7 @@ package struct PlannedCompression: Sendable {
   package var compressed: ModelSize
   package var layers: [LayerSetting]
   package var removed: [RemovedSlices]
+  package var copied: [CopiedVector]
   package var skipped: [SkippedLayer]
   package var warnings: [String]
   /// What the certificate compared: how many values agreed.
@@ -152,6 +153,16 @@ package struct PlannedCompression: Sendable {
 package struct CertificateReport: Sendable, Equatable {
   package var valuesChecked: Int
   package var labelsCompared: Int
+}
+
+/// A use of a vector that several nodes share, which keeps other entries than the vector and so got a copy: `indices`
+/// are missing from it, in the original numbering.
+package struct CopiedVector: Sendable, Equatable {
+  package var parameter: String
+  package var node: String
+  package var input: Int
+  package var axis: Int
+  package var indices: [Int]
 }
 
 /// Slices taken from one stored tensor along one axis, in the original numbering.

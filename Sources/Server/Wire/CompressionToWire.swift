@@ -12,6 +12,7 @@ extension PlannedCompression {
       "compressed": compressed.json,
       "layers": .array(layers.map(\.json)),
       "removed": .array(removed.map(\.json)),
+      "copied": .array(copied.map(\.json)),
       "replaced": [],
       "adjusted": [],
       "skipped": .array(skipped.map(\.json)),
@@ -30,6 +31,15 @@ extension PlannedCompression {
 extension CertificateReport {
   fileprivate var json: JSONValue {
     ["values_checked": .int(valuesChecked), "labels_compared": .int(labelsCompared)]
+  }
+}
+
+extension CopiedVector {
+  fileprivate var json: JSONValue {
+    [
+      "parameter": .string(parameter), "node": .string(node), "input": .int(input), "axis": .int(axis),
+      "indices": .ints(indices),
+    ]
   }
 }
 
