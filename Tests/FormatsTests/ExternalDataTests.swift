@@ -132,6 +132,25 @@ import Testing
     #expect(graph.value("w")?.tensor?.elements(UInt8.self) == Array(8..<16))
   }
 
+  /// More than a Protocol Buffers message can hold; the file is a hole but for its end.
+  @Test func filesBeyondTwoGigabytes() throws {
+    let scratch = try Scratch()
+    let rows = 3 << 20
+    try scratch.write([], "w.bin")
+    truncate(scratch["w.bin"], off_t(rows) * 1024)
+    let handle = try #require(FileHandle(forWritingAtPath: scratch["w.bin"]))
+    try handle.seek(toOffset: UInt64(rows) * 1024 - 4)
+    handle.write(Data([0, 0, 0x80, 0x3f]))
+    try handle.close()
+    let document = try open(try scratch.write(model("w.bin", dims: [rows, 256]), "model.onnx"))
+    let slice = TensorSlice(
+      value: try #require(document.graph.id("w")), axes: [AxisSlice(axis: 0, kept: .indices([0, rows - 1]))])
+    _ = try document.write(
+      applying: CompressionPlan(slices: [slice]), to: scratch["out.onnx"], overwrite: false, work: Work())
+    let cut = try open(scratch["out.onnx"]).graph.value("w")?.tensor?.elements(Float.self)
+    #expect(cut == Array(repeating: 0, count: 511) + [1])
+  }
+
   @Test(arguments: [
     "../w.bin", "sub/../../w.bin", "sub/../w.bin", "/etc/passwd", "..", "sub\\..\\w.bin", "w\0.bin", "leads-out",
     "out/w",

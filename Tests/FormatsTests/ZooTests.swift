@@ -16,6 +16,8 @@ struct ZooTests {
     return all.filter { $0.hasSuffix(".onnx") }.sorted().map { root + "/" + $0 }
   }()
 
+  @Test func thereAreSome() { #expect(!Self.paths.isEmpty) }
+
   @Test(arguments: paths)
   func loads(path: String) throws { #expect(try !open(path).graph.nodes.isEmpty) }
 
