@@ -38,6 +38,11 @@ struct CostTable: Sendable {
       size.sizeBytes += copy.kept.count * (tensor.dtype.byteWidth ?? 0)
       if CostModel.parameters(of: tensor) > 0 { size.parameters += copy.kept.count }
     }
+    for id in removal.replaced {
+      guard let tensor = graph[id].tensor else { continue }
+      size.sizeBytes -= tensor.bytes.count
+      size.parameters -= CostModel.parameters(of: tensor)
+    }
     size.macs = 0
     var known: [ValueID: [Int]] = [:]
     for (id, _) in nodes {

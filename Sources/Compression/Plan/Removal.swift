@@ -8,8 +8,10 @@ struct Removal {
   let coupling: ChannelCoupling
   /// What every stored tensor keeps, in order of the tensors.
   let slices: [TensorSlice]
-  /// Uses of shared vectors that keep other entries than the vector itself does.
+  /// Uses of shared vectors that lose entries which other uses keep.
   let copies: [VectorCopy]
+  /// Shared vectors that nobody reads any more, since every use has a copy.
+  let replaced: [ValueID]
   /// Per label.
   private let removed: [Bool]
   private var analysis: CouplingAnalysis { coupling.analysis }
@@ -20,7 +22,22 @@ struct Removal {
     for c in classes { isRemoved[Int(c)] = true }
     removed = coupling.classOf.map { isRemoved[Int($0)] }
     self.coupling = coupling
-    (slices, copies) = Self.slices(coupling, removed)
+    let cut = Self.cuts(coupling, removed)
+    var (slices, copies, replaced) = (cut.slices, [VectorCopy](), [ValueID]())
+    for (id, uses) in cut.ofUses.sorted(by: { $0.key < $1.key }) {
+      guard let first = uses.first, let length = coupling.graph[id].tensor?.shape[first.axis] else { continue }
+      if uses.allSatisfy({ $0.kept == first.kept }) {
+        if first.kept.count < length {
+          slices.append(TensorSlice(value: id, axes: [AxisSlice(axis: first.axis, kept: .indices(first.kept))]))
+        }
+        continue
+      }
+      let own = uses.filter { $0.kept.count < length }
+      copies += own
+      if own.count == coupling.graph.uses(of: id).count { replaced.append(id) }
+    }
+    self.slices = slices.sorted { $0.value < $1.value }
+    (self.copies, self.replaced) = (copies, replaced)
   }
 
   func isRemoved(_ label: Int32) -> Bool { removed[Int(label)] }
@@ -195,15 +212,19 @@ struct Removal {
 
   // MARK: Stored tensors
 
-  private static func slices(_ coupling: ChannelCoupling, _ removed: [Bool]) -> ([TensorSlice], [VectorCopy]) {
+  /// What every tensor keeps, and what every use of a shared vector does.
+  private static func cuts(
+    _ coupling: ChannelCoupling, _ removed: [Bool]
+  ) -> (slices: [TensorSlice], ofUses: [ValueID: [VectorCopy]]) {
     var axes: [ValueID: [AxisSlice]] = [:]
-    var copies: [VectorCopy] = []
+    var ofUses: [ValueID: [VectorCopy]] = [:]
     for origin in coupling.analysis.stored.origins {
       let first = Int(origin.first)
       let isCut = removed[first..<first + origin.count].contains(true)
-      if let use = origin.use, use != coupling.analysis.shared.uses[origin.value]?.first {
+      if let use = origin.use {
         let kept = (0..<origin.count).filter { !removed[first + $0] }
-        copies.append(VectorCopy(source: origin.value, use: use, axis: origin.axis, kept: kept))
+        ofUses[origin.value, default: []].append(
+          VectorCopy(source: origin.value, use: use, axis: origin.axis, kept: kept))
         continue
       }
       guard isCut else { continue }
@@ -222,14 +243,7 @@ struct Removal {
       }
       axes[origin.value, default: []].append(AxisSlice(axis: origin.axis, kept: slice))
     }
-    let slices = axes.keys.sorted().map { id in
-      TensorSlice(value: id, axes: (axes[id] ?? []).sorted { $0.axis < $1.axis })
-    }
-    // The vector itself goes with its first use; who keeps the same goes on reading it.
-    return (slices, copies.filter { copy in
-      guard let length = coupling.graph[copy.source].tensor?.shape[copy.axis] else { return false }
-      let own = axes[copy.source]?.first.map(\.kept) ?? .indices(Array(0..<length))
-      return own != .indices(copy.kept)
-    })
+    let slices = axes.map { id, axes in TensorSlice(value: id, axes: axes.sorted { $0.axis < $1.axis }) }
+    return (slices, ofUses)
   }
 }

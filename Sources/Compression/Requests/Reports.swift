@@ -155,8 +155,8 @@ package struct CertificateReport: Sendable, Equatable {
   package var labelsCompared: Int
 }
 
-/// A use of a vector that several nodes share, which keeps other entries than the vector and so got a copy: `indices`
-/// are missing from it, in the original numbering.
+/// A use of a vector that several nodes share, which loses entries that others keep and so reads a copy without
+/// `indices` (original numbering). The vector itself stays.
 package struct CopiedVector: Sendable, Equatable {
   package var parameter: String
   package var node: String

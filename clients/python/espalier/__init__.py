@@ -15,6 +15,7 @@ from .errors import (
 from .results import (
     CachedModel,
     Compression,
+    CopiedVector,
     Estimate,
     Group,
     Inspection,
@@ -36,6 +37,7 @@ __all__ = [
     "Cancelled",
     "Client",
     "Compression",
+    "CopiedVector",
     "EspalierError",
     "Estimate",
     "Group",

@@ -131,6 +131,17 @@ class RemovedSlices:
 
 
 @dataclass(frozen=True)
+class CopiedVector:
+    """A place that read a vector shared with others and now reads a copy of its own, without `indices`."""
+
+    parameter: str
+    node: str
+    input: int
+    axis: int
+    indices: List[int]
+
+
+@dataclass(frozen=True)
 class Verification:
     """`status`: "exact", "approximate", "failed" or "skipped" (then `reason` says why)."""
 
@@ -152,6 +163,7 @@ class Compression:
     verification: Verification
     # None for a dry run.
     output_path: Optional[str] = None
+    copied: List[CopiedVector] = field(default_factory=list)
     replaced: List[Dict[str, Any]] = field(default_factory=list)
     adjusted: List[Any] = field(default_factory=list)
     warnings: List[str] = field(default_factory=list)
