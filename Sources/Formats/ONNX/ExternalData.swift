@@ -57,10 +57,13 @@ struct ExternalReference: Hashable {
 final class ExternalFiles: Sendable {
   /// Canonical directory of the model file.
   private let directory: String
-  private let work: Work
+  /// Not the whole `Work`, whose listener would live as long as the document.
+  private let cancellation: CancellationFlag
   private let opened = Mutex<[String: MappedFile]>([:])
 
-  init(directory: String, work: Work) { (self.directory, self.work) = (directory, work) }
+  init(directory: String, cancellation: CancellationFlag) {
+    (self.directory, self.cancellation) = (directory, cancellation)
+  }
 
   /// By location, as the model spells it.
   var files: [(location: String, file: MappedFile)] {
@@ -87,7 +90,7 @@ final class ExternalFiles: Sendable {
 
   private func file(at location: String, what: String) throws(Failure) -> MappedFile {
     if let file = opened.withLock({ $0[location] }) { return file }
-    let file = try MappedFile(path: try resolve(location, what: what), work: work)
+    let file = try MappedFile(path: try resolve(location, what: what), work: Work(cancellation: cancellation))
     return opened.withLock { files in
       if let other = files[location] { return other }
       files[location] = file

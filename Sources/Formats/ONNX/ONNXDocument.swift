@@ -18,7 +18,7 @@ package final class ONNXDocument: ModelDocument {
 
   /// Reads the model in `file`.
   init(file: MappedFile, work: Work) throws(Failure) {
-    let external = ExternalFiles(directory: splitPath(file.identity.path).directory, work: work)
+    let external = ExternalFiles(directory: splitPath(file.identity.path).directory, cancellation: work.cancellation)
     let storage: DocumentStorage
     let result: (ModelMessage, ImportedGraph)
     do throws(Failure) {

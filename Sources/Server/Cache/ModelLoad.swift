@@ -20,8 +20,9 @@ final class ModelLoad: Sendable {
 
   /// What the load itself sees: its own cancellation, everybody's progress.
   var work: Work {
-    Work(cancellation: cancellation) { [self] fraction, message in
-      for waiter in state.withLock({ $0.waiters }) { waiter.progress(fraction, message) }
+    // Whatever keeps this after the load must not keep the model that the load made.
+    Work(cancellation: cancellation) { [weak self] fraction, message in
+      for waiter in self?.state.withLock({ $0.waiters }) ?? [] { waiter.progress(fraction, message) }
     }
   }
 
