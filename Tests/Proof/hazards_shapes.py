@@ -146,3 +146,37 @@ def shuffle_by_computed_sizes(net):
     target = net.concat([net.length(x, 0), net.integers([3]), per, net.length(x, 2), net.length(x, 3)], 0)
     y = net.transpose(net.reshape(x, target, (2, 3, 4, 4, 4)), [0, 2, 1, 3, 4])
     end(net, net.reshape(y, net.node("Shape", [x], (4,)), (2, 12, 4, 4)))
+
+
+@hazard(dynamic="space")
+def height_and_width_unknown(net):
+    """A residual network with a gate whose input has symbolic height and width."""
+    x = stem(net, 8)
+    y = net.relu(net.batch_norm(net.conv(x, 12, 3)))
+    s = net.conv(net.relu(net.conv(net.global_pool("GlobalAveragePool", y), 3, 1)), 12, 1)
+    y = net.binary("Mul", y, net.unary("Sigmoid", s))
+    x = net.relu(net.binary("Add", x, net.conv(y, 8, 3)))
+    end(net, net.pool("MaxPool", x))
+
+
+@hazard(opset=13, dynamic="space")
+def resized_to_anothers_size(net):
+    """Upsampling to the size of a skip connection, the sizes put together from two shapes as exporters do."""
+    x = stem(net, 8)
+    small = net.relu(net.conv(net.pool("MaxPool", x), 12, 3))
+    own = net.slice(net.node("Shape", [small], (4,)), [0], [2], [0])
+    other = net.slice(net.node("Shape", [x], (4,)), [2], [4], [0])
+    sizes = net.concat([own, other], 0)
+    grown = net.node("Resize", [small, "", "", sizes], (2, 12, 6, 6), mode="nearest")
+    end(net, net.relu(net.conv(net.concat([grown, x]), 8, 3)))
+
+
+@hazard(dynamic="space")
+def shuffle_of_unknown_size(net):
+    """A channel shuffle between lengths taken from Shape: the channel numbers are constants, all others are not."""
+    x = stem(net, 12)
+    n, h, w = net.length(x, 0), net.length(x, 2), net.length(x, 3)
+    y = net.reshape(x, net.concat([n, net.integers([3, 4]), h, w], 0), (2, 3, 4, 6, 6))
+    y = net.transpose(y, [0, 2, 1, 3, 4])
+    y = net.reshape(y, net.concat([n, net.integers([12]), h, w], 0), (2, 12, 6, 6))
+    end(net, net.relu(net.depthwise(y)))

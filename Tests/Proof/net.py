@@ -54,6 +54,8 @@ class Net:
         declared = list(shape)
         if self.dynamic and shape and shape[0] == self.batch:
             declared[0] = "batch"
+            if self.dynamic == "space":
+                declared[2:] = ["height", "width"][: len(shape) - 2]
         self.inputs.append(helper.make_tensor_value_info(name, dtype or FLOATS[self.dtype], declared))
         self.shapes[name] = tuple(shape)
         return name
@@ -68,6 +70,8 @@ class Net:
         declared = list(self.shapes[name])
         if self.dynamic and declared and declared[0] == self.batch:
             declared[0] = "batch"
+            if self.dynamic == "space":
+                declared[2:] = [None] * (len(declared) - 2)
         elif self.dynamic:
             declared = [None] * len(declared)
         self.outputs.append(helper.make_tensor_value_info(name, FLOATS[self.dtype], declared))

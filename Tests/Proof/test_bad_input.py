@@ -294,6 +294,17 @@ def test_full_disk(client, tmp_path):
         assert listing(disk) == before and (disk / "o.onnx").read_bytes() == b"precious"
 
 
+def test_full_disk_with_external_data(client, tmp_path):
+    """The data fits where the model no longer does, or the other way round: neither stays."""
+    path = tmp_path / "model.onnx"
+    onnx.save_model(hostile.good(), path, save_as_external_data=True, location="model.data", size_threshold=64)
+    for kilobytes in (4, 16, 20, 24):
+        with small_disk(tmp_path / f"disk{kilobytes}", kilobytes) as disk:
+            request = {"recommendation_ratio": 0.1}
+            assert outcome(client, lambda: client.compress(path, disk / "o.onnx", **request)) == "output.unwritable"
+            assert listing(disk) == []
+
+
 def test_no_room_for_the_file(tmp_path):
     """The same by a limit on the size of files, which needs no privilege."""
     path = save(hostile.good(), tmp_path / "model.onnx")
