@@ -39,15 +39,13 @@ extension Facts {
     var result = operands
     // Identities must differ between letters and operands before they are made to agree within a letter.
     for k in result.indices { result[k].value = freshIdentities(result[k].value) }
-    var letters: [Letter] = []
-    for operand in result { for letter in operand.letters where !letters.contains(letter) { letters.append(letter) } }
-    for letter in letters {
-      let places = result.indices.flatMap { k in
-        result[k].letters.indices
-          .filter { result[k].letters[$0] == letter && !result[k].value.axes[$0].isEmpty }
-          .map { (operand: k, axis: $0) }
+    var placesOf: [Letter: [(operand: Int, axis: Int)]] = [:]
+    for (k, operand) in result.enumerated() {
+      for (axis, letter) in operand.letters.enumerated() where !operand.value.axes[axis].isEmpty {
+        placesOf[letter, default: []].append((k, axis))
       }
-      guard places.count > 1 else { continue }
+    }
+    for places in placesOf.sorted(by: { $0.key < $1.key }).map(\.value) where places.count > 1 {
       let lists = places.map { result[$0.operand].value.axes[$0.axis].map(\.size) }
       let lengths = lists.map { $0.reduce(1, *) }
       // A certificate's factor of size 1 may meet a longer axis only where lengths agree; 1 broadcasts.
@@ -138,10 +136,17 @@ extension Facts {
 
   /// Records what the sets of every two operands demand of each other.
   mutating func relate(_ operands: [Operand], at node: NodeID) {
+    // Only operands that have one of a set's factors can demand anything of it.
+    var owners: [Factor: [Int]] = [:]
+    for (k, operand) in operands.enumerated() {
+      for factor in operand.value.axes.flatMap({ $0 }) { owners[factor, default: []].append(k) }
+    }
     for p in operands.indices {
-      for q in operands.indices where q != p {
-        let (a, b) = (operands[p].value, operands[q].value)
-        for s in a.sets {
+      let a = operands[p].value
+      for s in a.sets {
+        let meeting = Set(s.factors.flatMap { owners[$0] ?? [] }).sorted()
+        for q in meeting where q != p {
+          let b = operands[q].value
           let partners = b.sets.filter { t in t.factors.contains(where: s.contains) }
           if partners.isEmpty {
             freezeAgainstFixed(s, b, at: node)

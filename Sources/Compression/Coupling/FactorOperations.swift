@@ -87,37 +87,55 @@ extension LabelledValue {
     }
   }
 
-  /// The indices `indices` of axis `axis`, in that order: Slice, Split, Gather with a constant index.
-  /// An index list of several aligned blocks of the outermost factor cuts that factor alone.
-  mutating func take(axis: Int, indices: [Int], at node: NodeID, _ facts: inout Facts) {
+  /// The positions `positions` of axis `axis`, in that order: Slice, Split, Gather with a constant index.
+  /// A run of whole blocks of the outermost factor cuts that factor alone.
+  mutating func take(axis: Int, _ positions: Positions, at node: NodeID, _ facts: inout Facts) {
     let length = axes[axis].reduce(1) { $0 * $1.size }
-    if indices.count == length, indices.elementsEqual(0..<length) { return }
-    if axes[axis].isEmpty {
-      // An axis without factor has one index only; taking it several times makes a fixed axis.
-      if indices.count > 1 { axes[axis] = [facts.factor(size: indices.count, reason: facts.reason(.expanded, node))] }
+    if case .run(let run) = positions, run == 0..<length { return }
+    let count = positions.count
+    guard axes[axis].contains(where: isLabelled) else {
+      // Lengths of fixed axes are whatever a file claims: nothing here grows with them.
+      let reason = axes[axis].first?.reason ?? facts.reason(.expanded, node)
+      axes[axis] = count > 1 ? [facts.factor(size: count, like: axes[axis], reason: reason)] : []
       return
     }
-    var picked = indices
     if axes[axis].count > 1 {
       let inner = length / axes[axis][0].size
-      if let outer = Self.blocks(of: indices, width: inner) {
-        picked = outer
-      } else {
-        fuse(axis: axis, 0..<axes[axis].count, at: node, &facts)
+      if case .run(let run) = positions, run.lowerBound % inner == 0, run.upperBound % inner == 0 {
+        let outer = axes[axis][0]
+        takeFactor(outer, indices: Array(run.lowerBound / inner..<run.upperBound / inner), at: node, &facts)
+        return
       }
+      fuse(axis: axis, 0..<axes[axis].count, at: node, &facts)
     }
-    takeFactor(axes[axis][0], indices: picked, at: node, &facts)
+    guard axes[axis].contains(where: isLabelled) else { return take(axis: axis, positions, at: node, &facts) }
+    takeFactor(axes[axis][0], indices: positions.indices, at: node, &facts)
   }
 
-  private static func blocks(of indices: [Int], width: Int) -> [Int]? {
-    guard width > 0, indices.count % width == 0, !indices.isEmpty else { return nil }
-    var blocks: [Int] = []
-    for start in stride(from: 0, to: indices.count, by: width) {
-      guard indices[start] % width == 0 else { return nil }
-      for k in 1..<max(width, 1) where indices[start + k] != indices[start] + k { return nil }
-      blocks.append(indices[start] / width)
+  /// Positions along an axis.
+  enum Positions {
+    case run(Range<Int>)
+    case list([Int])
+
+    init(_ selection: SliceSelection) {
+      self =
+        selection.step == 1
+        ? .run(selection.start..<selection.start + selection.count) : .list(selection.positions)
     }
-    return blocks
+
+    var count: Int {
+      switch self {
+      case .run(let run): run.count
+      case .list(let list): list.count
+      }
+    }
+
+    var indices: [Int] {
+      switch self {
+      case .run(let run): Array(run)
+      case .list(let list): list
+      }
+    }
   }
 
   private mutating func takeFactor(_ factor: Factor, indices: [Int], at node: NodeID, _ facts: inout Facts) {

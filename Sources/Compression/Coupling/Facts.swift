@@ -65,6 +65,9 @@ struct Facts: Sendable {
     var node: NodeID
   }
 
+  /// Labels of one pass. A language model of 70 billion parameters has 15 million.
+  private static let labelBudget = 200_000_000
+
   private(set) var classes = Classes()
   private(set) var reasons: [Reason] = []
   private var reasonIDs: [Reason: ReasonID] = [:]
@@ -108,7 +111,9 @@ struct Facts: Sendable {
   mutating func factor(size: Int, like parts: Factor...) -> Factor { factor(size: size, like: parts) }
 
   mutating func factor(size: Int, like parts: [Factor], reason: ReasonID? = nil) -> Factor {
-    factor(size: size, reason: reason ?? parts[0].reason, isShrunk: parts.contains(where: \.isShrunk))
+    factor(
+      size: size, reason: reason ?? parts.first?.reason ?? self.reason(.fixedPart, nil),
+      isShrunk: parts.contains(where: \.isShrunk))
   }
 
   mutating func freshLabels(_ count: Int) -> Int32 {
@@ -117,8 +122,15 @@ struct Facts: Sendable {
     return classes.add(count)
   }
 
+  /// Labels of their own for every element. Beyond the budget of a pass, which no real network comes near, one frozen
+  /// label stands for all: what meets it stays, and a length that a file merely claims costs nothing.
   mutating func freshArray(shape: [Int]) -> LabelArray {
     let count = shape.reduce(1, *)
+    guard count <= LabelArray.limit, classes.count + count <= Self.labelBudget else {
+      let label = freshLabels(1)
+      freeze(label, reason(.arrayTooLarge, current))
+      return LabelArray(repeating: label, shape: shape)
+    }
     let first = freshLabels(count)
     return LabelArray(Array(first..<first + Int32(count)), shape: shape)
   }

@@ -19,6 +19,12 @@ struct LabelArray: Sendable {
     strides = Self.denseStrides(shape)
   }
 
+  /// The same label everywhere, stored once.
+  init(repeating label: Int32, shape: [Int]) {
+    (storage, offset, self.shape) = ([label], 0, shape)
+    strides = shape.map { _ in 0 }
+  }
+
   private static func denseStrides(_ shape: [Int]) -> [Int] {
     var strides = [Int](repeating: 1, count: shape.count)
     for d in stride(from: shape.count - 2, through: 0, by: -1) { strides[d] = strides[d + 1] * shape[d + 1] }

@@ -33,7 +33,8 @@ struct SharedVectors: Sendable {
         }
         next += 1
       }
-      guard uses.count > 1, !holders.contains(where: fixed.contains), !uses.contains(where: { Self.isWeight($0, graph) })
+      guard uses.count > 1, !holders.contains(where: fixed.contains),
+        !uses.contains(where: { Self.isWeight($0, graph) })
       else { continue }
       for holder in holders { sources[holder] = id }
       allUses[id] = uses.sorted { ($0.node, $0.input) < ($1.node, $1.input) }

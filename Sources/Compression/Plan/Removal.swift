@@ -174,6 +174,7 @@ struct Removal {
     guard let value = analysis.values[id.index], axis < value.axes.count else { return nil }
     let factors = value.axes[axis]
     let length = factors.reduce(1) { $0 * $1.size }
+    guard length <= LabelArray.limit else { return nil }
     var result = [Bool](repeating: true, count: length)
     for set in value.sets where set.factors.contains(where: factors.contains) {
       let classes = set.labels.mapping { coupling.classOf[Int($0)] }

@@ -7,6 +7,8 @@ package enum ProcessSignals {
   package static func block() {
     // A peer that went away is told by the write that fails; the signal would end the process first.
     signal(SIGPIPE, SIG_IGN)
+    // A file that may not grow is an error of one request.
+    signal(SIGXFSZ, SIG_IGN)
     // Hanging up ends a daemon that somebody watches in a terminal, and means nothing to one in the background.
     if !hasTerminal { signal(SIGHUP, SIG_IGN) }
     var set = handled

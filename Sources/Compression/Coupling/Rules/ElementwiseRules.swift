@@ -41,8 +41,13 @@ let elementwiseRules: [String: Rule] = {
 @Sendable private func broadcast(_ call: inout RuleCall) -> [LabelledValue]? {
   let operands = call.inputs.compactMap { $0 }
   guard operands.count == call.inputs.count, let rank = operands.map(\.axes.count).max(),
-    let result = call.facts.elementwise(operands, rank: rank, at: call.id)
+    var result = operands.first
   else { return nil }
+  // Two at a time: what all operands demand of each other follows from what each demands of those before it.
+  for operand in operands.dropFirst() {
+    guard let joined = call.facts.elementwise([result, operand], rank: rank, at: call.id) else { return nil }
+    result = joined
+  }
   // A join of two activations gives the group they form its name.
   let activations = operands.filter { !$0.isStored && !$0.sets.isEmpty }
   if activations.count > 1 {
