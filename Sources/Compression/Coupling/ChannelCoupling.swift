@@ -227,7 +227,9 @@ extension ChannelCoupling {
       let node = graph[id]
       guard node.domain.isEmpty, let input = node.input(1) else { return nil }
       let weight = StoredLabels.stored(behind: input, in: graph)
-      guard let tensor = graph[weight].tensor, tensor.dtype.isFloat, tensor.shape.count >= 2 else { return nil }
+      guard let tensor = graph[weight].tensor, StoredLabels.carriesLabels(tensor.dtype),
+        tensor.shape.count >= 2
+      else { return nil }
       let axis: Int
       switch node.op {
       case "Conv": axis = 0

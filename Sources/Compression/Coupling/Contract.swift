@@ -293,28 +293,6 @@ extension Facts {
     }
     return result
   }
-
-  /// Summation-like reduction over `axes`: their factors go. A set that is partly reduced leaves block labels; one that
-  /// is wholly reduced has entered every element: its removal changes the result, which `reason` records.
-  mutating func reduce(_ value: LabelledValue, axes: [Int], reason: ReasonID, at node: NodeID) -> LabelledValue {
-    var result = value
-    let gone = Set(axes.flatMap { value.axes[$0] })
-    for axis in axes { result.axes[axis] = [] }
-    result.sets = []
-    for set in value.sets {
-      let visible = set.factors.indices.filter { !gone.contains(set.factors[$0]) }
-      if visible.count < set.factors.count { approximate(set.labels, reason) }
-      if visible.count == set.factors.count {
-        result.sets.append(set)
-      } else if !visible.isEmpty {
-        let remaining = visible.map { set.factors[$0] }
-        let block = freshArray(shape: remaining.map(\.size))
-        project(set, visible: visible, onto: block, at: node)
-        result.sets.append(LabelSet(factors: remaining, labels: block))
-      }
-    }
-    return result
-  }
 }
 
 extension LabelledValue {

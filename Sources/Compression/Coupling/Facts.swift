@@ -15,6 +15,7 @@ struct Reason: Hashable, Sendable {
     case noRule
     case outputOfBarrier
     case unknownShape
+    case formWithoutRule
     case subgraphCapture
     case onlyIndexTaken
     case onePerBlock

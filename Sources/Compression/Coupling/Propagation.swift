@@ -68,7 +68,8 @@ struct Propagation: Sendable {
         return
       }
     }
-    barrier(call, RuleTable.rule(for: node) == nil ? .noRule : .unknownShape)
+    barrier(
+      call, RuleTable.rule(for: node) == nil ? .noRule : call.inputsAreKnown ? .formWithoutRule : .unknownShape)
   }
 
   /// Whether a rule's outputs have the lengths that shape inference found.

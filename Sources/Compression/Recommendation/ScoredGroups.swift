@@ -32,7 +32,11 @@ struct ScoredGroups: Sendable {
   private static func score(
     _ group: ChannelGroup, _ g: Int, _ coupling: ChannelCoupling, _ method: CompressionMethod, _ work: Work
   ) throws(Failure) -> Outcome {
-    guard group.cells.count > 1 else { return .unavailable("it has a single channel") }
+    guard group.cells.count > 1 else {
+      let channels = group.weights.reduce(0, +)
+      return .unavailable(
+        channels > 1 ? "its \(channels) channels can only go all together" : "it has a single channel")
+    }
     guard method != .indices else {
       return .ranked(SelectionGroup(blocks: group.blocks, width: group.width, members: [], link: group.link))
     }
@@ -121,6 +125,19 @@ struct RankedModel: Sendable {
   /// The classes of the selected cells.
   func classes(_ selection: Selection) -> [Int32] {
     zip(admitted, selection.groups).flatMap { g, chosen in chosen.removed.map { scored.coupling.groups[g].cells[$0] } }
+  }
+
+  /// Groups that were to lose channels and keep them all, with what holds them.
+  func held(_ selection: Selection, options: PruningOptions) -> [SkippedLayer] {
+    zip(admitted, selection.groups).compactMap { g, chosen in
+      guard chosen.requestedCount > 0, chosen.count == 0 else { return nil }
+      let group = scored.coupling.groups[g]
+      let unit = group.blocks > 1 ? "each of its \(group.blocks) blocks of \(group.width) channels" : "it"
+      return SkippedLayer(
+        name: group.name,
+        reason: "\(unit) would keep fewer channels than step_size \(options.stepSize) and min_num_of_value "
+          + "\(options.minNumOfValue) allow; lower them to prune here")
+    }
   }
 
   /// What the selection says of every admitted group.

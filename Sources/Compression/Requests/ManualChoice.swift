@@ -23,6 +23,17 @@ extension ChannelCoupling {
   }
 }
 
+extension ChannelCoupling {
+  /// A list made for another model shall not go unnoticed.
+  fileprivate func requireChannels(_ setting: LayerSetting, group: Int) throws(Failure) {
+    let channels = [groups[group].weights.reduce(0, +)]
+    guard setting.name == groups[group].name, !setting.channels.isEmpty, setting.channels != channels else { return }
+    throw Failure(
+      .invalidParams, "'\(setting.name)' has channels \(channels), not \(setting.channels)",
+      details: ["layer": .string(setting.name), "path": .string("/layers")])
+  }
+}
+
 /// Ratios per admitted group.
 struct ManualRatios {
   let ratios: [Double?]
@@ -35,6 +46,7 @@ struct ManualRatios {
     for setting in settings where setting.use {
       guard case .ratio(let ratio) = setting.values else { continue }
       for g in try coupling.groups(named: setting.name) {
+        try coupling.requireChannels(setting, group: g)
         guard let k = model.admitted.firstIndex(of: g) else {
           let reason = model.skipped.first { $0.name == coupling.groups[g].name }?.reason ?? "it is left out"
           throw Failure(
@@ -71,6 +83,7 @@ struct ChannelIndices {
           .layerUnavailable, "no layer makes the channels of '\(setting.name)'",
           details: ["layer": .string(setting.name)])
       }
+      for g in groups { try coupling.requireChannels(setting, group: g) }
       let channels = axis.count * axis.width
       var seen: Set<Int> = []
       for number in stated {

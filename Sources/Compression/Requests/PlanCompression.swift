@@ -52,7 +52,9 @@ extension CompressibleModel {
       let model = try ranking(request.method, request.options, work)
       try model.requireChoice()
       let selection = try model.ranked.recommending(ratio: ratio, options: request.options)
-      return Chosen(classes: model.classes(selection), layers: model.settings(selection), skipped: model.skipped)
+      return Chosen(
+        classes: model.classes(selection), layers: model.settings(selection),
+        skipped: model.held(selection, options: request.options) + model.skipped)
     case .layers(let settings) where request.method == .indices:
       let coupling = try coupling(pruningBlocks: request.options.reshapeChannelAxis.prunesBlocks, work)
       let indices = try ChannelIndices(settings, coupling: coupling, indexBase: request.options.indexBase)

@@ -14,7 +14,9 @@ extension CompressibleModel {
     let selection = try model.ranked.recommending(ratio: request.ratio, options: request.options)
     let removal = Removal(model.scored.coupling, classes: model.classes(selection))
     return Recommendation(
-      availableLayers: model.settings(selection), skipped: model.skipped, requestedRatio: request.ratio,
+      availableLayers: model.settings(selection),
+      skipped: model.held(selection, options: request.options) + model.skipped,
+      requestedRatio: request.ratio,
       achievedRatio: selection.achievedRatio, original: cost.original, compressed: try cost.after(removal))
   }
 }

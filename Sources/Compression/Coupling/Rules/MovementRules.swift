@@ -174,7 +174,7 @@ extension Facts {
   for axis in from.indices where amounts[axis].before != 0 || amounts[axis].after != 0 {
     let labelled = x.axes[axis].contains(where: x.isLabelled)
     let (before, after) = amounts[axis]
-    if constant, labelled, before >= 0, after >= 0 {
+    if constant, labelled, before >= 0, after >= 0, to[axis] <= LabelArray.limit {
       var parts = [x]
       if before > 0 { parts.insert(call.padding(like: x, axis: axis, length: before), at: 0) }
       if after > 0 { parts.append(call.padding(like: x, axis: axis, length: after)) }

@@ -17,9 +17,14 @@ let normalizationRules: [String: Rule] = [
 /// Inference mode is a scale and a shift per channel. Training mode computes statistics over the other axes.
 @Sendable private func batchNormalization(_ call: inout RuleCall) -> [LabelledValue]? {
   guard let x = call.input(0), x.axes.count >= 2, call.inputs.count >= 5 else { return nil }
-  let training = call.node.int("training_mode", default: 0) != 0
-  guard !training, call.node.outputs.dropFirst().allSatisfy({ $0 == nil }) else { return nil }
-  return perChannel(&call, x, parameters: 1..<5).map { [$0] }
+  guard let y = perChannel(&call, x, parameters: 1..<5) else { return nil }
+  let extra = call.node.outputs.dropFirst()
+  if call.node.int("training_mode", default: 0) != 0 || extra.contains(where: { $0 != nil }) {
+    call.approximate(y, axes: y.axes.indices.filter { $0 != 1 })
+  }
+  // The statistics it hands out run along the channels, as the stored ones do.
+  guard let statistics = call.input(3) else { return nil }
+  return [y] + extra.map { _ in statistics }
 }
 
 @Sendable private func instanceNormalization(_ call: inout RuleCall) -> [LabelledValue]? {

@@ -10,8 +10,10 @@ let poolingRules: [String: Rule] = [
 
 @Sendable private func pool(_ call: inout RuleCall) -> [LabelledValue]? {
   guard let x = call.input(0), let y = spatiallyMixed(&call, x, axes: 2..<max(x.axes.count, 2)) else { return nil }
-  // MaxPool's second output holds positions in the flattened input: data that a smaller input would change.
-  return call.node.output(1) == nil ? [y] : nil
+  guard let positions = call.node.output(1) else { return [y] }
+  // MaxPool's second output holds positions in the flattened input, which a smaller input would change.
+  let isRead = !call.graph.uses(of: positions).isEmpty || call.graph.outputs.contains(positions)
+  return isRead ? nil : [y, y]
 }
 
 /// Axes whose length stays the same pass; scales, region and sizes are settings.

@@ -4,8 +4,10 @@ import ModelGraph
 
 let reductionRules: [String: Rule] = {
   var rules: [String: Rule] = [:]
-  for op in ["ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"] { rules[op] = sumLike }
-  for op in ["ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp"] { rules[op] = maxLike }
+  for op in [
+    "ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceMax", "ReduceMin", "ReduceProd",
+    "ReduceLogSum", "ReduceLogSumExp",
+  ] { rules[op] = reduction }
   for op in ["Softmax", "LogSoftmax", "Hardmax"] { rules[op] = softmax }
   for op in ["ArgMax", "ArgMin"] { rules[op] = argument }
   return rules
@@ -34,16 +36,9 @@ private func dropped(_ value: LabelledValue, _ axes: [Int], _ call: RuleCall) ->
   return copy
 }
 
-/// What is removed along the reduced axis has entered every sum: exact only where labels do not vary along it.
-@Sendable private func sumLike(_ call: inout RuleCall) -> [LabelledValue]? {
-  guard let x = call.input(0), let axes = reducedAxes(call, rank: x.axes.count) else { return nil }
-  let y = call.facts.reduce(x, axes: axes, reason: call.facts.reason(.reduced, call.id), at: call.id)
-  return [dropped(y, axes, call)]
-}
-
-/// A maximum over joined labels is exact: all or none of its operands go. Where nothing but the reduced axes carries
-/// the label, the removal changes the result.
-@Sendable private func maxLike(_ call: inout RuleCall) -> [LabelledValue]? {
+/// A sum or a maximum over joined labels is exact: all or none of its operands go. Where nothing but the reduced axes
+/// carries the label, the removal changes the result.
+@Sendable private func reduction(_ call: inout RuleCall) -> [LabelledValue]? {
   guard let x = call.input(0), let axes = reducedAxes(call, rank: x.axes.count) else { return nil }
   let factors = axes.flatMap { x.axes[$0] }
   let reason = call.facts.reason(.reduced, call.id)
