@@ -10,7 +10,7 @@ package final class CompressibleModel: Sendable {
   package let graph: Graph
   /// Bytes of the file or files the graph was read from.
   package let sizeBytes: Int
-  let shapes: GraphShapes
+  package let shapes: GraphShapes
   private let derived = Mutex(Derived())
 
   private struct Derived {
@@ -50,7 +50,7 @@ package final class CompressibleModel: Sendable {
   }
 
   /// - Parameter pruningBlocks: see `PruningOptions.ReshapeChannelAxis`.
-  func coupling(pruningBlocks: Bool, _ work: Work) throws(Failure) -> ChannelCoupling {
+  package func coupling(pruningBlocks: Bool, _ work: Work) throws(Failure) -> ChannelCoupling {
     if let known = derived.withLock({ $0.couplings[pruningBlocks] }) { return known }
     let coupling = try analysis(work).solved(pruningBlocks: pruningBlocks)
     derived.withLock { $0.couplings[pruningBlocks] = coupling }

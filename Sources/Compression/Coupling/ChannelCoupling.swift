@@ -4,25 +4,25 @@ import ModelGraph
 ///
 /// A unit is a free class that cuts a stored tensor. Units that cut the same (parameter, axis) form a group. Where rows
 /// must keep equally many (`Balance`), a group is laid out in blocks.
-struct ChannelCoupling: Sendable {
-  let analysis: CouplingAnalysis
+package struct ChannelCoupling: Sendable {
+  package let analysis: CouplingAnalysis
   let facts: Facts
   /// The class of every label: its smallest label.
-  let classOf: [Int32]
+  package let classOf: [Int32]
   let flags: ClassFlags
-  private(set) var groups: [ChannelGroup]
+  package private(set) var groups: [ChannelGroup]
   /// Per label: the group its class belongs to and the cell there, -1 if none.
   let groupOfClass: [Int32]
   let cellOfClass: [Int32]
   /// Layers in node order.
-  let layers: [Layer]
+  package let layers: [Layer]
   /// Per group, sets of cells of which one must stay, or some value would vanish although its groups do not (a Split
   /// sends a part of a group elsewhere).
   private(set) var guarded: [[[Int]]] = []
 
   var graph: Graph { analysis.graph }
 
-  func group(of label: Int32) -> Int? {
+  package func group(of label: Int32) -> Int? {
     let g = groupOfClass[Int(classOf[Int(label)])]
     return g < 0 ? nil : Int(g)
   }
@@ -42,27 +42,27 @@ struct ChannelCoupling: Sendable {
   }
 
   /// Why the label's class cannot be removed, nil if it can.
-  func frozenReason(of label: Int32) -> Reason? {
+  package func frozenReason(of label: Int32) -> Reason? {
     let id = flags.frozen[Int(classOf[Int(label)])]
     return id < 0 ? nil : facts.reasons[Int(id)]
   }
 }
 
 /// Units that cut the same parameters, as `blocks` rows of `width` cells.
-struct ChannelGroup: Sendable {
+package struct ChannelGroup: Sendable {
   /// Blocks that must lose equally many; 1 for an ordinary group.
-  var blocks: Int
-  var width: Int
+  package var blocks: Int
+  package var width: Int
   /// Class of every cell, block-major.
-  var cells: [Int32]
+  package var cells: [Int32]
   /// Per cell; frozen cells inside a balanced row stay.
-  var removable: [Bool]
+  package var removable: [Bool]
   /// Groups with the same link lose equally many per block.
-  var link: Int?
+  package var link: Int?
   /// The stored axes whose slices are the group's channels, in topological order.
   var producers: [Producer] = []
   /// The name that lists it.
-  var name = ""
+  package var name = ""
 
   struct Producer: Sendable {
     var origin: LabelOrigin
@@ -74,12 +74,12 @@ struct ChannelGroup: Sendable {
 }
 
 /// A node with a stored weight that a user would prune or decompose.
-struct Layer: Sendable {
+package struct Layer: Sendable {
   var node: NodeID
-  var name: String
+  package var name: String
   var weight: ValueID
   /// The stored axis of its output channels; nil if that has length 1.
-  var outputs: LabelOrigin?
+  package var outputs: LabelOrigin?
 }
 
 extension ChannelCoupling {

@@ -4,19 +4,21 @@ import ModelGraph
 // per-channel parameters are all `contract` with other letters.
 
 /// A letter names an index of a labelled einsum; axes that share one run together.
-typealias Letter = Int
+package typealias Letter = Int
 
 /// One operand: a value and a letter for each of its axes.
-struct Operand {
+package struct Operand {
   var value: LabelledValue
   var letters: [Letter]
+
+  package init(value: LabelledValue, letters: [Letter]) { (self.value, self.letters) = (value, letters) }
 }
 
 extension Facts {
   /// Relates the operands and gives the value over `output`'s letters; what is not in `output` is summed away.
   ///
   /// - Returns: nil if two operands disagree about the length of a letter.
-  mutating func contract(
+  package mutating func contract(
     _ operands: [Operand], output: [Letter], at node: NodeID, roles: Bool = false
   ) -> LabelledValue? {
     guard let aligned = align(operands, at: node) else { return nil }
@@ -26,7 +28,7 @@ extension Facts {
   }
 
   /// Element-wise: letters from the right, every axis in the output.
-  mutating func elementwise(_ values: [LabelledValue], rank: Int, at node: NodeID) -> LabelledValue? {
+  package mutating func elementwise(_ values: [LabelledValue], rank: Int, at node: NodeID) -> LabelledValue? {
     contract(
       values.map { Operand(value: $0, letters: Array(rank - $0.axes.count..<rank)) }, output: Array(0..<rank),
       at: node, roles: true)
@@ -274,7 +276,7 @@ extension Facts {
 
   /// The operator's result depends on all indices along `factors`: labels must not vary along them. They are joined,
   /// and the factors leave their sets; where nothing of a set is left it is frozen.
-  mutating func mix(_ value: LabelledValue, _ factors: [Factor], reason: ReasonID) -> LabelledValue {
+  package mutating func mix(_ value: LabelledValue, _ factors: [Factor], reason: ReasonID) -> LabelledValue {
     var result = value
     for s in result.sets.indices.reversed() {
       var set = result.sets[s]

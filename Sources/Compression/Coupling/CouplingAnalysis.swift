@@ -1,22 +1,22 @@
 import ModelGraph
 
 /// The pass over one graph and what it learned, independent of all options.
-struct CouplingAnalysis: Sendable {
+package struct CouplingAnalysis: Sendable {
   let graph: Graph
   let shapes: ShapeTable
-  let stored: StoredLabels
+  package let stored: StoredLabels
   let facts: Facts
   /// Per value; nil where its shape is unknown.
-  let values: [LabelledValue?]
+  package let values: [LabelledValue?]
   /// The labelled forms with which stored tensors entered, by value.
   let initial: [ValueID: LabelledValue]
   /// Vectors whose uses have labels of their own, and with which forms these entered.
   let shared: SharedVectors
   let initialOfUse: [Use: LabelledValue]
   /// Nodes that no rule spoke for.
-  let barriers: Set<NodeID>
+  package let barriers: Set<NodeID>
 
-  init(graph: Graph, shapes: ShapeTable, work: Work) throws(Failure) {
+  package init(graph: Graph, shapes: ShapeTable, work: Work) throws(Failure) {
     var stored = StoredLabels(graph: graph)
     let shared = SharedVectors(graph: graph)
     var initial: [ValueID: LabelledValue] = [:]
@@ -41,7 +41,7 @@ struct CouplingAnalysis: Sendable {
   }
 
   /// Solves the facts under a reading of split axes and forms units, groups and balances.
-  func solved(pruningBlocks: Bool) -> ChannelCoupling {
+  package func solved(pruningBlocks: Bool) -> ChannelCoupling {
     var facts = facts
     // Joint sets of activations; those of group convolutions' weights stay as they are.
     let outer = pruningBlocks ? values.indices.flatMap { v in jointSets(ValueID(v)) } : []

@@ -2,7 +2,7 @@ import ModelGraph
 
 extension Reason {
   /// One sentence a user understands, naming the operator that decides.
-  func sentence(in graph: Graph) -> String {
+  package func sentence(in graph: Graph) -> String {
     let place = node.map { "\(graph[$0].op) '\(graph.displayName($0))'" } ?? ""
     switch kind {
     case .graphInput: return "its channels meet those of a model input, which must keep its shape"

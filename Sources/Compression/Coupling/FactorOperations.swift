@@ -5,17 +5,17 @@ import ModelGraph
 
 /// The length of an axis that a reshape makes, and whether it carries a factor: axes of length 1 do so only if they
 /// were longer in the original model (certificates run on shrunken axes).
-struct Extent: Sendable {
+package struct Extent: Sendable {
   var length: Int
   var hasFactor: Bool
-  init(_ length: Int, original: Int) { (self.length, hasFactor) = (length, length > 1 || original > 1) }
+  package init(_ length: Int, original: Int) { (self.length, hasFactor) = (length, length > 1 || original > 1) }
 }
 
 extension LabelledValue {
   /// Replaces `factor` by factors of `sizes`, outermost first, in its axis and in its sets.
   /// - Returns: the new factors.
   @discardableResult
-  mutating func split(_ factor: Factor, into sizes: [Int], _ facts: inout Facts) -> [Factor] {
+  package mutating func split(_ factor: Factor, into sizes: [Int], _ facts: inout Facts) -> [Factor] {
     let parts = sizes.map { facts.factor(size: $0, like: factor) }
     replace(factor, with: parts)
     return parts
@@ -32,14 +32,14 @@ extension LabelledValue {
     }
   }
 
-  func permuted(_ order: [Int]) -> LabelledValue {
+  package func permuted(_ order: [Int]) -> LabelledValue {
     var copy = self
     copy.axes = order.map { axes[$0] }
     return copy
   }
 
   /// Makes one factor of the factors of axis `axis` that lie in `range` (positions in that axis).
-  mutating func fuse(axis: Int, _ range: Range<Int>, at node: NodeID, _ facts: inout Facts) {
+  package mutating func fuse(axis: Int, _ range: Range<Int>, at node: NodeID, _ facts: inout Facts) {
     let parts = Array(axes[axis][range])
     guard parts.count > 1 else { return }
     let size = parts.reduce(1) { $0 * $1.size }
@@ -89,7 +89,7 @@ extension LabelledValue {
 
   /// The positions `positions` of axis `axis`, in that order: Slice, Split, Gather with a constant index.
   /// A run of whole blocks of the outermost factor cuts that factor alone.
-  mutating func take(axis: Int, _ positions: Positions, at node: NodeID, _ facts: inout Facts) {
+  package mutating func take(axis: Int, _ positions: Positions, at node: NodeID, _ facts: inout Facts) {
     let length = axes[axis].reduce(1) { $0 * $1.size }
     if case .run(let run) = positions, run == 0..<length { return }
     let count = positions.count
@@ -113,7 +113,7 @@ extension LabelledValue {
   }
 
   /// Positions along an axis.
-  enum Positions {
+  package enum Positions {
     case run(Range<Int>)
     case list([Int])
 
@@ -186,7 +186,7 @@ extension LabelledValue {
   /// Takes whole factors while they divide what is needed, splits one where the need divides it; where neither divides
   /// (24 x 16 read as 16 x 24) the smallest run of factors and targets with equal products is fused and then split.
   /// - Returns: nil if the element counts differ or an axis is empty.
-  func reshaped(_ targets: [Extent], at node: NodeID, _ facts: inout Facts) -> LabelledValue? {
+  package func reshaped(_ targets: [Extent], at node: NodeID, _ facts: inout Facts) -> LabelledValue? {
     var result = self
     result.axes = [axes.flatMap { $0 }]
     guard result.axes[0].reduce(1, { $0 * $1.size }) == targets.reduce(1, { $0 * $1.length }),

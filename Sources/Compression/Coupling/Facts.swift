@@ -1,11 +1,11 @@
 import ModelGraph
 
 /// Index into `Facts.reasons`.
-typealias ReasonID = Int32
+package typealias ReasonID = Int32
 
 /// Why something cannot be cut, or is cut only approximately: what happened and the node where it did.
-struct Reason: Hashable, Sendable {
-  enum Kind: Hashable, Sendable {
+package struct Reason: Hashable, Sendable {
+  package enum Kind: Hashable, Sendable {
     case graphInput
     case modelOutput
     case spatial
@@ -30,16 +30,16 @@ struct Reason: Hashable, Sendable {
     case reduced
     case shapeDependent
   }
-  var kind: Kind
-  var node: NodeID?
+  package var kind: Kind
+  package var node: NodeID?
 }
 
 /// Everything a pass over the graph learns: equalities at once, as joined classes; projections and orders recorded, to
 /// be solved when the pass is over (they depend on what turns out to be one class); freezes and approximations as
 /// flags. Facts are only ever added.
-struct Facts: Sendable {
+package struct Facts: Sendable {
   /// What is left of `labels` when only some of its factors are visible.
-  struct Projection: Sendable {
+  package struct Projection: Sendable {
     /// Canonical order; `visible` lists the positions of the visible factors, in that order.
     var labels: LabelArray
     var visible: [Int]
@@ -53,7 +53,7 @@ struct Facts: Sendable {
   /// The factors of `labels` were laid flat in another order than the canonical one (`order[k]` = canonical position
   /// of the k-th, outermost first), or picked from irregularly (`order` nil): then all blocks must keep the same local
   /// indices.
-  struct Order: Sendable {
+  package struct Order: Sendable {
     var labels: LabelArray
     var order: [Int]?
     var node: NodeID
@@ -70,15 +70,15 @@ struct Facts: Sendable {
   private static let labelBudget = 200_000_000
 
   private(set) var classes = Classes()
-  private(set) var reasons: [Reason] = []
+  package private(set) var reasons: [Reason] = []
   private var reasonIDs: [Reason: ReasonID] = [:]
   /// Per label the reason it is frozen (or approximate), -1 if it is not.
-  private(set) var frozen: [ReasonID] = []
-  private(set) var approximate: [ReasonID] = []
-  private(set) var projections: [Projection] = []
-  private(set) var orders: [Order] = []
+  package private(set) var frozen: [ReasonID] = []
+  package private(set) var approximate: [ReasonID] = []
+  package private(set) var projections: [Projection] = []
+  package private(set) var orders: [Order] = []
   /// Label arrays over two or more factors: what must stay rectangular.
-  private(set) var blocks: [(labels: LabelArray, node: NodeID)] = []
+  package private(set) var blocks: [(labels: LabelArray, node: NodeID)] = []
   /// Nodes that join two or more activations element by element, with a label of the joined value.
   private(set) var activationJoins: [(node: NodeID, label: Int32)] = []
   /// Roles by the first label of the stored axis as an operator met it.
@@ -94,7 +94,9 @@ struct Facts: Sendable {
   var frozenByBlocks = 0
   private var factorCount = 0
 
-  mutating func reason(_ kind: Reason.Kind, _ node: NodeID?) -> ReasonID {
+  package init() {}
+
+  package mutating func reason(_ kind: Reason.Kind, _ node: NodeID?) -> ReasonID {
     let reason = Reason(kind: kind, node: node)
     if let id = reasonIDs[reason] { return id }
     let id = ReasonID(reasons.count)
@@ -103,7 +105,7 @@ struct Facts: Sendable {
     return id
   }
 
-  mutating func factor(size: Int, reason: ReasonID, isShrunk: Bool = false) -> Factor {
+  package mutating func factor(size: Int, reason: ReasonID, isShrunk: Bool = false) -> Factor {
     factorCount += 1
     return Factor(id: factorCount, size: size, reason: reason, isShrunk: isShrunk)
   }
@@ -125,7 +127,7 @@ struct Facts: Sendable {
 
   /// Labels of their own for every element. Beyond the budget of a pass, which no real network comes near, one frozen
   /// label stands for all: what meets it stays, and a length that a file merely claims costs nothing.
-  mutating func freshArray(shape: [Int]) -> LabelArray {
+  package mutating func freshArray(shape: [Int]) -> LabelArray {
     let count = shape.reduce(1, *)
     guard count <= LabelArray.limit, classes.count + count <= Self.labelBudget else {
       let label = freshLabels(1)
@@ -159,7 +161,7 @@ struct Facts: Sendable {
     if frozen[Int(label)] < 0 { frozen[Int(label)] = reason }
   }
 
-  mutating func freeze(_ labels: LabelArray, _ reason: ReasonID) {
+  package mutating func freeze(_ labels: LabelArray, _ reason: ReasonID) {
     labels.forEach { label in if frozen[Int(label)] < 0 { frozen[Int(label)] = reason } }
   }
 
@@ -201,7 +203,7 @@ struct Facts: Sendable {
     roles.append((label, Role(kind: kind, node: node)))
   }
 
-  mutating func find(_ label: Int32) -> Int32 { classes.find(label) }
+  package mutating func find(_ label: Int32) -> Int32 { classes.find(label) }
 
   /// The class of every label.
   mutating func representatives() -> [Int32] { classes.representatives() }

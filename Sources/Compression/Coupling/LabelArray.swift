@@ -2,18 +2,18 @@
 ///
 /// Splitting, permuting, broadcasting and taking a run only change shape and strides; the labels themselves are shared.
 /// Gathers, concatenations and fusions copy, and respect `limit`.
-struct LabelArray: Sendable {
+package struct LabelArray: Sendable {
   /// No single array grows beyond this many labels; what would is frozen instead. Labels exist for stored axes only,
   /// so real models stay far below it.
-  static let limit = 20_000_000
+  package static let limit = 20_000_000
 
   private(set) var storage: [Int32]
   private(set) var offset: Int
-  private(set) var shape: [Int]
+  package private(set) var shape: [Int]
   private(set) var strides: [Int]
 
   /// A dense array, row-major.
-  init(_ storage: [Int32], shape: [Int]) {
+  package init(_ storage: [Int32], shape: [Int]) {
     assert(storage.count == shape.reduce(1, *))
     (self.storage, self.shape, self.offset) = (storage, shape, 0)
     strides = Self.denseStrides(shape)
@@ -44,8 +44,8 @@ struct LabelArray: Sendable {
     return Identity(address: address, offset: offset, shape: shape, strides: strides)
   }
 
-  var count: Int { shape.reduce(1, *) }
-  var rank: Int { shape.count }
+  package var count: Int { shape.reduce(1, *) }
+  package var rank: Int { shape.count }
   /// The label at index 0 of every dimension.
   var first: Int32 { storage[offset] }
 
@@ -56,7 +56,7 @@ struct LabelArray: Sendable {
   }
 
   /// Dimension `d` read as dimensions of `sizes` (their product is its length).
-  func splitting(_ d: Int, into sizes: [Int]) -> LabelArray {
+  package func splitting(_ d: Int, into sizes: [Int]) -> LabelArray {
     var copy = self
     var inner = strides[d]
     var newStrides = [Int](repeating: 0, count: sizes.count)
@@ -70,7 +70,7 @@ struct LabelArray: Sendable {
   }
 
   /// Dimension k of the result is dimension `order[k]`.
-  func permuted(_ order: [Int]) -> LabelArray {
+  package func permuted(_ order: [Int]) -> LabelArray {
     var copy = self
     copy.shape = order.map { shape[$0] }
     copy.strides = order.map { strides[$0] }
@@ -78,7 +78,7 @@ struct LabelArray: Sendable {
   }
 
   /// A new dimension before `d` along which the labels repeat.
-  func broadcast(at d: Int, size: Int) -> LabelArray {
+  package func broadcast(at d: Int, size: Int) -> LabelArray {
     var copy = self
     copy.shape.insert(size, at: d)
     copy.strides.insert(0, at: d)
@@ -86,7 +86,7 @@ struct LabelArray: Sendable {
   }
 
   /// Dimension `d` fixed to `index`, and dropped.
-  func selecting(_ d: Int, index: Int) -> LabelArray {
+  package func selecting(_ d: Int, index: Int) -> LabelArray {
     var copy = self
     copy.offset += index * strides[d]
     copy.shape.remove(at: d)
@@ -95,7 +95,7 @@ struct LabelArray: Sendable {
   }
 
   /// The indices `indices` of dimension `d`, in that order.
-  func taking(_ d: Int, indices: [Int]) -> LabelArray {
+  package func taking(_ d: Int, indices: [Int]) -> LabelArray {
     if let first = indices.first, indices.count == 1 || isRun(indices) {
       var copy = self
       copy.offset += first * strides[d]
@@ -125,7 +125,7 @@ struct LabelArray: Sendable {
   }
 
   /// The labels in row-major order.
-  func flattened() -> [Int32] {
+  package func flattened() -> [Int32] {
     if isDense { return offset == 0 && count == storage.count ? storage : Array(storage[offset..<offset + count]) }
     var result = [Int32]()
     result.reserveCapacity(count)

@@ -1,9 +1,9 @@
 /// A piece of an axis. Axes are ordered lists of factors whose sizes multiply to their length; an axis of length 1 has
 /// none (except in a certificate, where a factor that shrank to 1 stays visible).
-struct Factor: Hashable, Sendable {
+package struct Factor: Hashable, Sendable {
   /// Unique within one pass.
   let id: Int
-  let size: Int
+  package let size: Int
   /// Why the factor cannot be cut while it is in no set; meaningless for labelled ones.
   let reason: ReasonID
   /// In a certificate: whether the axis it lies on lost entries. What is left of it may look uniform, or like no block
@@ -14,17 +14,19 @@ struct Factor: Hashable, Sendable {
     (self.id, self.size, self.reason, self.isShrunk) = (id, size, reason, isShrunk)
   }
 
-  static func == (a: Factor, b: Factor) -> Bool { a.id == b.id }
-  func hash(into hasher: inout Hasher) { hasher.combine(id) }
+  package static func == (a: Factor, b: Factor) -> Bool { a.id == b.id }
+  package func hash(into hasher: inout Hasher) { hasher.combine(id) }
 }
 
 /// One label for every combination of indices of some factors: the joint identity of what is removed together.
 ///
 /// The factors are in canonical order: the order in which a flat axis was split, outermost first.
-struct LabelSet: Sendable {
-  var factors: [Factor]
+package struct LabelSet: Sendable {
+  package var factors: [Factor]
   /// Of shape `factors.map(\.size)`.
-  var labels: LabelArray
+  package var labels: LabelArray
+
+  package init(factors: [Factor], labels: LabelArray) { (self.factors, self.labels) = (factors, labels) }
 
   func position(of factor: Factor) -> Int? { factors.firstIndex(of: factor) }
   func contains(_ factor: Factor) -> Bool { factors.contains(factor) }
@@ -34,13 +36,17 @@ struct LabelSet: Sendable {
 ///
 /// Element i disappears iff some set's label at i is removed. A factor in no set is fixed: all its indices always
 /// exist. Fixed is not absent: an axis of length 1 demands nothing of what it is broadcast against.
-struct LabelledValue: Sendable {
-  var axes: [[Factor]]
-  var sets: [LabelSet]
+package struct LabelledValue: Sendable {
+  package var axes: [[Factor]]
+  package var sets: [LabelSet]
   /// Computed from stored tensors alone.
   var isStored = false
 
-  var shape: [Int] { axes.map { $0.reduce(1) { $0 * $1.size } } }
+  package init(axes: [[Factor]], sets: [LabelSet], isStored: Bool = false) {
+    (self.axes, self.sets, self.isStored) = (axes, sets, isStored)
+  }
+
+  package var shape: [Int] { axes.map { $0.reduce(1) { $0 * $1.size } } }
 
   /// The sets in which `factor` is labelled.
   func sets(touching factor: Factor) -> [Int] { sets.indices.filter { sets[$0].contains(factor) } }
@@ -49,7 +55,7 @@ struct LabelledValue: Sendable {
 
   /// The invariant of this type, for tests: every factor of a set occurs in exactly one axis, once, and label arrays
   /// have their factors' sizes.
-  var invariantViolation: String? {
+  package var invariantViolation: String? {
     let all = axes.flatMap { $0 }
     if Set(all).count != all.count { return "a factor occurs twice" }
     for set in sets {

@@ -180,7 +180,7 @@ struct RuleCall {
 typealias Rule = @Sendable (inout RuleCall) -> [LabelledValue]?
 
 /// Which operator has which rule. Families live in `Rules/`, one file each.
-enum RuleTable {
+package enum RuleTable {
   static func rule(for node: Node) -> Rule? { node.domain.isEmpty ? standard[node.op] : nil }
 
   private static let standard: [String: Rule] = [
@@ -189,5 +189,5 @@ enum RuleTable {
   ].reduce(into: [:]) { table, family in table.merge(family) { first, _ in first } }
 
   /// Operators that have a channel rule.
-  static var operators: [String] { standard.keys.sorted() }
+  package static var operators: [String] { standard.keys.sorted() }
 }

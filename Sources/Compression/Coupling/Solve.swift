@@ -10,7 +10,7 @@ extension Facts {
   /// possible. (Orders depend on the cut: earlier they would tie blocks that phase 1 has yet to make one class.)
   /// - Parameter outer: label arrays whose whole blocks are pruned instead of indices within them
   ///   (`reshape_channel_axis` -2 or 0): joined along their last effective factor.
-  mutating func solve(joiningInner outer: [LabelArray] = []) {
+  package mutating func solve(joiningInner outer: [LabelArray] = []) {
     joinUniformRows()
     if !outer.isEmpty {
       for labels in outer {

@@ -1,9 +1,9 @@
 import ModelGraph
 
 /// Which slice of which stored tensor a label stands for.
-struct LabelOrigin: Sendable {
-  let value: ValueID
-  let axis: Int
+package struct LabelOrigin: Sendable {
+  package let value: ValueID
+  package let axis: Int
   /// Labels `first ..< first + count` are the slices of the axis, in order of `index`.
   let first: Int32
   let count: Int
@@ -20,7 +20,7 @@ struct LabelOrigin: Sendable {
     (self.width, self.blocks, self.use) = (width, blocks, use)
   }
 
-  var range: Range<Int32> { first..<first + Int32(count) }
+  package var range: Range<Int32> { first..<first + Int32(count) }
 }
 
 /// How convolutions read a weight, which decides the labels it starts with.
@@ -30,8 +30,8 @@ enum WeightUse: Hashable, Sendable {
 }
 
 /// Gives stored tensors their first labels: one per index of every axis that can be cut.
-struct StoredLabels: Sendable {
-  private(set) var origins: [LabelOrigin] = []
+package struct StoredLabels: Sendable {
+  package private(set) var origins: [LabelOrigin] = []
   private let weightUses: [ValueID: Set<WeightUse>]
 
   init(graph: Graph) {
@@ -134,7 +134,7 @@ struct StoredLabels: Sendable {
   }
 
   /// The origin of a label, nil for auxiliary ones (blocks, padding).
-  func origin(of label: Int32) -> LabelOrigin? {
+  package func origin(of label: Int32) -> LabelOrigin? {
     var (low, high) = (0, origins.count)
     while low < high {
       let middle = (low + high) / 2

@@ -6,11 +6,13 @@ import ModelGraph
 ///
 /// It catches slices, lists and settings that disagree with the rules. It shares the rules with the analysis, so it is
 /// no proof of the rules themselves: those are tested against numbers.
-struct Certificate {
+package struct Certificate {
   let removal: Removal
 
+  package init(removal: Removal) { self.removal = removal }
+
   /// - Throws: `certificateFailed` naming the node or value at fault.
-  func check(
+  package func check(
     _ plan: CompressionPlan, shapes required: [[Int]?], inputShapes: [ValueID: [Int]], symbols: [String: Int],
     work: Work
   ) throws(Failure) -> CertificateReport {

@@ -4,10 +4,10 @@ import ModelGraph
 ///
 /// The lengths follow from the labels alone, before anything is rewritten, so the rewriting needs no shape inference
 /// and no knowledge of what exporters write.
-struct Removal {
+package struct Removal {
   let coupling: ChannelCoupling
   /// What every stored tensor keeps, in order of the tensors.
-  let slices: [TensorSlice]
+  package let slices: [TensorSlice]
   /// Uses of shared vectors that lose entries which other uses keep.
   let copies: [VectorCopy]
   /// Shared vectors that nobody reads any more, since every use has a copy.
@@ -17,7 +17,7 @@ struct Removal {
   private var analysis: CouplingAnalysis { coupling.analysis }
   private var graph: Graph { coupling.graph }
 
-  init(_ coupling: ChannelCoupling, classes: some Sequence<Int32>) {
+  package init(_ coupling: ChannelCoupling, classes: some Sequence<Int32>) {
     var isRemoved = [Bool](repeating: false, count: coupling.classOf.count)
     for c in classes { isRemoved[Int(c)] = true }
     removed = coupling.classOf.map { isRemoved[Int($0)] }
@@ -125,7 +125,7 @@ struct Removal {
   /// Per value, its new shape under the lengths of the analysis; equal to the old where nothing is removed.
   /// - Throws: naming the value, `layerUnavailable` if nothing of it would be left, `certificateFailed` if what is
   ///   left is not rectangular.
-  func lengths() throws(Failure) -> [[Int]?] {
+  package func lengths() throws(Failure) -> [[Int]?] {
     var result = analysis.shapes.shapes
     for id in graph.valueIDs {
       if let shape = try newShape(id) { result[id.index] = shape }

@@ -1,7 +1,7 @@
 import ModelGraph
 
 /// The options `include` and `exclude`: layer names or globs (`*` any run of characters, `?` any one).
-struct LayerFilter {
+package struct LayerFilter {
   private let include: [String]?
   private let exclude: [String]
   /// Per group the names it answers to: its own and its producers'.
@@ -31,7 +31,7 @@ struct LayerFilter {
   }
 
   /// Whether `pattern` fits all of `name`. Linear in both but for the last star, which is retried.
-  static func matches(_ name: String, _ pattern: String) -> Bool {
+  package static func matches(_ name: String, _ pattern: String) -> Bool {
     let (name, pattern) = (Array(name.unicodeScalars), Array(pattern.unicodeScalars))
     var (n, p) = (0, 0)
     var star: (pattern: Int, name: Int)?
