@@ -38,6 +38,7 @@ let package = Package(
 
     // MARK: Tests
     .target(name: "TestSupport", dependencies: ["ModelGraph"], path: "Tests/TestSupport", swiftSettings: strict),
+    .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(
       name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "JSONRPC", "TestSupport"],
       exclude: ["Golden"], swiftSettings: strict),

@@ -13,9 +13,13 @@ extension Facts {
   package mutating func solve(joiningInner outer: [LabelArray] = []) {
     joinUniformRows()
     if !outer.isEmpty {
-      for labels in outer {
-        if let inner = effectiveFactors(labels).last { joinAlong(labels, inner) }
+      // Which factor is the inner one is decided for all before any is joined: the same labels come again under other
+      // axes, and what is then left of them would be taken for another inner factor.
+      let inner = outer.map { labels in
+        let effective = effectiveFactors(labels)
+        return effective.count > 1 ? effective.last : nil
       }
+      for (labels, d) in zip(outer, inner) { if let d { joinAlong(labels, d) } }
       joinUniformRows()
     }
     var before: Int

@@ -23,7 +23,7 @@ package struct Certificate {
     do {
       shapes = try rewritten.graph.inferShapes(inputShapes: inputShapes, symbols: symbols)
     } catch {
-      throw Self.fault("the rewritten graph's shapes contradict each other: \(error.message)")
+      throw Self.fault("the rewritten graph's shapes contradict each other: \(error.message)", error.details)
     }
     var valuesChecked = 0
     for id in original.valueIDs {
@@ -41,14 +41,31 @@ package struct Certificate {
       originalShapes: ShapeTable(
         shapes: analysis.shapes.shapes + shapes.shapes[original.values.count...], contents: []))
     pass.facts.beginCertificate(labels: removal.coupling.classOf.count)
+    let slices = Dictionary(plan.slices.map { ($0.value, $0) }) { first, _ in first }
+    var misfit: ValueID?
     try pass.run(work: work) { id, tensor, facts in
       guard let initial = analysis.initial[id] else { return StoredLabels.unlabelled(tensor, &facts) }
-      return removal.restricted(initial, &facts)
+      if let kept = removal.restricted(initial, to: slices[id], &facts) { return kept }
+      misfit = misfit ?? id
+      return StoredLabels.unlabelled(tensor, &facts)
     } labellingUse: { use, value, facts in
       guard let node = rewritten.origin[use.node.index],
         let initial = analysis.initialOfUse[Use(node: node, input: use.input)]
       else { return nil }
-      return removal.restricted(initial, &facts)
+      // What the plan introduced is a copy; what was there before is the vector that all others read.
+      let slice =
+        value.index >= original.values.count
+        ? removal.copies.first { $0.use == Use(node: node, input: use.input) }.map { copy in
+          TensorSlice(value: copy.source, axes: [AxisSlice(axis: copy.axis, kept: .indices(copy.kept))])
+        } : analysis.shared.source(of: value).flatMap { slices[$0] }
+      if let kept = removal.restricted(initial, to: slice, &facts) { return kept }
+      misfit = misfit ?? analysis.shared.source(of: value) ?? value
+      return nil
+    }
+    if let misfit {
+      let name = rewritten.graph[misfit].name
+      throw Self.fault(
+        "what is listed to stay of '\(name)' is no part that its labels allow", ["value": .string(name)])
     }
     for id in pass.barriers {
       // A rule that worked on the original must work on the result.
@@ -77,9 +94,10 @@ package struct Certificate {
 }
 
 extension Removal {
-  /// The labelled form of a stored tensor after removal: kept labels, read through their classes. Factors that shrink
-  /// to 1 stay, so that the rules see the same axes as before.
-  func restricted(_ initial: LabelledValue, _ facts: inout Facts) -> LabelledValue {
+  /// The labelled form of a stored tensor after removal: the labels that `slice` keeps (all of them if nil), read
+  /// through their classes. Factors that shrink to 1 stay, so that the rules see the same axes as before.
+  /// - Returns: nil if the lists keep what the label sets could not become.
+  func restricted(_ initial: LabelledValue, to slice: TensorSlice?, _ facts: inout Facts) -> LabelledValue? {
     var result = initial
     var sizes: [Factor: Int] = [:]
     for set in initial.sets {
@@ -93,10 +111,54 @@ extension Removal {
       renamed[factor] = facts.factor(size: size, reason: factor.reason, isShrunk: size < factor.size)
     }
     result.axes = initial.axes.map { $0.map { renamed[$0] ?? $0 } }
-    result.sets = initial.sets.map { set in
+    result.sets = []
+    for set in initial.sets {
       let factors = set.factors.map { renamed[$0] ?? $0 }
-      let kept = set.labels.flattened().filter { !isRemoved($0) }.map { coupling.classOf[Int($0)] }
-      return LabelSet(factors: factors, labels: LabelArray(kept, shape: factors.map(\.size)))
+      guard let kept = Self.labels(of: set, in: initial, keptBy: slice),
+        kept.count == factors.reduce(1, { $0 * $1.size })
+      else { return nil }
+      result.sets.append(
+        LabelSet(
+          factors: factors,
+          labels: LabelArray(kept.map { coupling.classOf[Int($0)] }, shape: factors.map(\.size))))
+    }
+    return result
+  }
+
+  /// The labels of one set at the listed indices, in the lists' order; nil if the tensor has no such indices.
+  private static func labels(of set: LabelSet, in initial: LabelledValue, keptBy slice: TensorSlice?) -> [Int32]? {
+    let lengths = initial.shape
+    func kept(_ axis: Int, block: Int? = nil) -> [Int]? {
+      var indices = Array(0..<lengths[axis])
+      switch slice?.axes.first(where: { $0.axis == axis })?.kept {
+      case .indices(let listed): indices = listed
+      case .perBlock(_, let lists):
+        guard let block, block < lists.count else { return nil }
+        indices = lists[block]
+      case nil: break
+      }
+      return indices.allSatisfy((0..<lengths[axis]).contains) ? indices : nil
+    }
+    let labels = set.labels.flattened()
+    guard let inner = set.factors.last, let axis = initial.axes.firstIndex(where: { $0.contains(inner) })
+    else { return nil }
+    if set.factors.allSatisfy(initial.axes[axis].contains) {
+      guard let indices = kept(axis) else { return nil }
+      // Several indices share a label where only whole groups can go: then whole groups must be listed.
+      let width = lengths[axis] / labels.count
+      let starts = stride(from: 0, to: indices.count, by: width).map { indices[$0] }
+      guard indices == starts.flatMap({ Array($0..<$0 + width) }), starts.allSatisfy({ $0 % width == 0 })
+      else { return nil }
+      return starts.map { labels[$0 / width] }
+    }
+    // Blocks of axis 0, and a list along `axis` for each of them that survives.
+    guard let rows = kept(0) else { return nil }
+    let blocks = set.factors[0].size
+    let surviving = Set(rows.map { $0 / (lengths[0] / blocks) })
+    var result: [Int32] = []
+    for block in surviving.sorted() {
+      guard let indices = kept(axis, block: block) else { return nil }
+      result += indices.map { labels[block * lengths[axis] + $0] }
     }
     return result
   }

@@ -40,8 +40,6 @@ package struct Removal {
     (self.copies, self.replaced) = (copies, replaced)
   }
 
-  func isRemoved(_ label: Int32) -> Bool { removed[Int(label)] }
-
   /// What one set keeps.
   enum KeptSet {
     case whole

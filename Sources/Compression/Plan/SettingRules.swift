@@ -198,10 +198,10 @@ extension Reconciliation {
       }
       guard var elements = stated else { continue }
       for entry in rewritten { elements[entry.place] = number(entry.start, entry.end, entry.step) }
-      if node.ints(name) != nil {
-        add(.setAttribute(node: id, name: name, value: .ints(elements)))
-      } else {
+      if node.ints(name) == nil {
         try require(id, input, elements)
+      } else if elements != stated {
+        add(.setAttribute(node: id, name: name, value: .ints(elements)))
       }
     }
   }
