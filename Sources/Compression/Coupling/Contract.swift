@@ -181,6 +181,11 @@ extension Facts {
   ) {
     let s = extend(s, of: a, by: t)
     let t = extend(t, of: b, by: s)
+    guard s.labels.count <= LabelArray.limit, t.labels.count <= LabelArray.limit else {
+      let reason = self.reason(.arrayTooLarge, node)
+      freeze(s.labels, reason)
+      return freeze(t.labels, reason)
+    }
     let common = s.factors.filter(t.contains)
     let (inS, inT) = (common.compactMap(s.position), common.compactMap(t.position))
     switch (common.count == s.factors.count, common.count == t.factors.count) {

@@ -162,11 +162,11 @@ package struct Facts: Sendable {
   }
 
   package mutating func freeze(_ labels: LabelArray, _ reason: ReasonID) {
-    labels.forEach { label in if frozen[Int(label)] < 0 { frozen[Int(label)] = reason } }
+    labels.forEachDistinct { label in if frozen[Int(label)] < 0 { frozen[Int(label)] = reason } }
   }
 
   mutating func approximate(_ labels: LabelArray, _ reason: ReasonID) {
-    labels.forEach { label in if approximate[Int(label)] < 0 { approximate[Int(label)] = reason } }
+    labels.forEachDistinct { label in if approximate[Int(label)] < 0 { approximate[Int(label)] = reason } }
   }
 
   /// Element-wise equality of two arrays of the same shape.

@@ -5,7 +5,7 @@
 package struct LabelArray: Sendable {
   /// No single array grows beyond this many labels; what would is frozen instead. Labels exist for stored axes only,
   /// so real models stay far below it.
-  package static let limit = 20_000_000
+  package static let limit = 1 << 22
 
   private(set) var storage: [Int32]
   private(set) var offset: Int
@@ -122,6 +122,14 @@ package struct LabelArray: Sendable {
   @inline(__always)
   func forEach(_ body: (Int32) -> Void) {
     storage.withUnsafeBufferPointer { labels in forEachOffset { body(labels[$0]) } }
+  }
+
+  /// Calls `body` with labels that together are all labels of the array; those that are only repeated come once.
+  @inline(__always)
+  func forEachDistinct(_ body: (Int32) -> Void) {
+    var distinct = self
+    for d in (0..<rank).reversed() where strides[d] == 0 && shape[d] > 1 { distinct = distinct.selecting(d, index: 0) }
+    distinct.forEach(body)
   }
 
   /// The labels in row-major order.

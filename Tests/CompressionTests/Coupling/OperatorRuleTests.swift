@@ -112,7 +112,7 @@ private let normalizations: [OperatorCase] = [
       "BatchNormalization", x, g.weight([8], name: "s"), g.weight([8], name: "b"), g.weight([8], name: "m"),
       g.weight([8], name: "r"))
   },
-  between("BatchNormalization", "in training", []) { g, x in
+  between("BatchNormalization", "in training", ["8: w.0 s.0 b.0 m.0 r.0 v.1"]) { g, x in
     g.node(
       "BatchNormalization",
       [x, g.weight([8], name: "s"), g.weight([8], name: "b"), g.weight([8], name: "m"), g.weight([8], name: "r")],
@@ -131,6 +131,13 @@ private let pooling: [OperatorCase] =
     between(op) { g, x in g(op, x, with: ["kernel_shape": [2, 2]]) }
   }
   + ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"].map { op in between(op) { g, x in g(op, x) } } + [
+    between("MaxPool", "whose positions nobody reads") { g, x in
+      g.node("MaxPool", [x], ["kernel_shape": [2, 2]], outputs: 2)[0]
+    },
+    between("MaxPool", "whose positions are read", []) { g, x in
+      let outputs = g.node("MaxPool", [x], ["kernel_shape": [2, 2]], outputs: 2)
+      return g("Add", outputs[0], g("Cast", outputs[1], with: ["to": 1]))
+    },
     between("Resize", "twice as large") { g, x in g("Resize", x, nil, g.floats([1, 1, 2, 2], name: "scales")) },
     between("Resize", "of the channel axis", [], channels: 16) { g, x in
       g("Resize", x, nil, g.floats([1, 2, 1, 1], name: "scales"))
@@ -164,11 +171,11 @@ private let reductions: [OperatorCase] =
       between(op, "over channels", [], channels: 1) { g, x in g(op, x, with: ["axis": 1]) },
     ]
   } + [
-    // Only pieces of a unit meet in the maximum, so it is exact with larger units.
+    // Only pieces of a unit meet in the result, so it is exact with larger units.
     between("ReduceMax", "over halves of the channels", ["4: w.0*2 v.1"], opset: 18, channels: 4) { g, x in
       g("ReduceMax", g("Reshape", x, g.ints([1, 2, 4, 4, 4])), g.ints([1]), with: ["keepdims": 0])
     },
-    between("ReduceSum", "over halves of the channels", [], opset: 18, channels: 4) { g, x in
+    between("ReduceSum", "over halves of the channels", ["4: w.0*2 v.1"], opset: 18, channels: 4) { g, x in
       g("ReduceSum", g("Reshape", x, g.ints([1, 2, 4, 4, 4])), g.ints([1]), with: ["keepdims": 0])
     },
   ]

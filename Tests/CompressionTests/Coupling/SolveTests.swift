@@ -244,18 +244,6 @@ private struct Board {
     #expect(Set(board.pattern(q)).count == (transposed ? 2 : 6))
   }
 
-  @Test("A sum over part of a set leaves blocks and marks what it sums as approximate")
-  func reduce() {
-    var board = Board()
-    let x = board.joint(2, 3)
-    let y = board.facts.reduce(x, axes: [1], reason: board.facts.reason(.reduced, node), at: node)
-    #expect(y.shape == [2, 1])
-    #expect(y.invariantViolation == nil)
-    #expect(board.facts.approximate.prefix(6).allSatisfy { $0 >= 0 })
-    #expect(board.facts.approximate[6] < 0)
-    #expect(board.facts.projections.count == 1)
-  }
-
   @Test("Factor lists meet in their common refinement")
   func refinement() throws {
     var board = Board()
