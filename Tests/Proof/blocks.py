@@ -287,3 +287,21 @@ def gathered(net, x):
         one = net.gather(x, [int(order[0])])
         return net.concat([net.conv(x, 5, 3), one])
     return net.conv(net.gather(x, order - (c if net.chance(0.2) and net.opset >= 11 else 0)), width(net), 3)
+
+
+@block(1)
+def shared_vector(net, x):
+    """Two layers that share a bias, or whose norms share a scale, directly or through Identity; joined or not."""
+    out = width(net)
+    vector = net.store(net.uniform(0.4, 1.4, out), "shared", "initializer")
+    parts = []
+    for kernel in (1, 3):
+        own = net.unary("Identity", vector) if net.chance(0.3) else vector
+        y = net.conv(x, out, kernel, bias=False)
+        if net.chance(0.5):
+            y = net.binary("Mul", y, net.unsqueeze(own, list(range(1, net.rank(x) - 1))))
+        else:
+            others = [net.store(v) for v in (net.normal(out), net.normal(out, scale=0.3), net.uniform(0.5, 1.5, out))]
+            y = net.node("BatchNormalization", [y, own, *others], net.shape(y))
+        parts.append(activation(net, y))
+    return net.concat(parts) if net.chance(0.6) else net.binary("Add", *parts)

@@ -132,6 +132,48 @@ def test_consistent_lies_are_found_by_the_numbers(fault):
         reference.prove(model, pruned(model, removed, {p["split"]: split}), removed)
 
 
+def sharing(pairs):
+    """Two layers with one bias, pruned at different channels: each gets its own selection of it."""
+    net = nets.Net(9, 17, plain=True)
+    x, bias = net.image(3, 4, 4), net.store(net.normal(6))
+    for _ in range(2):
+        y = net.node("Conv", [x, net.store(net.normal(6, 3, 1, 1)), bias], (2, 6, 4, 4))
+        net.output(net.conv(net.relu(y), 2, 1, bias=True))
+    model = net.model()
+    layers = names(model, "Conv")
+    removed = []
+    for (layer, reader), cut in zip((layers[:2], layers[2:]), ([1], [3, 5])):
+        removed += [
+            {"parameter": layer.input[1], "axis": 0, "indices": cut},
+            {"parameter": reader.input[1], "axis": 1, "indices": cut},
+        ]
+    small = pruned(model, removed)
+    whole = numpy_helper.to_array(initializer(small, bias))
+    small.graph.initializer.remove(initializer(small, bias))
+    for node, kept in zip((small.graph.node[0], small.graph.node[3]), pairs):
+        node.input[2] = node.name + "_bias"
+        small.graph.initializer.append(numpy_helper.from_array(whole[kept], node.input[2]))
+    return model, small, removed
+
+
+def test_private_selections_of_a_shared_vector_pass():
+    proof = reference.prove(*sharing(([0, 2, 3, 4, 5], [0, 1, 2, 4])))
+    assert (proof.elements_removed, proof.elements_added) == (3 + 2 + 6 + 4 + 6, 9)
+
+
+@pytest.mark.parametrize(
+    "pairs, message",
+    [
+        (([0, 2, 3, 4, 5], [0, 1, 2, 3]), "differs"),
+        (([1, 2, 3, 4, 5], [0, 1, 2, 4]), "differs"),
+        (([0, 3, 2, 4, 5], [0, 1, 2, 4]), "was added"),
+    ],
+)
+def test_wrong_private_selections_are_found(pairs, message):
+    with pytest.raises(reference.ProofFailure, match=message):
+        reference.prove(*sharing(pairs))
+
+
 FAULTS = {
     "swapped rows": (lambda m, p: change(m, p["a"], lambda w: w[[1, 0, *range(2, len(w))]]), "original numbers"),
     "one last bit": (
