@@ -8,6 +8,9 @@ package protocol ModelDocument: Sendable {
   var description: DocumentDescription { get }
   /// Every file the model spans, as it was when read. Bytes are mapped, so a file that changes invalidates the document.
   var files: [FileIdentity] { get }
+  /// - Throws: `Failure(.modelChanged)` if a file of the model is not what it was when it was read. What was computed
+  ///   from a model counts only if this passes afterwards.
+  func verifyUnchanged() throws(Failure)
   /// Private memory held, in bytes (mapped file pages are not counted).
   var heldBytes: Int { get }
 
@@ -17,6 +20,15 @@ package protocol ModelDocument: Sendable {
   /// - Throws: `Failure` of kind outputExists, outputUnwritable, modelChanged or cancelled; nothing is left behind.
   func write(applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work) throws(Failure)
     -> [WrittenFile]
+}
+
+extension ModelDocument {
+  package func verifyUnchanged() throws(Failure) {
+    guard let changed = files.first(where: { FileIdentity(at: $0.path) != $0 }) else { return }
+    throw Failure(
+      .modelChanged, "\(changed.path) changed while it was in use; ask again to have it read anew",
+      details: ["path": .string(changed.path)])
+  }
 }
 
 package struct DocumentDescription: Sendable {

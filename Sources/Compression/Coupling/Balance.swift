@@ -54,7 +54,10 @@ struct Balance: Sendable {
     var seen: Set<[Int32]> = []
     for (labels, node) in blocks {
       let classes = labels.mapping { classOf[Int($0)] }
-      guard let matrix = Self.matrix(classes) else { continue }
+      // What stays whole is balanced.
+      var canMove = false
+      classes.forEach { if !isFrozen($0) { canMove = true } }
+      guard canMove, let matrix = Self.matrix(classes) else { continue }
       let key = [Int32(matrix.width)] + matrix.entries
       guard seen.insert(key).inserted else { continue }
       let count = matrix.entries.count / matrix.width

@@ -72,9 +72,12 @@ struct ManualRatios {
 /// PR_ID: the classes of listed output channels.
 struct ChannelIndices {
   let classes: [Int32]
+  /// The entries that name channels, each with the number of channels of its layer.
+  let layers: [LayerSetting]
 
   init(_ settings: [LayerSetting], coupling: ChannelCoupling, indexBase: Int) throws(Failure) {
     var chosen: Set<Int32> = []
+    var layers: [LayerSetting] = []
     for setting in settings where setting.use {
       guard case .indices(let stated) = setting.values, !stated.isEmpty else { continue }
       let groups = try coupling.groups(named: setting.name)
@@ -85,6 +88,7 @@ struct ChannelIndices {
       }
       for g in groups { try coupling.requireChannels(setting, group: g) }
       let channels = axis.count * axis.width
+      layers.append(LayerSetting(name: setting.name, channels: [channels], values: setting.values, use: true))
       var seen: Set<Int> = []
       for number in stated {
         let index = number - indexBase
@@ -105,6 +109,7 @@ struct ChannelIndices {
     }
     try Self.requireBalance(chosen, coupling)
     classes = chosen.sorted()
+    self.layers = layers
   }
 
   /// The axis whose indices an entry lists: of the layer it names, else of the group's first producer.

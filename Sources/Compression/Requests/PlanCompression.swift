@@ -58,7 +58,7 @@ extension CompressibleModel {
     case .layers(let settings) where request.method == .indices:
       let coupling = try coupling(pruningBlocks: request.options.reshapeChannelAxis.prunesBlocks, work)
       let indices = try ChannelIndices(settings, coupling: coupling, indexBase: request.options.indexBase)
-      return Chosen(classes: indices.classes, layers: settings.filter(\.use), skipped: [])
+      return Chosen(classes: indices.classes, layers: indices.layers, skipped: [])
     case .layers(let settings):
       let model = try ranking(request.method, request.options, work)
       let manual = try ManualRatios(settings, model: model)

@@ -43,7 +43,7 @@ package final class ONNXDocument: ModelDocument {
   }
 
   /// - Throws: `Failure(.modelChanged)` if any file is not what it was when it was read.
-  func verifyUnchanged() throws(Failure) {
+  package func verifyUnchanged() throws(Failure) {
     try storage.file.verifyUnchanged()
     for (_, file) in external.files { try file.verifyUnchanged() }
   }

@@ -16,36 +16,19 @@ final class CachedModel: Sendable {
   let document: any ModelDocument
   let compressible: CompressibleModel
 
-  /// Reads the model, twice if its file changes meanwhile.
+  /// Reads the model.
+  /// - Throws: `Failure(.modelChanged)` if its file changes meanwhile.
   init(_ key: Key, _ loader: ModelLoader, work: Work) throws(Failure) {
     self.key = key
-    var document = try loader.open(key.path, key.format, work.part(0...0.5))
-    if firstChange(in: document.files) != nil {
-      document = try loader.open(key.path, key.format, work.part(0...0.5))
-    }
-    self.document = document
+    document = try loader.open(key.path, key.format, work.part(0...0.5))
     let shapes = try lengths(key.inputShapes, of: document.graph)
     compressible = try CompressibleModel(
       graph: document.graph, sizeBytes: document.description.sizeBytes, inputShapes: shapes, work: work.part(0.5...1))
-    try checkUnchanged()
+    try document.verifyUnchanged()
   }
 
   /// Bytes held now. Grows as requests derive more.
   var bytes: Int { document.heldBytes + compressible.derivedBytes }
-
-  /// - Throws: `Failure(.modelChanged)` if a file of the model is not what it was when it was read. What was computed
-  ///   from a model counts only if this passes afterwards.
-  func checkUnchanged() throws(Failure) {
-    guard let path = firstChange(in: document.files) else { return }
-    throw Failure(
-      .modelChanged, "\(path) changed while it was in use; ask again to have it read anew",
-      details: ["path": .string(path)])
-  }
-}
-
-/// The first of the files that is not what it was.
-private func firstChange(in files: [FileIdentity]) -> String? {
-  files.first { FileIdentity(at: $0.path) != $0 }?.path
 }
 
 /// Input lengths by name. Those that came without a name belong to the input at their position.

@@ -66,7 +66,6 @@ package final class ModelCache: Sendable {
     let wasCached: Bool
     var document: any ModelDocument { model.document }
     var compressible: CompressibleModel { model.compressible }
-    func checkUnchanged() throws(Failure) { try model.checkUnchanged() }
   }
 
   /// Runs `body` with the model in memory, loading it if need be. If the model's file changes meanwhile, once more
@@ -100,7 +99,7 @@ package final class ModelCache: Sendable {
       switch nextStep(key, work: work.part(0...0.3)) {
       case .use(let model):
         do {
-          try model.checkUnchanged()
+          try model.document.verifyUnchanged()
           return Use(model: model, wasCached: true)
         } catch {
           unpin(model)

@@ -43,7 +43,7 @@ struct CompressTask: ModelTask {
   func run(in server: Server, work: Work) throws(Failure) -> JSONValue {
     try server.cache.withModel(model, work: work) { model, work throws(Failure) in
       let planned = try model.compressible.plan(request, work: work.part(0...0.6))
-      try model.checkUnchanged()
+      try model.document.verifyUnchanged()
       var compressed = planned.compressed
       if let output {
         let files = try model.document.write(

@@ -15,7 +15,7 @@ struct InspectTask: ModelTask {
   func run(in server: Server, work: Work) throws(Failure) -> JSONValue {
     try server.cache.withModel(model, work: work) { model, work throws(Failure) in
       let inspection = try model.compressible.inspect(work: work)
-      try model.checkUnchanged()
+      try model.document.verifyUnchanged()
       return inspection.json(self.model, model.document.description, cached: model.wasCached)
     }
   }

@@ -23,7 +23,7 @@ struct RecommendTask: ModelTask {
   func run(in server: Server, work: Work) throws(Failure) -> JSONValue {
     try server.cache.withModel(model, work: work) { model, work throws(Failure) in
       let recommendation = try model.compressible.recommend(request, work: work)
-      try model.checkUnchanged()
+      try model.document.verifyUnchanged()
       return recommendation.json
     }
   }

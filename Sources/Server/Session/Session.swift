@@ -192,7 +192,7 @@ package final class Session: Sendable {
     server.remove(self)
   }
 
-  /// What `exit` means for a process with only this session.
+  /// What `exit` means for a process that serves no other client.
   package var exitStatus: Int32 { state.withLock { $0.shutdownWasRequested } ? 0 : 1 }
 
   // MARK: Out
