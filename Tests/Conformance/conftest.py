@@ -1,5 +1,6 @@
 """Sessions with the real daemon, as a process, over standard streams and over a Unix socket."""
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -7,6 +8,10 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from wire_session import SocketDaemon, StdioDaemon  # noqa: E402
+
+# A test run in the background of a shell inherits SIGINT as ignored, and so would the daemons it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

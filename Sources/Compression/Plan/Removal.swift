@@ -34,7 +34,8 @@ package struct Removal {
       }
       let own = uses.filter { $0.kept.count < length }
       copies += own
-      if own.count == coupling.graph.uses(of: id).count { replaced.append(id) }
+      let released = Set(own.map(\.use))
+      if coupling.graph.uses(of: id).allSatisfy(released.contains) { replaced.append(id) }
     }
     self.slices = slices.sorted { $0.value < $1.value }
     (self.copies, self.replaced) = (copies, replaced)

@@ -45,10 +45,11 @@ struct ModelMessage: Sendable {
     producer = [name, version].compactMap { $0?.isEmpty == false ? $0 : nil }.joined(separator: " ")
     if producer?.isEmpty == true { producer = nil }
     graphFields = try Self.split(graph)
-    if let opset = opsets[""], opset < ONNXLimits.oldestOpset {
+    let known = ONNXLimits.oldestOpset...ONNXLimits.newestOpset
+    if let opset = opsets[""], !known.contains(opset) {
       throw Failure(
         .modelUnsupportedOperator,
-        "the model uses operator set \(opset); convert it to \(ONNXLimits.oldestOpset) or newer with "
+        "the model uses operator set \(opset); convert it to one from \(known.lowerBound) to \(known.upperBound) with "
           + "onnx.version_converter", details: ["opset": .int(opset)])
     }
   }

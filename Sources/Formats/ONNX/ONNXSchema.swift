@@ -157,4 +157,6 @@ enum ONNXLimits {
   static let depth = 64
   /// Operator sets before version 9 broadcast, normalize and upsample by other rules.
   static let oldestOpset = 9
+  /// What operators mean in later versions is not known yet (onnx 1.23 writes 28).
+  static let newestOpset = 28
 }

@@ -35,6 +35,11 @@ extension Graph {
       let call = OperatorCall(
         node: node, shapes: node.inputs.map { $0.flatMap { shapes[$0.index] } },
         contents: node.inputs.map { $0.flatMap { arithmetic.contents[$0.index] } })
+      if node.domain.isEmpty, let required = ShapeRules.requiredInputs[node.op],
+        !(0..<required).allSatisfy(call.isPresent)
+      {
+        throw call.malformed("it needs \(required) inputs and does not have them all")
+      }
       let inferred = try ShapeRules.rule(for: node)?(call) ?? []
       for (position, output) in node.outputs.enumerated() {
         guard let output, !self[output].isStored else { continue }

@@ -14,6 +14,12 @@ package enum ShapeRules {
     node.domain.isEmpty ? standard[node.op] : nil
   }
 
+  /// Inputs that an operator cannot do without, where a file that leaves them out would otherwise pass unnoticed.
+  static let requiredInputs: [String: Int] = [
+    "Conv": 2, "ConvTranspose": 2, "Gemm": 2, "MatMul": 2, "BatchNormalization": 5, "InstanceNormalization": 3,
+    "PRelu": 2, "Add": 2, "Sub": 2, "Mul": 2, "Div": 2, "Concat": 1, "Gather": 2, "Expand": 2,
+  ]
+
   static let families: [[String: ShapeRule]] = [
     ElementwiseShapes.rules, NormalizationShapes.rules, ConvolutionShapes.rules, PoolingShapes.rules,
     MatrixProductShapes.rules, ReductionShapes.rules, ReshapingShapes.rules, JoiningShapes.rules,

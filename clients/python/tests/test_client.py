@@ -209,6 +209,8 @@ def test_timeout_cancels(fake):
 def test_keyboard_interrupt_cancels(fake):
     client = fake(inspect=[{"do": "wait"}])
     main = threading.main_thread().ident
+    # A test run in the background of a shell inherits SIGINT as ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt():
         time.sleep(0.2)
@@ -216,9 +218,12 @@ def test_keyboard_interrupt_cancels(fake):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        client.inspect("/m.onnx")
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client.inspect("/m.onnx")
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     client.ping()
     assert len(fake.received("$/cancelRequest")) == 1
 
