@@ -45,7 +45,7 @@ let package = Package(
     .testTarget(
       name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph", "TestSupport"],
       exclude: ["Fixtures", "make_fixtures.py"], swiftSettings: strict),
-    .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC"], swiftSettings: strict),
+    .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], exclude: ["Golden"], swiftSettings: strict),
     .testTarget(name: "NumericsTests", dependencies: ["Numerics", "TestSupport"], swiftSettings: strict),

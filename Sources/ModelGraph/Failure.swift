@@ -28,7 +28,6 @@ package struct Failure: Error, Sendable, CustomStringConvertible {
     case layerUnknown = "layer.unknown"
     case layerUnavailable = "layer.unavailable"
     case nothingToCompress = "nothingToCompress"
-    case targetInfeasible = "target.infeasible"
     case outputExists = "output.exists"
     case outputUnwritable = "output.unwritable"
     case resourceLimit = "resource.limit"

@@ -1,6 +1,7 @@
 import Compression
 import Foundation
 import ModelGraph
+import TestSupport
 import Testing
 
 // PR_L2 against golden vectors, against a direct loop over every layout and format, and against weights that are not
@@ -212,18 +213,5 @@ private func scores(_ result: CriterionScores) throws -> [Double] {
     } throws: {
       ($0 as? Failure)?.kind == .cancelled
     }
-  }
-}
-
-/// A small generator whose sequence is the same everywhere (SplitMix64).
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
-  init(seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
   }
 }

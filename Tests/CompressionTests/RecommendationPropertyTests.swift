@@ -1,5 +1,6 @@
 import Compression
 import ModelGraph
+import TestSupport
 import Testing
 
 // What must hold of every selection, over random groups and options: blocks and linked groups in step, limits kept, and

@@ -29,9 +29,17 @@ import Testing
     #expect(try read(Proto.model(.relu, opset: version)).nodes.first?.opset == version)
   }
 
-  @Test func operatorsOfUnknownSetsAreReadToo() throws {
+  @Test(arguments: [1, 8, 29, 9999]) func refusesOperatorSetsItDoesNotKnow(version: Int) throws {
+    #expect {
+      try read(Proto.model(.relu, opset: version))
+    } throws: {
+      ($0 as? Failure)?.kind == .modelUnsupportedOperator
+    }
+  }
+
+  @Test func operatorsOfUnknownDomainsAreReadToo() throws {
     let node = Proto.node("Fancy", ["x"], ["y"], .text(7, "some.vendor"))
-    let graph = try read(Proto.model(.input("x") + node + .output("y"), opset: 999, domains: ["some.vendor"]))
+    let graph = try read(Proto.model(.input("x") + node + .output("y"), opset: 17, domains: ["some.vendor"]))
     #expect(graph.nodes.map(\.domain) == ["some.vendor"])
     #expect(graph.nodes.map(\.opset) == [1])
   }

@@ -1,4 +1,5 @@
 import JSONRPC
+import TestSupport
 import Testing
 
 /// Framing, driven without descriptors: rows F1 to F4 of the robustness catalogue.
@@ -34,7 +35,7 @@ struct FrameParserTests {
     let expected = (0..<12).map { "{\"n\":\"\(String(repeating: "é", count: $0 * $0 * (seed % 7)))\"}" }
     let headers = ["", "Content-Type: application/vscode-jsonrpc; charset=utf-8\r\n", "X-Other: 1\r\n"]
     let stream = expected.enumerated().flatMap { frame($1, header: headers[$0 % 3]) }
-    var random = Generator(seed: UInt64(seed))
+    var random = SeededGenerator(seed: UInt64(seed))
     let largest = seed == 0 ? 1 : 1 << Int.random(in: 0..<12, using: &random)
     let result = parse(stream) { _ in Int.random(in: 1...largest, using: &random) }
     #expect(result.error == nil)
@@ -126,7 +127,7 @@ struct FrameParserTests {
 
   @Test("Damaged streams end in an error or in fewer bodies, never otherwise (F5)", arguments: 0..<500)
   func damage(seed: Int) {
-    var random = Generator(seed: UInt64(seed))
+    var random = SeededGenerator(seed: UInt64(seed))
     var stream = (0..<5).flatMap { frame("{\"id\":\($0)}") }
     for _ in 0..<Int.random(in: 1...4, using: &random) {
       let position = Int.random(in: 0..<stream.count, using: &random)
@@ -140,19 +141,5 @@ struct FrameParserTests {
     let bytewise = parse(stream) { _ in 1 }
     #expect(whole.bodies == bytewise.bodies)
     #expect(whole.error == bytewise.error)
-  }
-}
-
-/// SplitMix64: the same numbers on every run.
-struct Generator: RandomNumberGenerator {
-  private var state: UInt64
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
   }
 }

@@ -4,18 +4,6 @@ import ModelGraph
 import TestSupport
 import Testing
 
-/// SplitMix64: the same numbers on every run.
-private struct Dice: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
-  }
-}
-
 @Suite struct HostileGraphTests {
   private static let numbers = [0, 1, 1, 2, 2, 3, 4, 8, -1, -2, 64, 65, 1 << 31, 1 << 59, .max, .min]
   private static let lengths = [0, 1, 1, 2, 2, 3, 4, 8, 1 << 20, 1 << 40]
@@ -28,7 +16,7 @@ private struct Dice: RandomNumberGenerator {
   ]
   private static let equations = ["ij,jk->ik", "...i,i", "ii->", "a,b,c->abc", "i...->...", "->", "", ",", "é"]
 
-  private static func attributes(_ dice: inout Dice) -> [String: Attribute] {
+  private static func attributes(_ dice: inout SeededGenerator) -> [String: Attribute] {
     var attributes: [String: Attribute] = [:]
     for name in attributeNames where Int.random(in: 0..<4, using: &dice) == 0 {
       let list = (0..<Int.random(in: 0..<5, using: &dice)).map { _ in numbers.randomElement(using: &dice)! }
@@ -44,7 +32,7 @@ private struct Dice: RandomNumberGenerator {
     return attributes
   }
 
-  private static func operand(_ g: GraphBuilder, _ dice: inout Dice, earlier: [ValueID]) -> ValueID? {
+  private static func operand(_ g: GraphBuilder, _ dice: inout SeededGenerator, earlier: [ValueID]) -> ValueID? {
     let count = Int.random(in: 0..<5, using: &dice)
     switch Int.random(in: 0..<6, using: &dice) {
     case 0: return nil
@@ -57,7 +45,7 @@ private struct Dice: RandomNumberGenerator {
   }
 
   @Test(arguments: 0..<8) func anythingGivesATableOrAFailure(seed: Int) throws {
-    var dice = Dice(state: UInt64(seed))
+    var dice = SeededGenerator(seed: UInt64(seed))
     var (tables, failures) = (0, 0)
     for round in 0..<6000 {
       let g = GraphBuilder(opset: [9, 11, 13, 18, 21].randomElement(using: &dice)!)

@@ -23,7 +23,6 @@ extension Reason {
     case .fixedPart: return "it meets a part without channels at \(place)"
     case .expanded: return "\(place) repeats one entry along this axis"
     case .indexedByData: return "\(place) picks its entries by data"
-    case .notLabelled: return "no operator reads it"
     case .balancedWithFrozen: return "at \(place) it must keep pace with channels that cannot be removed"
     case .normalized: return "\(place) takes statistics across these channels"
     case .reduced: return "\(place) sums or compares across these channels"

@@ -24,7 +24,6 @@ package struct Reason: Hashable, Sendable {
     case fixedPart
     case expanded
     case indexedByData
-    case notLabelled
     case balancedWithFrozen
     case normalized
     case reduced
@@ -66,7 +65,7 @@ package struct Facts: Sendable {
     var node: NodeID
   }
 
-  /// Labels of one pass. A language model of 70 billion parameters has 15 million.
+  /// Labels of one pass. A decoder of 70 billion parameters has 15 million.
   private static let labelBudget = 200_000_000
 
   private(set) var classes = Classes()
