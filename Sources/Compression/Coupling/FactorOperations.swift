@@ -89,14 +89,18 @@ extension LabelledValue {
 
   /// The positions `positions` of axis `axis`, in that order: Slice, Split, Gather with a constant index.
   /// A run of whole blocks of the outermost factor cuts that factor alone.
-  package mutating func take(axis: Int, _ positions: Positions, at node: NodeID, _ facts: inout Facts) {
+  /// - Parameter keepsFactor: a single position still makes an axis with a factor, as it does in a certificate where
+  ///   there were several.
+  package mutating func take(
+    axis: Int, _ positions: Positions, keepsFactor: Bool = false, at node: NodeID, _ facts: inout Facts
+  ) {
     let length = axes[axis].reduce(1) { $0 * $1.size }
     if case .run(let run) = positions, run == 0..<length { return }
     let count = positions.count
     guard axes[axis].contains(where: isLabelled) else {
       // Lengths of fixed axes are whatever a file claims: nothing here grows with them.
       let reason = axes[axis].first?.reason ?? facts.reason(.expanded, node)
-      axes[axis] = count > 1 ? [facts.factor(size: count, like: axes[axis], reason: reason)] : []
+      axes[axis] = count > 1 || keepsFactor ? [facts.factor(size: count, like: axes[axis], reason: reason)] : []
       return
     }
     if axes[axis].count > 1 {
@@ -108,8 +112,10 @@ extension LabelledValue {
       }
       fuse(axis: axis, 0..<axes[axis].count, at: node, &facts)
     }
-    guard axes[axis].contains(where: isLabelled) else { return take(axis: axis, positions, at: node, &facts) }
-    takeFactor(axes[axis][0], indices: positions.indices, at: node, &facts)
+    guard axes[axis].contains(where: isLabelled) else {
+      return take(axis: axis, positions, keepsFactor: keepsFactor, at: node, &facts)
+    }
+    takeFactor(axes[axis][0], indices: positions.indices, keepsFactor: keepsFactor, at: node, &facts)
   }
 
   /// Positions along an axis.
@@ -138,10 +144,15 @@ extension LabelledValue {
     }
   }
 
-  private mutating func takeFactor(_ factor: Factor, indices: [Int], at node: NodeID, _ facts: inout Facts) {
+  private mutating func takeFactor(
+    _ factor: Factor, indices: [Int], keepsFactor: Bool = false, at node: NodeID, _ facts: inout Facts
+  ) {
     let contiguous = zip(indices, indices.dropFirst()).allSatisfy { $1 == $0 + 1 }
-    let single = indices.count == 1
-    let part = single ? nil : facts.factor(size: indices.count, like: factor)
+    let single = indices.count == 1 && !keepsFactor
+    let part =
+      single
+      ? nil
+      : facts.factor(size: indices.count, reason: factor.reason, isShrunk: factor.isShrunk || indices.count == 1)
     for a in axes.indices {
       if let k = axes[a].firstIndex(of: factor) { axes[a].replaceSubrange(k...k, with: part.map { [$0] } ?? []) }
     }

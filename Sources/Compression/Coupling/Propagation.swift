@@ -150,6 +150,12 @@ struct RuleCall {
     return zip(shape, original).map { Extent($0, original: $1) }
   }
 
+  /// Whether axis `axis` of output `k` had more than one entry in the original model.
+  func wasLonger(_ axis: Int, ofOutput k: Int = 0) -> Bool {
+    guard let original = originalOutputShape(k), axis < original.count else { return false }
+    return original[axis] > 1
+  }
+
   /// An axis of length `length` that nobody may cut; empty if it has length 1 and always had.
   mutating func fixedAxis(_ length: Int, original: Int? = nil, _ kind: Reason.Kind) -> [Factor] {
     guard length > 1 || (original ?? length) > 1 else { return [] }

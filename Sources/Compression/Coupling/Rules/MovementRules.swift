@@ -121,7 +121,9 @@ extension Facts {
   for k in call.node.outputs.indices {
     guard let length = call.outputShape(k)?[axis], length > 0 else { return nil }
     var part = x
-    part.take(axis: axis, .run(start..<start + length), at: call.id, &call.facts)
+    part.take(
+      axis: axis, .run(start..<start + length), keepsFactor: call.wasLonger(axis, ofOutput: k), at: call.id, &call.facts
+    )
     outputs.append(part)
     start += length
   }
@@ -135,7 +137,9 @@ extension Facts {
   for selection in selections {
     // Positions with a step are listed one by one: as many as a file claims, if the axis is fixed.
     guard selection.count > 0, selection.step == 1 || selection.count <= LabelArray.limit else { return nil }
-    x.take(axis: selection.axis, LabelledValue.Positions(selection), at: call.id, &call.facts)
+    x.take(
+      axis: selection.axis, LabelledValue.Positions(selection), keepsFactor: call.wasLonger(selection.axis),
+      at: call.id, &call.facts)
   }
   return [x]
 }
@@ -152,7 +156,9 @@ extension Facts {
   {
     let positions = stated.map { $0 < 0 ? $0 + shape[axis] : $0 }
     guard positions.allSatisfy((0..<shape[axis]).contains) else { return nil }
-    x.take(axis: axis, .list(positions), at: call.id, &call.facts)
+    x.take(
+      axis: axis, .list(positions), keepsFactor: indexShape.count == 1 && call.wasLonger(axis), at: call.id, &call.facts
+    )
     return x.reshaped(extents, at: call.id, &call.facts).map { [$0] }
   }
   x = call.facts.mix(x, x.axes[axis], reason: call.facts.reason(.indexedByData, call.id))
