@@ -96,22 +96,28 @@ extension Facts {
   }
 
   /// The coarsest list of sizes that every given list can be split to, or nil: the union of their suffix products must
-  /// be a chain of divisors.
+  /// be a chain of divisors. Factors that shrank to 1 keep their place: what was a set over them and others still is.
   static func commonRefinement(_ lists: [[Int]]) -> [Int]? {
     if let first = lists.first, lists.allSatisfy({ $0 == first }) { return first }
-    var products: Set<Int> = []
+    var products: Set<Int> = [1]
+    // By the product of what follows them, the factors of size 1.
+    var units: [Int: Int] = [:]
     for list in lists {
       var product = 1
+      var own: [Int: Int] = [:]
       for size in list.reversed() {
+        if size == 1 { own[product, default: 0] += 1 }
         product *= size
         products.insert(product)
       }
+      units.merge(own, uniquingKeysWith: max)
     }
     var previous = 1
     var sizes: [Int] = []
-    for product in products.sorted() where product > 1 {
+    for product in products.sorted() {
       guard product % previous == 0 else { return nil }
-      sizes.append(product / previous)
+      if product > 1 { sizes.append(product / previous) }
+      sizes += repeatElement(1, count: units[product] ?? 0)
       previous = product
     }
     return sizes.reversed()
@@ -121,16 +127,21 @@ extension Facts {
   private mutating func refine(_ value: inout LabelledValue, axis: Int, to sizes: [Int]) {
     guard value.axes[axis].map(\.size) != sizes else { return }
     var k = 0
-    for old in value.axes[axis] {
+    let old = value.axes[axis]
+    for (place, factor) in old.enumerated() {
+      if factor.size == 1 {
+        k += 1
+        continue
+      }
       var parts: [Int] = []
       var product = 1
-      while product < old.size {
+      // The last factor takes what is left, places of factors that shrank to 1 included.
+      while product < factor.size || (place == old.count - 1 && k < sizes.count) {
         parts.append(sizes[k])
         product *= sizes[k]
         k += 1
       }
-      if parts.count > 1 { value.split(old, into: parts, &self) }
-      if parts.isEmpty { value.removeUnit(old) }
+      if parts.count > 1 { value.split(factor, into: parts, &self) }
     }
   }
 
@@ -299,18 +310,5 @@ extension Facts {
       result.sets[s] = set
     }
     return result
-  }
-}
-
-extension LabelledValue {
-  /// Takes a factor of size 1 out of its axis and its sets.
-  mutating func removeUnit(_ factor: Factor) {
-    for a in axes.indices { axes[a].removeAll { $0 == factor } }
-    for s in sets.indices.reversed() {
-      guard let k = sets[s].position(of: factor) else { continue }
-      sets[s].labels = sets[s].labels.selecting(k, index: 0)
-      sets[s].factors.remove(at: k)
-      if sets[s].factors.isEmpty { sets.remove(at: s) }
-    }
   }
 }

@@ -278,6 +278,17 @@ extension LabelledValue {
     return result
   }
 
+  /// Axis `axis` read as axes of `targets`.
+  func splitting(
+    axis: Int, into targets: [Extent], at node: NodeID, _ facts: inout Facts
+  ) -> LabelledValue? {
+    var alone = self
+    alone.axes = [axes[axis]]
+    guard var result = alone.reshaped(targets, at: node, &facts) else { return nil }
+    result.axes = Array(axes[..<axis]) + result.axes + Array(axes[(axis + 1)...])
+    return result
+  }
+
   private func shareSet(_ factor: Factor, _ others: [Factor]) -> Bool {
     sets.contains { set in set.contains(factor) && others.contains(where: set.contains) }
   }

@@ -52,11 +52,9 @@ private func convolve(_ call: inout RuleCall, weightOutputs: Int, weightInputs: 
     let (originalI, originalO) = (originalX[1] / originalGroups, originalOut[1] / originalGroups)
     let g = Extent(groups, original: originalGroups)
     let (iExtent, oExtent) = (Extent(i, original: originalI), Extent(o, original: originalO))
-    let batch = Extent(xShape[0], original: originalX[0])
     let inner = weightOutputs == 0 ? oExtent : iExtent
-    let outer = weightOutputs == 0 ? iExtent : oExtent
-    guard let xView = x.prefix(2).reshaped([batch, g, iExtent], at: call.id, &call.facts),
-      let wView = w.prefix(2).reshaped([g, inner, outer], at: call.id, &call.facts)
+    guard let xView = x.prefix(2).splitting(axis: 1, into: [g, iExtent], at: call.id, &call.facts),
+      let wView = w.prefix(2).splitting(axis: 0, into: [g, inner], at: call.id, &call.facts)
     else { return nil }
     let wLetters =
       weightOutputs == 0 ? [L.group, L.output, L.input] : [L.group, L.input, L.output]
@@ -69,7 +67,8 @@ private func convolve(_ call: inout RuleCall, weightOutputs: Int, weightInputs: 
     else { return nil }
     for set in view.sets { call.facts.keepRectangular(set.labels, at: call.id) }
     result = view.reshaped(
-      [batch, Extent(outShape[1], original: originalOut[1])], at: call.id, &call.facts)
+      [Extent(xShape[0], original: originalX[0]), Extent(outShape[1], original: originalOut[1])],
+      at: call.id, &call.facts)
   }
   guard var y = result else { return nil }
   if let bias = call.input(2) {
