@@ -17,10 +17,15 @@ def model(tmp_path):
     return shutil.copy(MODELS / "digits_resnet.onnx", tmp_path / "model.onnx")
 
 
-def test_released_models_are_unmapped(stdio, model, tmp_path):
+@pytest.fixture
+def daemon(stdio):
     daemon = stdio()
+    daemon.session.initialize()
+    return daemon
+
+
+def test_released_models_are_unmapped(daemon, model, tmp_path):
     session = daemon.session
-    session.initialize()
     for _ in range(20):
         session.result("inspect", {"model": str(model)})
         output = {"output_path": str(tmp_path / "out.onnx"), "overwrite": True}
@@ -30,10 +35,8 @@ def test_released_models_are_unmapped(stdio, model, tmp_path):
     assert mappings(daemon, model) == 0
 
 
-def test_a_replaced_file_is_unmapped(stdio, model, tmp_path):
-    daemon = stdio()
+def test_a_replaced_file_is_unmapped(daemon, model, tmp_path):
     session = daemon.session
-    session.initialize()
     for _ in range(5):
         session.result("inspect", {"model": str(model)})
         shutil.copy(model, tmp_path / "new.onnx")

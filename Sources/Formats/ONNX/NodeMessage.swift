@@ -30,8 +30,6 @@ struct NodeMessage {
     guard !op.isEmpty else { throw .malformed("\(label) has no operator", at: span.offset) }
   }
 
-  var isStandard: Bool { domain.isEmpty || domain.equals("ai.onnx") }
-
   /// What to call the node in a message: by its name, else by its first output.
   var label: String {
     let kind = op.isEmpty ? "a node" : op.displayText

@@ -15,12 +15,6 @@ package enum StandardStreams {
     return Endpoint(input: input, output: output)
   }
 
-  /// What `claim` does for a daemon that listens on a socket and speaks on neither stream.
-  package static func silence() {
-    openMissing()
-    redirect()
-  }
-
   /// A stream that the parent closed must not become some model's descriptor.
   private static func openMissing() {
     for fd in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where fcntl(fd, F_GETFD) < 0 {

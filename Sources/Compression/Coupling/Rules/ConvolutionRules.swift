@@ -4,9 +4,9 @@ import ModelGraph
 
 let convolutionRules: [String: Rule] = ["Conv": convolution, "ConvTranspose": transposedConvolution]
 
-/// Letters: batch, group, input, output channel, then the spatial axes of the output.
+/// Letters: batch, group, input channel, output channel.
 private enum L {
-  static let (batch, group, input, output, space) = (0, 1, 2, 3, 4)
+  static let (batch, group, input, output) = (0, 1, 2, 3)
 }
 
 @Sendable private func convolution(_ call: inout RuleCall) -> [LabelledValue]? {
@@ -24,15 +24,11 @@ private func convolve(_ call: inout RuleCall, weightOutputs: Int, weightInputs: 
     let originalX = call.originalShape(0), let originalW = call.originalShape(1), xShape.count == wShape.count,
     xShape.count >= 3, outShape.count == xShape.count
   else { return nil }
-  x = call.mixedSpatially(x)
-  w = call.mixedSpatially(w, .kernel)
+  // Only channels take part below; the output gets spatial factors of its own.
+  x = call.mixedSpatially(x).prefix(2)
+  w = call.mixedSpatially(w, .kernel).prefix(2)
   let rank = xShape.count
   let space = (2..<rank).map { call.fixedAxis(outShape[$0], original: originalOut[$0], .spatial) }
-  // Only channels take part below; the output gets spatial factors of its own.
-  for a in 2..<rank {
-    x.dropFactors(ofAxis: a)
-    w.dropFactors(ofAxis: a)
-  }
   let groups = call.node.int("group", default: 1)
   guard groups > 0, wShape[0] % groups == 0, xShape[1] % groups == 0, outShape[1] % groups == 0 else { return nil }
   // The original count of groups: a certificate may run on a convolution whose groups shrank to one.
@@ -44,8 +40,8 @@ private func convolve(_ call: inout RuleCall, weightOutputs: Int, weightInputs: 
     letters[weightInputs] = L.input
     result = call.facts.contract(
       [
-        Operand(value: x.prefix(2), letters: [L.batch, L.input]),
-        Operand(value: w.prefix(2), letters: letters),
+        Operand(value: x, letters: [L.batch, L.input]),
+        Operand(value: w, letters: letters),
       ], output: [L.batch, L.output], at: call.id, roles: true)
   } else {
     let (i, o) = (xShape[1] / groups, outShape[1] / groups)
@@ -53,8 +49,8 @@ private func convolve(_ call: inout RuleCall, weightOutputs: Int, weightInputs: 
     let g = Extent(groups, original: originalGroups)
     let (iExtent, oExtent) = (Extent(i, original: originalI), Extent(o, original: originalO))
     let inner = weightOutputs == 0 ? oExtent : iExtent
-    guard let xView = x.prefix(2).splitting(axis: 1, into: [g, iExtent], at: call.id, &call.facts),
-      let wView = w.prefix(2).splitting(axis: 0, into: [g, inner], at: call.id, &call.facts)
+    guard let xView = x.splitting(axis: 1, into: [g, iExtent], at: call.id, &call.facts),
+      let wView = w.splitting(axis: 0, into: [g, inner], at: call.id, &call.facts)
     else { return nil }
     let wLetters =
       weightOutputs == 0 ? [L.group, L.output, L.input] : [L.group, L.input, L.output]
