@@ -15,7 +15,7 @@ package final class CompressibleModel: Sendable {
 
   private struct Derived {
     var analysis: CouplingAnalysis?
-    var couplings: [Bool: ChannelCoupling] = [:]
+    var couplings: [CouplingOptions: ChannelCoupling] = [:]
     var scores: [ScoreKey: ScoredGroups] = [:]
     /// The rankings asked for last; options are a handful, so a few are plenty.
     var rankings: [(key: RankingKey, ranked: RankedModel)] = []
@@ -49,22 +49,21 @@ package final class CompressibleModel: Sendable {
     return analysis
   }
 
-  /// - Parameter pruningBlocks: see `PruningOptions.ReshapeChannelAxis`.
-  package func coupling(pruningBlocks: Bool, _ work: Work) throws(Failure) -> ChannelCoupling {
-    if let known = derived.withLock({ $0.couplings[pruningBlocks] }) { return known }
-    let coupling = try analysis(work).solved(pruningBlocks: pruningBlocks)
-    derived.withLock { $0.couplings[pruningBlocks] = coupling }
+  package func coupling(_ couplingOptions: CouplingOptions, _ work: Work) throws(Failure) -> ChannelCoupling {
+    if let known = derived.withLock({ $0.couplings[couplingOptions] }) { return known }
+    let coupling = try analysis(work).solved(couplingOptions)
+    derived.withLock { $0.couplings[couplingOptions] = coupling }
     return coupling
   }
 
   struct ScoreKey: Hashable {
     var method: CompressionMethod
-    var pruningBlocks: Bool
+    var couplingOptions: CouplingOptions
   }
 
   func scores(_ key: ScoreKey, _ work: Work) throws(Failure) -> ScoredGroups {
     if let known = derived.withLock({ $0.scores[key] }) { return known }
-    let scored = try ScoredGroups(coupling(pruningBlocks: key.pruningBlocks, work), method: key.method, work: work)
+    let scored = try ScoredGroups(coupling(key.couplingOptions, work), method: key.method, work: work)
     derived.withLock { $0.scores[key] = scored }
     return scored
   }
@@ -81,7 +80,7 @@ package final class CompressibleModel: Sendable {
     _ method: CompressionMethod, _ options: PruningOptions, _ work: Work
   ) throws(Failure) -> RankedModel {
     let key = RankingKey(
-      score: ScoreKey(method: method, pruningBlocks: options.reshapeChannelAxis.prunesBlocks),
+      score: ScoreKey(method: method, couplingOptions: options.couplingOptions),
       options: RankingOptions(options), include: options.include, exclude: options.exclude)
     if let known = derived.withLock({ $0.rankings.first { $0.key == key }?.ranked }) { return known }
     let ranked = try RankedModel(scores(key.score, work), options: options, work: work)

@@ -12,7 +12,7 @@ package enum CostModel {
 
   /// The multiply-adds of `node`; 0 where a shape they depend on is unknown. Saturates at `Int.max`.
   package static func macs(of node: Node, in graph: Graph, shapes: (ValueID) -> [Int]?) -> Int {
-    guard let rule = rules[node.domain.isEmpty ? node.op : "\(node.domain).\(node.op)"] else { return 0 }
+    guard let rule = rules[node.qualifiedOperator] else { return 0 }
     let known = NodeShapes(
       node: node, inputs: node.inputs.map { $0.flatMap(shapes) }, output: node.output(0).flatMap(shapes))
     return rule(known) ?? 0
@@ -55,6 +55,13 @@ package enum CostModel {
       return product(letters.values + ellipsis)
     },
     "RNN": recurrent, "GRU": recurrent, "LSTM": recurrent, "Attention": attention,
+    "com.microsoft.Attention": { shapes in
+      // The projections, and the product with scores and values over what they make.
+      guard let x = shapes.input(0), let w = shapes.input(1), let y = shapes.output, x.count == 3, w.count == 2
+      else { return nil }
+      return product(x + [w[1]]) + product([x[0], x[1], x[1], (w[1] - y[2]) / 2 + y[2]])
+    },
+    "com.microsoft.MultiHeadAttention": packedAttention, "com.microsoft.GroupQueryAttention": packedAttention,
   ]
 
   /// Every output element is a sum over one filter (C/group, kernel...).
@@ -97,6 +104,15 @@ package enum CostModel {
     return product([
       heads.batch, heads.queryHeads, heads.queries, heads.keys + past, heads.width + heads.valueWidth,
     ])
+  }
+
+  /// Every query meets every key over the widths of all heads, once for the scores and once for the values. A cache
+  /// of unknown length does not count.
+  private static let packedAttention: Rule = { shapes in
+    guard let query = shapes.input(0), query.count == 3, let key = shapes.input(1), key.count == 3 || key.count == 4,
+      let y = shapes.output
+    else { return nil }
+    return product([query[0], query[1], key.count == 4 ? key[2] : key[1], query[2] + (y.last ?? 0)])
   }
 
   private static func product(_ factors: [Int]) -> Int {

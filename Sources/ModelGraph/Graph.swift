@@ -103,6 +103,9 @@ package struct Node: Sendable {
     (self.inputs, self.outputs, self.attributes, self.captures) = (inputs, outputs, attributes, captures)
   }
 
+  /// The operator's name in tables: bare for standard operators, "com.microsoft.FusedConv" for others.
+  package var qualifiedOperator: String { domain.isEmpty ? op : "\(domain).\(op)" }
+
   /// Input `position`, nil if absent.
   package func input(_ position: Int) -> ValueID? { position < inputs.count ? inputs[position] : nil }
   package func output(_ position: Int) -> ValueID? { position < outputs.count ? outputs[position] : nil }

@@ -41,14 +41,11 @@ package struct CouplingAnalysis: Sendable {
   }
 
   /// Solves the facts under a reading of split axes and forms units, groups and balances.
-  package func solved(pruningBlocks: Bool) -> ChannelCoupling {
+  package func solved(_ options: CouplingOptions = CouplingOptions()) -> ChannelCoupling {
     var facts = facts
     // Joint sets of activations; those of group convolutions' weights stay as they are.
-    let outer = pruningBlocks ? values.indices.flatMap { v in jointSets(ValueID(v)) } : []
-    // Until a result can be told approximate from exact, what would only be approximate stays.
-    for label in facts.approximate.indices where facts.approximate[label] >= 0 {
-      facts.freeze(Int32(label), facts.approximate[label])
-    }
+    let outer = options.prunesBlocks ? values.indices.flatMap { v in jointSets(ValueID(v)) } : []
+    if options.exactOnly { for (labels, reason) in facts.approximations { facts.freeze(labels, reason) } }
     facts.solve(joiningInner: outer)
     while true {
       let classOf = facts.representatives()
@@ -86,18 +83,27 @@ package struct CouplingAnalysis: Sendable {
   }
 }
 
-/// The flags of classes: each has the reason of its first flagged label, -1 if none is.
+/// What options say about how the facts are read; everything else about a coupling is the model's.
+package struct CouplingOptions: Hashable, Sendable {
+  /// Whole blocks of a split axis are removed instead of indices within them (`reshape_channel_axis` -2 or 0).
+  package var prunesBlocks: Bool
+  /// What could be removed only approximately stays (`exact_only`).
+  package var exactOnly: Bool
+
+  package init(prunesBlocks: Bool = false, exactOnly: Bool = false) {
+    (self.prunesBlocks, self.exactOnly) = (prunesBlocks, exactOnly)
+  }
+}
+
+/// Per class the reason of its first frozen label, -1 if none is.
 struct ClassFlags: Sendable {
   var frozen: [ReasonID]
-  var approximate: [ReasonID]
 
   init(facts: Facts, classOf: [Int32]) {
     frozen = Array(repeating: -1, count: classOf.count)
-    approximate = frozen
     for label in classOf.indices {
       let c = Int(classOf[label])
       if frozen[c] < 0 { frozen[c] = facts.frozen[label] }
-      if approximate[c] < 0 { approximate[c] = facts.approximate[label] }
     }
   }
 }

@@ -71,9 +71,10 @@ package struct Facts: Sendable {
   private(set) var classes = Classes()
   package private(set) var reasons: [Reason] = []
   private var reasonIDs: [Reason: ReasonID] = [:]
-  /// Per label the reason it is frozen (or approximate), -1 if it is not.
+  /// Per label the reason it is frozen, -1 if it is not.
   package private(set) var frozen: [ReasonID] = []
-  package private(set) var approximate: [ReasonID] = []
+  /// What can be cut only approximately: an operator takes statistics across these labels.
+  package private(set) var approximations: [(labels: LabelArray, reason: ReasonID)] = []
   package private(set) var projections: [Projection] = []
   package private(set) var orders: [Order] = []
   /// Label arrays over two or more factors: what must stay rectangular.
@@ -120,7 +121,6 @@ package struct Facts: Sendable {
 
   mutating func freshLabels(_ count: Int) -> Int32 {
     frozen.append(contentsOf: repeatElement(-1, count: count))
-    approximate.append(contentsOf: repeatElement(-1, count: count))
     return classes.add(count)
   }
 
@@ -165,7 +165,7 @@ package struct Facts: Sendable {
   }
 
   mutating func approximate(_ labels: LabelArray, _ reason: ReasonID) {
-    labels.forEachDistinct { label in if approximate[Int(label)] < 0 { approximate[Int(label)] = reason } }
+    approximations.append((labels, reason))
   }
 
   /// Element-wise equality of two arrays of the same shape.

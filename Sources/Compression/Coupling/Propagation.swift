@@ -9,6 +9,8 @@ struct Propagation: Sendable {
   /// The lengths of the uncompressed model, which tell axes that shrank to 1 from axes that always were; equal to
   /// `shapes` in an analysis.
   let originalShapes: ShapeTable
+  /// The node of the uncompressed model that a node was, nil for one that a plan introduced.
+  let originalNode: @Sendable (NodeID) -> Node?
   var facts = Facts()
   /// Per value; nil where its shape is unknown.
   private(set) var values: [LabelledValue?]
@@ -20,8 +22,12 @@ struct Propagation: Sendable {
   /// The form a stored vector has for one use alone, nil where all uses share one.
   typealias UseLabelling = (Use, ValueID, inout Facts) -> LabelledValue?
 
-  init(graph: Graph, shapes: ShapeTable, originalShapes: ShapeTable? = nil) {
+  init(
+    graph: Graph, shapes: ShapeTable, originalShapes: ShapeTable? = nil,
+    originalNode: (@Sendable (NodeID) -> Node?)? = nil
+  ) {
     (self.graph, self.shapes, self.originalShapes) = (graph, shapes, originalShapes ?? shapes)
+    self.originalNode = originalNode ?? { graph[$0] }
     values = Array(repeating: nil, count: graph.values.count)
   }
 
@@ -113,12 +119,15 @@ struct RuleCall {
   let graph: Graph
   let shapes: ShapeTable
   let originalShapes: ShapeTable
+  /// The node as it was in the uncompressed model: counts of heads and groups that a certificate's node no longer has.
+  let originalNode: Node
   fileprivate(set) var inputs: [LabelledValue?]
   var facts = Facts()
 
   init(propagation: Propagation, id: NodeID, node: Node) {
     (self.id, self.node, graph) = (id, node, propagation.graph)
     (shapes, originalShapes) = (propagation.shapes, propagation.originalShapes)
+    originalNode = propagation.originalNode(id) ?? node
     inputs = node.inputs.map { $0.flatMap { propagation.values[$0.index] } }
   }
 
@@ -187,13 +196,13 @@ typealias Rule = @Sendable (inout RuleCall) -> [LabelledValue]?
 
 /// Which operator has which rule. Families live in `Rules/`, one file each.
 package enum RuleTable {
-  static func rule(for node: Node) -> Rule? { node.domain.isEmpty ? standard[node.op] : nil }
+  static func rule(for node: Node) -> Rule? { rules[node.qualifiedOperator] }
 
-  private static let standard: [String: Rule] = [
-    elementwiseRules, convolutionRules, matrixRules, normalizationRules, poolingRules, reductionRules, reshapeRules,
+  private static let rules: [String: Rule] = [
+    elementwiseRules, convolutionRules, matrixRules, attentionRules, normalizationRules, poolingRules, reductionRules, reshapeRules,
     movementRules,
   ].reduce(into: [:]) { table, family in table.merge(family) { first, _ in first } }
 
   /// Operators that have a channel rule.
-  package static var operators: [String] { standard.keys.sorted() }
+  package static var operators: [String] { rules.keys.sorted() }
 }

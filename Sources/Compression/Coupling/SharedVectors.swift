@@ -49,7 +49,7 @@ struct SharedVectors: Sendable {
     switch graph[use.node].op {
     case "Conv", "ConvTranspose": use.input == 1
     case "Gemm", "MatMul": use.input < 2
-    default: !graph[use.node].domain.isEmpty
+    default: false
     }
   }
 }

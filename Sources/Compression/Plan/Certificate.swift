@@ -39,7 +39,8 @@ package struct Certificate {
     var pass = Propagation(
       graph: rewritten.graph, shapes: shapes,
       originalShapes: ShapeTable(
-        shapes: analysis.shapes.shapes + shapes.shapes[original.values.count...], contents: []))
+        shapes: analysis.shapes.shapes + shapes.shapes[original.values.count...], contents: []),
+      originalNode: { id in rewritten.origin[id.index].map { original[$0] } })
     pass.facts.beginCertificate(labels: removal.coupling.classOf.count)
     let slices = Dictionary(plan.slices.map { ($0.value, $0) }) { first, _ in first }
     var misfit: ValueID?

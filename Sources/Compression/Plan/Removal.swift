@@ -119,6 +119,26 @@ package struct Removal {
       })
   }
 
+  // MARK: Approximation
+
+  /// The operators that take statistics across removed channels, in node order.
+  func approximations() -> [Approximation] {
+    var reasons: [NodeID: Reason] = [:]
+    var seen: Set<ReasonID> = []
+    for (labels, id) in coupling.facts.approximations where !seen.contains(id) {
+      var isCut = false
+      labels.forEach { if removed[Int($0)] { isCut = true } }
+      let reason = coupling.facts.reasons[Int(id)]
+      guard isCut, let node = reason.node else { continue }
+      seen.insert(id)
+      reasons[node] = reason
+    }
+    return reasons.sorted { $0.key < $1.key }.map { node, reason in
+      Approximation(
+        node: node, name: graph.displayName(node), op: graph[node].op, reason: reason.sentence(in: graph))
+    }
+  }
+
   // MARK: Lengths
 
   /// Per value, its new shape under the lengths of the analysis; equal to the old where nothing is removed.

@@ -7,8 +7,9 @@ extension Reconciliation {
   /// Writes what the node's settings must become.
   /// - Returns: the inputs dealt with.
   mutating func reconcileSettings(_ id: NodeID, _ node: Node) throws(Failure) -> Set<Int> {
-    guard node.domain.isEmpty else { return [] }
-    switch node.op {
+    reconcileAttention(id, node)
+    switch node.qualifiedOperator {
+    case "GroupNormalization": reconcileNormalizedGroups(id, node)
     case "Conv", "ConvTranspose": reconcileGroups(id, node)
     case "Reshape":
       try reconcileReshape(id, node)

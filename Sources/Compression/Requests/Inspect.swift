@@ -3,7 +3,7 @@ import ModelGraph
 extension CompressibleModel {
   /// What can be pruned, what goes with it, what it costs, and why the rest cannot.
   package func inspect(work: Work) throws(Failure) -> Inspection {
-    let coupling = try coupling(pruningBlocks: false, work)
+    let coupling = try coupling(CouplingOptions(), work)
     let macs = Dictionary(uniqueKeysWithValues: cost.nodes.map { ($0.node, $0.macs) })
     let layers = coupling.layers.map { layer in report(layer, coupling, macs: macs[layer.node] ?? 0) }
     var members = [[String]](repeating: [], count: coupling.groups.count)

@@ -55,10 +55,16 @@ package struct PruningOptions: Sendable, Hashable {
   /// Layer names or globs (`*`, `?`); nil = all.
   package var include: [String]?
   package var exclude: [String] = []
+  /// Leave alone what could be removed only approximately: channels that a normalization or a mean runs across.
+  package var exactOnly = false
   /// The number of the first channel in PR_ID's values: 0 or 1.
   package var indexBase = 0
 
   package init() {}
+
+  var couplingOptions: CouplingOptions {
+    CouplingOptions(prunesBlocks: reshapeChannelAxis.prunesBlocks, exactOnly: exactOnly)
+  }
 }
 
 package enum CompressionMethod: String, Sendable, CaseIterable {

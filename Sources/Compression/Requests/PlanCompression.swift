@@ -3,9 +3,8 @@ import ModelGraph
 extension CompressibleModel {
   /// Decides what to remove, works out every edit, and proves the result.
   package func plan(_ request: CompressionRequest, work: Work) throws(Failure) -> PlannedCompression {
-    let pruningBlocks = request.options.reshapeChannelAxis.prunesBlocks
     let chosen = try choose(request, work)
-    let coupling = try coupling(pruningBlocks: pruningBlocks, work)
+    let coupling = try coupling(request.options.couplingOptions, work)
     guard !chosen.classes.isEmpty else {
       throw Failure(
         .nothingToCompress,
@@ -31,7 +30,7 @@ extension CompressibleModel {
     return PlannedCompression(
       plan: plan, original: cost.original, compressed: compressed, layers: chosen.layers,
       removed: removal.slices.flatMap(removed), copied: removal.copies.map(copied),
-      skipped: chosen.skipped, warnings: chosen.warnings,
+      skipped: chosen.skipped, warnings: chosen.warnings, approximations: removal.approximations(),
       certificate: certificate)
   }
 
@@ -56,7 +55,7 @@ extension CompressibleModel {
         classes: model.classes(selection), layers: model.settings(selection),
         skipped: model.held(selection, options: request.options) + model.skipped)
     case .layers(let settings) where request.method == .indices:
-      let coupling = try coupling(pruningBlocks: request.options.reshapeChannelAxis.prunesBlocks, work)
+      let coupling = try coupling(request.options.couplingOptions, work)
       let indices = try ChannelIndices(settings, coupling: coupling, indexBase: request.options.indexBase)
       return Chosen(classes: indices.classes, layers: indices.layers, skipped: [])
     case .layers(let settings):

@@ -146,8 +146,19 @@ package struct PlannedCompression: Sendable {
   package var copied: [CopiedVector]
   package var skipped: [SkippedLayer]
   package var warnings: [String]
+  /// Where the result can only be approximate; empty if it equals the original with the removed channels silenced.
+  package var approximations: [Approximation]
   /// What the certificate compared: how many values agreed.
   package var certificate: CertificateReport
+}
+
+/// An operator that takes statistics across channels of which some were removed.
+package struct Approximation: Sendable, Equatable {
+  package var node: NodeID
+  package var name: String
+  package var op: String
+  /// One sentence that names the operator.
+  package var reason: String
 }
 
 package struct CertificateReport: Sendable, Equatable {

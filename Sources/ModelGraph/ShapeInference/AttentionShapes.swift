@@ -1,7 +1,48 @@
 /// Shapes of the fused Attention operator (operator set 23 on): query, key and value as (N, heads, length, width), or
 /// with the heads packed as (N, length, heads * width).
 enum AttentionShapes {
-  static let rules: [String: ShapeRule] = ["Attention": attention]
+  static let rules: [String: ShapeRule] = [
+    "Attention": attention,
+    // ONNX Runtime's. (Its RotaryEmbedding is shaped like its input, as the standard one is.)
+    "com.microsoft.RotaryEmbedding": ElementwiseShapes.sameAsFirst,
+    "com.microsoft.Attention": packedAttention, "com.microsoft.MultiHeadAttention": multiHeadAttention,
+    "com.microsoft.GroupQueryAttention": groupQueryAttention,
+  ]
+
+  /// Input (N, length, D), weight (D, q | k | v).
+  @Sendable private static func packedAttention(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
+    guard let x = call.shape(0), let w = call.shape(1), x.count == 3, w.count == 2 else { return [nil] }
+    let sizes = call.node.ints("qkv_hidden_sizes") ?? Array(repeating: w[1] / 3, count: 3)
+    guard x[2] == w[0], sizes.count == 3, w[1] == sizes.reduce(0, +), let heads = call.node.int("num_heads"), heads > 0,
+      sizes.allSatisfy({ $0.isMultiple(of: heads) })
+    else {
+      throw call.malformed("the weight \(w) does not fit the input \(x) and its heads")
+    }
+    return [[x[0], x[1], sizes[2]]]
+  }
+
+  /// Query (N, length, D); key and value likewise or with heads apart. Packed operands have shapes we do not read.
+  @Sendable private static func multiHeadAttention(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
+    guard let query = call.shape(0), query.count == 3, let value = call.shape(2), let heads = call.node.int("num_heads"),
+      heads > 0
+    else { return [nil] }
+    let width = value.count == 4 ? value[1] * value[3] : value[2]
+    let output = [query[0], query[1], width]
+    guard let key = call.shape(1), key.count == value.count, key.count == 3 || key.count == 4 else { return [output] }
+    let past = call.isPresent(6) ? call.shape(6)?[2] : 0
+    guard let past else { return [output] }
+    func present(_ shape: [Int]) throws(Failure) -> [Int] {
+      let (length, width) = shape.count == 4 ? (shape[2], shape[3]) : (shape[1], shape[2] / heads)
+      return [query[0], heads, try call.length(Int128(length) + Int128(past), "the keys' axis 2"), width]
+    }
+    return [output, try present(key), try present(value)]
+  }
+
+  /// The cache's length depends on data unless it comes in whole.
+  @Sendable private static func groupQueryAttention(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
+    guard let query = call.shape(0), query.count == 3, call.isPresent(1) else { return [nil] }
+    return [query]
+  }
 
   /// Output, keys and values with the past before them, scores.
   @Sendable private static func attention(_ call: OperatorCall) throws(Failure) -> [[Int]?] {

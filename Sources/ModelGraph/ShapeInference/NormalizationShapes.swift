@@ -6,6 +6,10 @@ enum NormalizationShapes {
     "LayerNormalization": layer, "RMSNormalization": ElementwiseShapes.sameAsFirst,
     "LRN": ElementwiseShapes.sameAsFirst, "LpNormalization": ElementwiseShapes.sameAsFirst,
     "MeanVarianceNormalization": ElementwiseShapes.sameAsFirst,
+    // ONNX Runtime's, the first of which it keeps among the standard operators.
+    "SimplifiedLayerNormalization": layer,
+    "com.microsoft.SkipLayerNormalization": skipLayer, "com.microsoft.SkipSimplifiedLayerNormalization": skipLayer,
+    "com.microsoft.EmbedLayerNormalization": embedLayer,
   ]
 
   /// The number of channels (axis 1) of an input; the vectors in `positions`, where known, must have that length.
@@ -50,5 +54,20 @@ enum NormalizationShapes {
     }
     let statistics = input[..<axis] + normalized.map { _ in 1 }
     return [input, Array(statistics), Array(statistics)]
+  }
+
+  /// Output, mean, inverse deviation, the sum that was normalised.
+  @Sendable private static func skipLayer(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
+    guard let input = call.shape(0), !input.isEmpty else { return [nil] }
+    let statistics = input.dropLast() + [1]
+    return [input, Array(statistics), Array(statistics), input]
+  }
+
+  /// Embeddings of tokens, positions and segments, added and normalised; the mask's lengths; the sum.
+  @Sendable private static func embedLayer(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
+    guard let tokens = call.shape(0), let table = call.shape(2), tokens.count == 2, table.count == 2 else {
+      return [nil]
+    }
+    return [tokens + [table[1]], [tokens[0]], tokens + [table[1]]]
   }
 }

@@ -6,12 +6,12 @@
 typealias ShapeRule = @Sendable (OperatorCall) throws(Failure) -> [[Int]?]
 
 package enum ShapeRules {
-  /// The standard operators that have a rule.
+  /// The operators that have a rule.
   package static let operators: [String] = families.flatMap(\.keys).sorted()
 
   /// The rule of `node`, nil for an operator we do not know.
   static func rule(for node: Node) -> ShapeRule? {
-    node.domain.isEmpty ? standard[node.op] : nil
+    rules[node.qualifiedOperator]
   }
 
   /// Inputs that an operator cannot do without, where a file that leaves them out would otherwise pass unnoticed.
@@ -27,7 +27,7 @@ package enum ShapeRules {
     QuantizationShapes.rules, RecurrentShapes.rules, AttentionShapes.rules,
   ]
 
-  private static let standard: [String: ShapeRule] = families.reduce(into: [:]) { table, family in
+  private static let rules: [String: ShapeRule] = families.reduce(into: [:]) { table, family in
     table.merge(family) { first, _ in first }
   }
 }

@@ -19,6 +19,7 @@ extension PlannedCompression {
       "verification": [
         "status": "skipped",
         "certificate": certificate.json,
+        "approximations": .array(approximations.map(\.json)),
         "reason": verify
           ? "no runtime is attached to this version of the daemon; only the certificate was checked"
           : "not asked for (verify); only the certificate was checked",
@@ -26,6 +27,10 @@ extension PlannedCompression {
       "warnings": .array(warnings.map(JSONValue.string)),
     ]
   }
+}
+
+extension Approximation {
+  fileprivate var json: JSONValue { ["name": .string(name), "op": .string(op), "reason": .string(reason)] }
 }
 
 extension CertificateReport {

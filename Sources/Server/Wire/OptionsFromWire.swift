@@ -5,7 +5,7 @@ extension PruningOptions {
   /// The options' names on the wire, in the order in which they are documented.
   static let wireNames = [
     "policy", "layer_norm", "group_policy", "reshape_channel_axis", "step_size", "step_op", "min_num_of_value",
-    "reverse", "scope", "allocation", "max_layer_ratio", "include", "exclude", "index_base",
+    "reverse", "scope", "allocation", "max_layer_ratio", "include", "exclude", "exact_only", "index_base",
   ]
 
   /// Reads the member `options`. Unlike elsewhere, unknown members are refused: a misspelled option would silently
@@ -33,6 +33,7 @@ extension PruningOptions {
       try options.number("max_layer_ratio", "above 0 and at most 1") { 0 < $0 && $0 <= 1 } ?? maxLayerRatio
     include = try options.strings("include") ?? include
     exclude = try options.strings("exclude") ?? exclude
+    exactOnly = try options.bool("exact_only") ?? exactOnly
     indexBase = try options.int("index_base", in: 0...1) ?? indexBase
   }
 
@@ -62,6 +63,7 @@ extension PruningOptions {
       "max_layer_ratio": ["default": .double(defaults.maxLayerRatio), "minimum": 0, "maximum": 1],
       "include": ["default": .null],
       "exclude": ["default": []],
+      "exact_only": ["default": .bool(defaults.exactOnly)],
       "index_base": ["default": .int(defaults.indexBase), "values": [0, 1]],
     ]
   }

@@ -13,7 +13,7 @@ struct CouplingReading {
 
   init(_ graph: Graph, pruningBlocks: Bool = false) throws {
     model = try CompressibleModel(graph: graph, sizeBytes: 0)
-    coupling = try model.coupling(pruningBlocks: pruningBlocks, Work())
+    coupling = try model.coupling(CouplingOptions(prunesBlocks: pruningBlocks), Work())
   }
 
   /// In order of their smallest label.

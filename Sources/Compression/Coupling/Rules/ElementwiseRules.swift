@@ -48,10 +48,14 @@ let elementwiseRules: [String: Rule] = {
     guard let joined = call.facts.elementwise([result, operand], rank: rank, at: call.id) else { return nil }
     result = joined
   }
-  // A join of two activations gives the group they form its name.
-  let activations = operands.filter { !$0.isStored && !$0.sets.isEmpty }
-  if activations.count > 1 {
-    for set in result.sets { call.facts.noteActivationJoin(call.id, label: set.labels.first) }
-  }
+  call.noteJoin(operands, result)
   return [result]
+}
+
+extension RuleCall {
+  /// A join of two activations gives the group they form its name.
+  mutating func noteJoin(_ operands: [LabelledValue], _ result: LabelledValue) {
+    guard operands.filter({ !$0.isStored && !$0.sets.isEmpty }).count > 1 else { return }
+    for set in result.sets { facts.noteActivationJoin(id, label: set.labels.first) }
+  }
 }
