@@ -45,7 +45,7 @@ package struct CouplingAnalysis: Sendable {
     var facts = facts
     // Joint sets of activations; those of group convolutions' weights stay as they are.
     let outer = options.prunesBlocks ? values.indices.flatMap { v in jointSets(ValueID(v)) } : []
-    if options.exactOnly { for (labels, reason) in facts.approximations { facts.freeze(labels, reason) } }
+    if options.exactOnly { facts.forbidApproximations() }
     facts.solve(joiningInner: outer)
     while true {
       let classOf = facts.representatives()

@@ -58,6 +58,15 @@ package struct Facts: Sendable {
     var node: NodeID
   }
 
+  /// An operator takes statistics over some dimensions of `labels`: a cut that leaves only a part of what lies along
+  /// them changes the statistics.
+  package struct Approximate: Sendable {
+    var labels: LabelArray
+    /// The dimensions that the statistics run over.
+    var across: [Int]
+    var reason: ReasonID
+  }
+
   /// A place where a stored tensor's axis takes part in an operator.
   struct Role: Hashable, Sendable {
     enum Kind: Sendable { case producer, consumer, follower }
@@ -73,8 +82,8 @@ package struct Facts: Sendable {
   private var reasonIDs: [Reason: ReasonID] = [:]
   /// Per label the reason it is frozen, -1 if it is not.
   package private(set) var frozen: [ReasonID] = []
-  /// What can be cut only approximately: an operator takes statistics across these labels.
-  package private(set) var approximations: [(labels: LabelArray, reason: ReasonID)] = []
+  /// What can be cut only approximately.
+  package private(set) var approximations: [Approximate] = []
   package private(set) var projections: [Projection] = []
   package private(set) var orders: [Order] = []
   /// Label arrays over two or more factors: what must stay rectangular.
@@ -164,8 +173,21 @@ package struct Facts: Sendable {
     labels.forEachDistinct { label in if frozen[Int(label)] < 0 { frozen[Int(label)] = reason } }
   }
 
-  mutating func approximate(_ labels: LabelArray, _ reason: ReasonID) {
-    approximations.append((labels, reason))
+  /// Notes that the operator takes statistics over `factors`.
+  mutating func approximate(_ set: LabelSet, over factors: [Factor], _ reason: ReasonID) {
+    let across = set.factors.indices.filter { factors.contains(set.factors[$0]) }
+    if !across.isEmpty { approximations.append(Approximate(labels: set.labels, across: across, reason: reason)) }
+  }
+
+  /// Makes every cut exact: what statistics run over goes only as a whole, or stays.
+  mutating func forbidApproximations() {
+    for approximation in approximations {
+      if approximation.across.count == approximation.labels.rank {
+        freeze(approximation.labels, approximation.reason)
+      } else {
+        for d in approximation.across { joinAlong(approximation.labels, d) }
+      }
+    }
   }
 
   /// Element-wise equality of two arrays of the same shape.

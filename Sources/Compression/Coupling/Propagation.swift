@@ -199,7 +199,8 @@ package enum RuleTable {
   static func rule(for node: Node) -> Rule? { rules[node.qualifiedOperator] }
 
   private static let rules: [String: Rule] = [
-    elementwiseRules, convolutionRules, matrixRules, attentionRules, normalizationRules, poolingRules, reductionRules, reshapeRules,
+    elementwiseRules, convolutionRules, matrixRules, attentionRules, normalizationRules, poolingRules, reductionRules,
+    reshapeRules,
     movementRules,
   ].reduce(into: [:]) { table, family in table.merge(family) { first, _ in first } }
 

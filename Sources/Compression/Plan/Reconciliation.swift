@@ -205,7 +205,10 @@ struct Reconciliation {
     let passesOn = node.outputs.contains { $0.map { old.analysis.contents(of: $0) != nil } ?? false }
     guard !passesOn, node.op != "Shape", node.op != "Size" else { return }
     for (k, input) in node.inputs.enumerated() where !handled.contains(k) {
-      guard let input, changes(input), let before = old.analysis.contents(of: input) else { continue }
+      // What loses entries itself is data that follows its labels, not a number.
+      guard let input, changes(input), old.analysis[input] == new.analysis[input],
+        let before = old.analysis.contents(of: input)
+      else { continue }
       let nominal = (old.nominal ?? old.analysis).contents(of: input)
       switch before.elements {
       case .integers(let elements):

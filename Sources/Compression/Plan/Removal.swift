@@ -124,14 +124,11 @@ package struct Removal {
   /// The operators that take statistics across removed channels, in node order.
   func approximations() -> [Approximation] {
     var reasons: [NodeID: Reason] = [:]
-    var seen: Set<ReasonID> = []
-    for (labels, id) in coupling.facts.approximations where !seen.contains(id) {
-      var isCut = false
-      labels.forEach { if removed[Int($0)] { isCut = true } }
-      let reason = coupling.facts.reasons[Int(id)]
-      guard isCut, let node = reason.node else { continue }
-      seen.insert(id)
-      reasons[node] = reason
+    for approximate in coupling.facts.approximations {
+      let reason = coupling.facts.reasons[Int(approximate.reason)]
+      guard let node = reason.node, reasons[node] == nil else { continue }
+      let isRemoved = approximate.labels.mapping { removed[Int($0)] ? 1 : 0 }
+      if Facts.varyingDimensions(isRemoved).contains(where: approximate.across.contains) { reasons[node] = reason }
     }
     return reasons.sorted { $0.key < $1.key }.map { node, reason in
       Approximation(

@@ -17,6 +17,11 @@ extension Reconciliation {
     case "Expand":
       try reconcileExpand(id, node)
       return [1]
+    case "ConstantOfShape":
+      if let y = newShape(node.output(0)), y != oldShape(node.output(0)) {
+        try require(id, 0, y, nominal: newNominalShape(node.output(0)))
+      }
+      return [0]
     case "Split":
       try reconcileSplit(id, node)
       return [1]

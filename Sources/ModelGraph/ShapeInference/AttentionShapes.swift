@@ -23,7 +23,8 @@ enum AttentionShapes {
 
   /// Query (N, length, D); key and value likewise or with heads apart. Packed operands have shapes we do not read.
   @Sendable private static func multiHeadAttention(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
-    guard let query = call.shape(0), query.count == 3, let value = call.shape(2), let heads = call.node.int("num_heads"),
+    guard let query = call.shape(0), query.count == 3, let value = call.shape(2),
+      let heads = call.node.int("num_heads"),
       heads > 0
     else { return [nil] }
     let width = value.count == 4 ? value[1] * value[3] : value[2]

@@ -11,9 +11,9 @@ struct CouplingReading {
   let model: CompressibleModel
   let coupling: ChannelCoupling
 
-  init(_ graph: Graph, pruningBlocks: Bool = false) throws {
+  init(_ graph: Graph, pruningBlocks: Bool = false, exactOnly: Bool = false) throws {
     model = try CompressibleModel(graph: graph, sizeBytes: 0)
-    coupling = try model.coupling(CouplingOptions(prunesBlocks: pruningBlocks), Work())
+    coupling = try model.coupling(CouplingOptions(prunesBlocks: pruningBlocks, exactOnly: exactOnly), Work())
   }
 
   /// In order of their smallest label.

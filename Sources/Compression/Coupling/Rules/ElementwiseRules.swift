@@ -17,12 +17,15 @@ let elementwiseRules: [String: Rule] = {
     return passThrough(&call)
   }
   rules["Dropout"] = dropout
-  for op in [
-    "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Mod", "PRelu", "Where", "Equal", "Greater",
-    "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
-  ] { rules[op] = broadcast }
+  for op in broadcastingOperators { rules[op] = broadcast }
   return rules
 }()
+
+/// Operators that relate their operands element by element, with broadcasting.
+let broadcastingOperators: Set = [
+  "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Mod", "PRelu", "Where", "Equal", "Greater",
+  "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
+]
 
 @Sendable private func passThrough(_ call: inout RuleCall) -> [LabelledValue]? { call.input(0).map { [$0] } }
 

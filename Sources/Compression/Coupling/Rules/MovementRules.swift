@@ -227,16 +227,45 @@ extension RuleCall {
   }
 }
 
-/// Axes of length 1 become fixed ones.
+/// Axes of length 1 become longer ones: elastic where only element-wise operators read the result, which might as well
+/// have broadcast it, fixed elsewhere.
 @Sendable private func expand(_ call: inout RuleCall) -> [LabelledValue]? {
   guard var x = call.input(0), let to = call.outputShape(), let original = call.originalOutputShape(),
     to.count >= x.axes.count
   else { return nil }
   x.axes = Array(repeating: [], count: to.count - x.axes.count) + x.axes
-  for axis in to.indices where x.axes[axis].isEmpty {
-    x.axes[axis] = call.fixedAxis(to[axis], original: original[axis], .expanded)
+  let expanded = to.indices.filter { x.axes[$0].isEmpty && max(to[$0], original[$0]) > 1 }
+  for axis in expanded { x.axes[axis] = call.fixedAxis(to[axis], original: original[axis], .expanded) }
+  return [call.resultIsBroadcast ? call.elastic(x, axes: expanded) : x]
+}
+
+extension RuleCall {
+  /// Whether nothing but element-wise operators reads the first output.
+  fileprivate var resultIsBroadcast: Bool {
+    guard let output = node.output(0), !graph.outputs.contains(output) else { return false }
+    return graph.uses(of: output).allSatisfy { broadcastingOperators.contains(graph[$0.node].qualifiedOperator) }
   }
-  return [x]
+
+  /// `value` with labels of their own for the entries of `axes`, which then go with whatever they are joined to.
+  fileprivate mutating func elastic(_ value: LabelledValue, axes: [Int]) -> LabelledValue {
+    var result = value
+    let factors = axes.compactMap { value.axes[$0].first }.filter { $0.size <= Self.elasticLimit }
+    if factors.count == 1, factors.count == axes.count, let set = value.sets.first, value.sets.count == 1 {
+      // Another entry for every label that is there: blocks then choose on their own.
+      let joint = LabelSet(
+        factors: set.factors + factors, labels: facts.freshArray(shape: (set.factors + factors).map(\.size)))
+      facts.project(joint, visible: Array(set.factors.indices), onto: set.labels, at: id)
+      result.sets = [joint]
+      return result
+    }
+    for factor in factors {
+      result.sets.append(LabelSet(factors: [factor], labels: facts.freshArray(shape: [factor.size])))
+    }
+    return result
+  }
+
+  /// Longer axes are no channels; labels for them would only cost memory.
+  private static let elasticLimit = 16384
 }
 
 // MARK: Lengths
@@ -244,7 +273,10 @@ extension RuleCall {
 /// Lengths are read off the result, which the planner reconciles; nothing is demanded of the data.
 @Sendable private func shapeOf(_ call: inout RuleCall) -> [LabelledValue]? { fixedOutput(&call) }
 
-@Sendable private func filled(_ call: inout RuleCall) -> [LabelledValue]? { fixedOutput(&call) }
+@Sendable private func filled(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard let output = fixedOutput(&call)?.first else { return nil }
+  return [call.resultIsBroadcast ? call.elastic(output, axes: Array(output.axes.indices)) : output]
+}
 
 private func fixedOutput(_ call: inout RuleCall) -> [LabelledValue]? {
   guard let shape = call.outputShape(), let original = call.originalOutputShape() else { return nil }

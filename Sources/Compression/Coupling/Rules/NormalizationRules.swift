@@ -163,8 +163,7 @@ extension RuleCall {
   /// Sets that touch one of `axes` are cut only approximately: the operator takes statistics along them.
   mutating func approximate(_ value: LabelledValue, axes: some Sequence<Int>) {
     let reason = facts.reason(.normalized, id)
-    for factor in axes.flatMap({ value.axes[$0] }) {
-      for s in value.sets(touching: factor) { facts.approximate(value.sets[s].labels, reason) }
-    }
+    let factors = axes.flatMap { value.axes[$0] }
+    for set in value.sets { facts.approximate(set, over: factors, reason) }
   }
 }

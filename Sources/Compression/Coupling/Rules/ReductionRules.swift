@@ -4,10 +4,8 @@ import ModelGraph
 
 let reductionRules: [String: Rule] = {
   var rules: [String: Rule] = [:]
-  for op in [
-    "ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceMax", "ReduceMin", "ReduceProd",
-    "ReduceLogSum", "ReduceLogSumExp",
-  ] { rules[op] = reduction }
+  for op in ["ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"] { rules[op] = sum }
+  for op in ["ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp"] { rules[op] = extremum }
   for op in ["Softmax", "LogSoftmax", "Hardmax"] { rules[op] = softmax }
   for op in ["ArgMax", "ArgMin"] { rules[op] = argument }
   return rules
@@ -36,9 +34,33 @@ private func dropped(_ value: LabelledValue, _ axes: [Int], _ call: RuleCall) ->
   return copy
 }
 
-/// A sum or a maximum over joined labels is exact: all or none of its operands go. Where nothing but the reduced axes
-/// carries the label, the removal changes the result.
-@Sendable private func reduction(_ call: inout RuleCall) -> [LabelledValue]? {
+/// What a sum loses it would have summed to nothing, but for a mean's divisor and for what others do with the result:
+/// where only a part of its operands goes, the result is another.
+@Sendable private func sum(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard let x = call.input(0), let axes = reducedAxes(call, rank: x.axes.count) else { return nil }
+  let factors = axes.flatMap { x.axes[$0] }
+  let reason = call.facts.reason(.reduced, call.id)
+  for set in x.sets { call.facts.approximate(set, over: factors, reason) }
+  let letters = Array(x.axes.indices)
+  let kept = letters.filter { !axes.contains($0) }
+  guard var y = call.facts.contract([Operand(value: x, letters: letters)], output: kept, at: call.id) else {
+    return nil
+  }
+  var result: [[Factor]] = []
+  for axis in letters {
+    if axes.contains(axis) {
+      result.append([])
+    } else {
+      result.append(y.axes.removeFirst())
+    }
+  }
+  y.axes = result
+  return [dropped(y, axes, call)]
+}
+
+/// A maximum over joined labels is exact: all or none of its operands go. Where nothing but the reduced axes carries
+/// the label, the removal changes the result.
+@Sendable private func extremum(_ call: inout RuleCall) -> [LabelledValue]? {
   guard let x = call.input(0), let axes = reducedAxes(call, rank: x.axes.count) else { return nil }
   let factors = axes.flatMap { x.axes[$0] }
   let reason = call.facts.reason(.reduced, call.id)
@@ -46,7 +68,7 @@ private func dropped(_ value: LabelledValue, _ axes: [Int], _ call: RuleCall) ->
   y.sets = []
   for set in x.sets {
     if set.factors.allSatisfy(factors.contains) {
-      call.facts.approximate(set.labels, reason)
+      call.facts.approximate(set, over: factors, reason)
     } else {
       let single = LabelledValue(axes: x.axes, sets: [set])
       y.sets += call.facts.mix(single, factors, reason: reason).sets
