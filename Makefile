@@ -8,10 +8,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # Headers and libraries that the build links, and the Python that the tests and the demo run.
-APT_PACKAGES := libjansson-dev pkg-config python3 python3-venv
+APT_PACKAGES := libjansson-dev pkg-config python3 python3-venv zlib1g-dev
 SWIFT_BUILD := swift build -c release
 PYTHON := .venv/bin/python
 export ESPALIER_SERVER := $(CURDIR)/.build/release/espalierd
+# ONNX Runtime's library is in the package that the virtual environment holds.
+export ESPALIER_ONNXRUNTIME := $(CURDIR)/.venv
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
@@ -24,7 +26,7 @@ setup: apt-packages swift-toolchain .venv/stamp ## Install what is missing: Debi
 .PHONY: apt-packages
 apt-packages:
 	@if ! command -v dpkg-query >/dev/null; then \
-	  pkg-config --exists jansson || { echo "Please install pkg-config and jansson with its headers." >&2; exit 1; }; \
+	  pkg-config --exists jansson zlib || { echo "Please install pkg-config, jansson and zlib with their headers." >&2; exit 1; }; \
 	  exit 0; \
 	fi; \
 	missing=(); \
@@ -74,7 +76,7 @@ lint: swift-toolchain
 	swift format lint --strict --recursive Sources Tests Package.swift
 
 .PHONY: test-swift
-test-swift: build-tests
+test-swift: build-tests .venv/stamp
 	swift test -c release --skip-build --disable-xctest
 
 # pytest.ini says where the tests are. pytest fails where it collects nothing (status 5), and so does this.

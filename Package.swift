@@ -13,8 +13,10 @@ let package = Package(
   targets: [
     // MARK: C libraries
     .systemLibrary(name: "CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(name: "CFileGuard"),
     .target(name: "CLinux"),
+    .target(name: "CONNXRuntime", linkerSettings: [.linkedLibrary("dl")]),
 
     // MARK: The model, from bytes to plan
     .target(name: "Numerics", swiftSettings: strict),
@@ -22,13 +24,14 @@ let package = Package(
     .target(name: "Compression", dependencies: ["ModelGraph", "Numerics"], swiftSettings: strict),
     .target(
       name: "Formats", dependencies: ["CFileGuard", "Compression", "ModelGraph", "Numerics"], swiftSettings: strict),
+    .target(name: "Runtime", dependencies: ["CONNXRuntime", "CZlib", "ModelGraph"], swiftSettings: strict),
 
     // MARK: The daemon
     .target(name: "JSONRPC", dependencies: ["CJansson", "CLinux"], swiftSettings: strict),
     .target(
       name: "Server",
       dependencies: [
-        "CLinux", "Compression", "Formats", "JSONRPC", "ModelGraph",
+        "CLinux", "Compression", "Formats", "JSONRPC", "ModelGraph", "Runtime",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
     .executableTarget(
@@ -49,6 +52,8 @@ let package = Package(
     .testTarget(
       name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], exclude: ["Golden"], swiftSettings: strict),
     .testTarget(name: "NumericsTests", dependencies: ["Numerics", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "RuntimeTests", dependencies: ["ModelGraph", "Runtime", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "ServerTests",
       dependencies: [

@@ -34,6 +34,18 @@ package struct Failure: Error, Sendable, CustomStringConvertible {
     case cancelled = "cancelled"
     /// A result that did not pass its own proof: our bug, nothing was written.
     case certificateFailed = "certificate.failed"
+    /// What was asked for needs ONNX Runtime, and there is none, or none that will do.
+    case runtimeUnavailable = "runtime.unavailable"
+    /// ONNX Runtime refused the model or could not finish a run; the message is its own.
+    case runtimeFailed = "runtime.failed"
+    /// What was asked for is defined on data, and none was given.
+    case datasetRequired = "dataset.required"
+    case datasetNotFound = "dataset.notFound"
+    case datasetUnreadable = "dataset.unreadable"
+    case datasetMalformed = "dataset.malformed"
+    /// The data are not what the model takes: names, element types, shapes or their number.
+    case datasetMismatch = "dataset.mismatch"
+    case datasetChanged = "dataset.changed"
   }
 
   package enum Detail: Sendable, Equatable {

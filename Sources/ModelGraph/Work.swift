@@ -33,10 +33,44 @@ package struct Work: Sendable {
   }
 }
 
-/// Set once, from any thread; polled by the work it stops.
+/// Set once, from any thread; polled by the work it stops, or told to what cannot poll.
 package final class CancellationFlag: Sendable {
+  private struct Handlers {
+    var isTold = false
+    var lastTicket = 0
+    var byTicket: [Int: @Sendable () -> Void] = [:]
+  }
+
   private let flag = Atomic<Bool>(false)
+  private let handlers = Mutex(Handlers())
+
   package init() {}
-  package func set() { flag.store(true, ordering: .relaxed) }
+
+  package func set() {
+    flag.store(true, ordering: .relaxed)
+    let told = handlers.withLock { handlers in
+      handlers.isTold = true
+      defer { handlers.byTicket = [:] }
+      return handlers.byTicket.values.map { $0 }
+    }
+    for handler in told { handler() }
+  }
+
   package var isSet: Bool { flag.load(ordering: .relaxed) }
+
+  /// Runs `body`, and `handler` if the flag is set before `body` has ended: at once if it is already, otherwise on the
+  /// thread that sets it, which must not be kept waiting. The handler may still run when this has returned.
+  package func withHandler<R: ~Copyable, E: Error>(
+    _ handler: @escaping @Sendable () -> Void, _ body: () throws(E) -> R
+  ) throws(E) -> R {
+    let ticket: Int? = handlers.withLock { handlers in
+      if handlers.isTold { return nil }
+      handlers.lastTicket += 1
+      handlers.byTicket[handlers.lastTicket] = handler
+      return handlers.lastTicket
+    }
+    if ticket == nil { handler() }
+    defer { if let ticket { handlers.withLock { _ = $0.byTicket.removeValue(forKey: ticket) } } }
+    return try body()
+  }
 }

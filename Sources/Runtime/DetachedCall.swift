@@ -1,0 +1,84 @@
+import Glibc
+import ModelGraph
+import Synchronization
+
+/// Runs a foreign call that may take long on a thread of its own, so that a cancelled caller can leave it behind.
+///
+/// A cancelled request has to answer at once, and the library looks at its stop switch between two operators only, or,
+/// while it loads a model, never. What the call uses lives until it ends, kept by its closure; nobody sees its result.
+/// - Parameters:
+///   - stop: asks the call to end early; runs once, on any thread, if the work is cancelled.
+///   - body: runs to its end whatever happens.
+func detached<R: Sendable>(
+  work: Work, stop: @escaping @Sendable () -> Void = {}, _ body: @escaping @Sendable () -> Result<R, Failure>
+) throws(Failure) -> R {
+  try work.checkCancellation()
+  let call = DetachedCall(body)
+  guard call.start() else { throw Failure(.resourceLimit, "the system has no thread to give; ask again later") }
+  let leave: @Sendable () -> Void = {
+    stop()
+    call.wake()
+  }
+  work.cancellation.withHandler(leave) { call.wait() }
+  try work.checkCancellation()
+  guard let result = call.result else { throw Failure(.cancelled, "the request was cancelled") }
+  return try result.get()
+}
+
+/// A closure on its way through a thread. Its waiter wakes when it has ended, or when nobody wants its result any more.
+private final class DetachedCall<R: Sendable>: Sendable {
+  private let body: Mutex<(@Sendable () -> Result<R, Failure>)?>
+  private let outcome = Mutex<Result<R, Failure>?>(nil)
+  nonisolated(unsafe) private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
+
+  init(_ body: @escaping @Sendable () -> Result<R, Failure>) {
+    self.body = Mutex(body)
+    sem_init(semaphore, 0, 0)
+  }
+
+  deinit {
+    sem_destroy(semaphore)
+    semaphore.deallocate()
+  }
+
+  var result: Result<R, Failure>? { outcome.withLock { $0 } }
+
+  func wait() { while sem_wait(semaphore) != 0 && errno == EINTR {} }
+
+  func wake() { sem_post(semaphore) }
+
+  /// - Returns: false if there is no thread to be had.
+  func start() -> Bool { startThread { [self] in run() } }
+
+  private func run() {
+    // Taken, so that what the closure keeps is free when the waiter goes on.
+    let result = body.withLock { $0.take() }?()
+    outcome.withLock { $0 = result }
+    wake()
+  }
+}
+
+/// - Returns: false if the system has no thread to give; `body` then never runs.
+private func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
+  final class Box {
+    let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+  }
+  var attributes = pthread_attr_t()
+  pthread_attr_init(&attributes)
+  defer { pthread_attr_destroy(&attributes) }
+  pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+  // Numeric kernels use their stacks.
+  pthread_attr_setstacksize(&attributes, 8 << 20)
+  let box = Unmanaged.passRetained(Box(body))
+  var thread = pthread_t()
+  let status = pthread_create(
+    &thread, &attributes,
+    { argument in
+      guard let argument else { return nil }
+      Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body()
+      return nil
+    }, box.toOpaque())
+  if status != 0 { box.release() }
+  return status == 0
+}
