@@ -26,7 +26,8 @@ struct RuntimeSearch {
       return
     }
     if info.st_mode & S_IFMT == S_IFREG {
-      candidates = [place.path]
+      // Without a slash the dynamic linker would look for the name elsewhere.
+      candidates = [place.path.contains("/") ? place.path : "./\(place.path)"]
       return
     }
     look(in: place.path)
@@ -57,13 +58,16 @@ struct RuntimeSearch {
 
   // MARK: Python
 
-  /// An executable stands for the environment it is in, before links are followed and, as environments borrow from the
-  /// Python they were made with, after.
+  /// An environment by its prefix or its executable, then the Python it was made with, from which it may borrow.
   private mutating func lookThroughPython(_ path: String) {
     var info = stat()
-    guard stat(path, &info) == 0, info.st_mode & S_IFMT == S_IFREG else { return lookThroughEnvironment(path) }
-    lookThroughEnvironment(prefix(ofExecutable: path))
-    if let resolved = realpath(path, nil) {
+    guard stat(path, &info) == 0 else {
+      searched.append(path)
+      return
+    }
+    let isDirectory = info.st_mode & S_IFMT == S_IFDIR
+    lookThroughEnvironment(isDirectory ? path : prefix(ofExecutable: path))
+    if let resolved = realpath(isDirectory ? path + "/bin/python3" : path, nil) {
       defer { free(resolved) }
       lookThroughEnvironment(prefix(ofExecutable: String(cString: resolved)))
     }

@@ -19,6 +19,8 @@ package struct Configuration: Sendable {
   package var threads: Int
   package var maximumMessageBytes: Int
   package var progress = ProgressTiming()
+  /// Where ONNX Runtime's library is, or a directory that holds it; nil has it searched for.
+  package var onnxRuntime: String?
   /// Sessions at a time on a socket.
   package var maximumSessions = 64
   /// A socket daemon without sessions ends after these; 0 is never.

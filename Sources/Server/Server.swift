@@ -1,5 +1,6 @@
 import JSONRPC
 import Logging
+import Runtime
 import Synchronization
 
 /// What all sessions share: the models kept warm, the scheduler, the log. Sessions come and go; a server ends with its
@@ -10,6 +11,8 @@ package final class Server: Sendable {
   package let loader: ModelLoader
   package let scheduler: Scheduler
   package let cache: ModelCache
+  /// Loads ONNX Runtime when a request first needs it.
+  package let runtime: RuntimeLoader
   let ticker: ProgressTicker
   /// Asks the process to end with this status. What that means is for the host to know.
   let stop: @Sendable (Int32) -> Void
@@ -29,6 +32,7 @@ package final class Server: Sendable {
     (self.configuration, self.loader, self.log, self.stop) = (configuration, loader, log, stop)
     scheduler = Scheduler(parallelism: configuration.threads)
     cache = ModelCache(loader: loader, budgetBytes: configuration.cacheBytes, scheduler: scheduler)
+    runtime = RuntimeLoader(option: configuration.onnxRuntime)
     ticker = ProgressTicker(timing: configuration.progress)
   }
 

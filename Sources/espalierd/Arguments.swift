@@ -28,6 +28,7 @@ struct Arguments {
   var maximumMessageBytes = 64 << 20
   var idleMinutes = 10.0
   var clientProcessID: Int32?
+  var onnxRuntime: String?
 
   private struct Option {
     let name: String
@@ -83,6 +84,9 @@ struct Arguments {
     Option(name: "client-process-id", value: "PID", help: "End when this process does (also --clientProcessId).") {
       (arguments, value) throws(UsageError) in
       arguments.clientProcessID = Int32(try number("client-process-id", value, 1...Int(Int32.max)))
+    },
+    Option(name: "onnxruntime", value: "PATH", help: "ONNX Runtime's library, or a directory or environment with it.") {
+      (arguments, value) throws(UsageError) in arguments.onnxRuntime = value
     },
     Option(name: "version", value: nil, help: "Print the version and exit.") {
       (arguments, _) throws(UsageError) in arguments.mode = .version

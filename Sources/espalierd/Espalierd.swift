@@ -26,6 +26,7 @@ enum Espalierd {
       cacheBytes: arguments.cacheBytes, threads: arguments.threads,
       maximumMessageBytes: arguments.maximumMessageBytes)
     configuration.idleMinutes = arguments.idleMinutes
+    configuration.onnxRuntime = arguments.onnxRuntime
     return configuration
   }
 

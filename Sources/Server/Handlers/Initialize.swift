@@ -18,6 +18,9 @@ func handleInitialize(_ session: Session, _ params: Params) throws(ResponseError
     guard let level = TraceLevel(trace) else { throw params.wrong("trace", "off, messages or verbose", trace) }
     session.trace.store(level, ordering: .relaxed)
   }
+  if let options = try params.object("initializationOptions") {
+    session.server.runtime.suggest(try options.runtimeHint())
+  }
   let processID = try params.int("processId", in: 1...Int(Int32.max))
   if let processID, session.transport == .standardStreams { session.server.watchClient(Int32(processID)) }
   session.becomeInitialized()

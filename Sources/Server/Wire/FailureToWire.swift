@@ -12,7 +12,8 @@ extension ResponseError {
     case .cancelled: self.init(.requestCancelled, failure.message)
     default:
       let isChanged = failure.kind == .modelChanged
-      var data: JSONObject = ["kind": .string(failure.kind.rawValue), "retryable": .bool(isChanged)]
+      let isRetryable = isChanged || failure.kind == .datasetChanged
+      var data: JSONObject = ["kind": .string(failure.kind.rawValue), "retryable": .bool(isRetryable)]
       for member in details(of: failure).members where data[member.name] == nil {
         data.append(member.name, member.value)
       }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import urllib.parse
 import weakref
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar, Union
@@ -78,8 +79,8 @@ class Client:
             "capabilities": {},
             "protocolVersion": PROTOCOL_VERSION,
         }
-        if initialization_options is not None:
-            params["initializationOptions"] = dict(initialization_options)
+        # The packages of this Python may hold ONNX Runtime, which the server needs to run models.
+        params["initializationOptions"] = {"python": sys.prefix, **(initialization_options or {})}
         try:
             answer = self._connection.start("initialize", params, _object).result(start_timeout)
         except BaseException:
