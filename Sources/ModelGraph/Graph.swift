@@ -12,8 +12,12 @@ package struct Graph: Sendable {
   package let outputs: [ValueID]
   /// Per value, the places that read it, in node order.
   package let uses: [[Use]]
+  package let definitions: OperatorDefinitions
 
-  package init(values: [Value], nodes: [Node], inputs: [ValueID], outputs: [ValueID]) {
+  package init(
+    values: [Value], nodes: [Node], inputs: [ValueID], outputs: [ValueID],
+    definitions: OperatorDefinitions = OperatorDefinitions()
+  ) {
     var uses = [[Use]](repeating: [], count: values.count)
     for (index, node) in nodes.enumerated() {
       for (position, input) in node.inputs.enumerated() {
@@ -21,6 +25,7 @@ package struct Graph: Sendable {
       }
     }
     (self.values, self.nodes, self.inputs, self.outputs, self.uses) = (values, nodes, inputs, outputs, uses)
+    self.definitions = definitions
   }
 
   package subscript(id: ValueID) -> Value { values[id.index] }
@@ -28,6 +33,20 @@ package struct Graph: Sendable {
   package func uses(of id: ValueID) -> [Use] { uses[id.index] }
   package var valueIDs: some Sequence<ValueID> { values.indices.lazy.map(ValueID.init) }
   package var nodeIDs: some Sequence<NodeID> { nodes.indices.lazy.map(NodeID.init) }
+}
+
+/// What gives the operators of a graph their meaning, beyond what a node itself says.
+package struct OperatorDefinitions: Sendable {
+  /// Versions by domain, also of operator sets that only subgraphs and functions use.
+  package var opsets: [String: Int]
+  /// Operators that the model defines itself and nodes apply, as encoded FunctionProtos.
+  package var functions: [TensorBytes]
+  /// The version of ONNX's file format whose rules hold; nil for models of other formats.
+  package var irVersion: Int?
+
+  package init(opsets: [String: Int] = [:], functions: [TensorBytes] = [], irVersion: Int? = nil) {
+    (self.opsets, self.functions, self.irVersion) = (opsets, functions, irVersion)
+  }
 }
 
 package struct ValueID: Hashable, Comparable, Sendable {
@@ -119,10 +138,10 @@ package enum Attribute: Sendable {
   case string(String)
   case strings([String])
   case tensor(Tensor)
-  /// A subgraph (If, Loop, Scan), kept whole by the format it came from.
-  case graph
-  /// A kind that no operator we know uses (sparse tensors, types), kept by the format it came from.
-  case other
+  /// A subgraph (If, Loop, Scan), as an encoded AttributeProto.
+  case graph(TensorBytes)
+  /// A kind that no operator we know uses (sparse tensors, types), as an encoded AttributeProto.
+  case other(TensorBytes)
 }
 
 extension Node {

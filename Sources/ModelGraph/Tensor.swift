@@ -13,7 +13,7 @@ package struct TensorBytes: @unchecked Sendable {
   }
 
   /// A fresh, 64-byte aligned allocation that `fill` initializes completely.
-  package init(count: Int, fill: (UnsafeMutableRawBufferPointer) throws -> Void) rethrows {
+  package init<E: Error>(count: Int, fill: (UnsafeMutableRawBufferPointer) throws(E) -> Void) throws(E) {
     let allocation = Allocation(count: count)
     try fill(UnsafeMutableRawBufferPointer(start: allocation.base, count: count))
     self.init(base: UnsafeRawPointer(allocation.base), count: count, owner: allocation)
@@ -38,7 +38,7 @@ package struct TensorBytes: @unchecked Sendable {
 package struct Tensor: Sendable {
   package let dtype: DType
   package let shape: [Int]
-  /// Empty for strings, whose contents no method reads.
+  /// For strings, whose contents no method reads, the encoded TensorProto; empty where a node's attribute has them.
   package let bytes: TensorBytes
 
   /// - Precondition: for types with a byte width, `bytes.count == shape.product * byteWidth`.

@@ -58,7 +58,9 @@ struct RewrittenGraph {
       nodes.append(node)
       origin.append(id)
     }
-    graph = Graph(values: values, nodes: nodes, inputs: original.inputs, outputs: original.outputs)
+    graph = Graph(
+      values: values, nodes: nodes, inputs: original.inputs, outputs: original.outputs,
+      definitions: original.definitions)
     self.origin = origin
   }
 

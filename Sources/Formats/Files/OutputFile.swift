@@ -152,6 +152,22 @@ package final class OutputFile {
     isPublished = true
   }
 
+  /// Gives all files their names, that of the last one last: a model that can be seen is whole. If that fails, names that
+  /// were given are taken back, unless they replaced others.
+  package static func publish(_ files: [OutputFile], overwrite: Bool) throws(Failure) {
+    var published: [OutputFile] = []
+    do throws(Failure) {
+      for file in files {
+        try file.publish()
+        published.append(file)
+      }
+      if let path = files.last?.path { try OutputFile.syncDirectory(of: path) }
+    } catch {
+      if !overwrite { published.forEach { unlink($0.path) } }
+      throw error
+    }
+  }
+
   /// Makes the names given by `publish` durable in the directory of `path`.
   package static func syncDirectory(of path: String) throws(Failure) {
     let directory = open(splitPath(path).directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)

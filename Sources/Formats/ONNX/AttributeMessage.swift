@@ -132,11 +132,11 @@ extension AttributeMessage {
     case .string:
       // Strings are bytes in the file; operators' settings are all ASCII.
       guard let bytes = try payloads(Field.string).last else { return .string("") }
-      return bytes.text.map { .string($0) } ?? .other
+      return bytes.text.map { .string($0) } ?? .other(encoded(owner))
     case .strings:
       var texts: [String] = []
       for bytes in try payloads(Field.strings) {
-        guard let text = bytes.text else { return .other }
+        guard let text = bytes.text else { return .other(encoded(owner)) }
         texts.append(text)
       }
       return .strings(texts)
@@ -146,9 +146,13 @@ extension AttributeMessage {
       }
       let tensor = try TensorMessage(message, "the tensor of attribute '\(name.displayText)'")
       return .tensor(try tensor.tensor(owner: owner, external: external))
-    case .graph: return .graph
-    default: return .other
+    case .graph: return .graph(encoded(owner))
+    default: return .other(encoded(owner))
     }
+  }
+
+  private func encoded(_ owner: AnyObject) -> TensorBytes {
+    TensorBytes(base: span.base, count: span.count, owner: owner)
   }
 
   private func float() throws(Failure) -> Float {

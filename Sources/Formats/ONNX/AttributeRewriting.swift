@@ -5,6 +5,12 @@ extension AttributeMessage {
   /// A new AttributeProto.
   static func encode(_ name: String, _ value: Attribute) throws(Failure) -> WireMessage {
     var message = WireMessage()
+    switch value {
+    case .graph(let encoded), .other(let encoded):
+      message.append(WireMessage.Piece(content: .tensor(encoded), count: encoded.count))
+      return message
+    default: break
+    }
     message.string(ONNXSchema.Attribute.name, name)
     try append(value, named: name, to: &message)
     message.int(ONNXSchema.Attribute.type, try type(of: value, named: name).rawValue)

@@ -139,11 +139,3 @@ extension [ExternalTensor] {
       .map(\.element)
   }
 }
-
-extension WireMessage {
-  fileprivate mutating func pad(to alignment: Int) {
-    let padding = (alignment - count % alignment) % alignment
-    guard padding > 0 else { return }
-    append(Piece(content: .bytes([UInt8](repeating: 0, count: padding)), count: padding))
-  }
-}

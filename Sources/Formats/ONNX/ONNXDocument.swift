@@ -73,25 +73,9 @@ package final class ONNXDocument: ModelDocument {
     }
     // Nothing counts that was read from a file that is no longer what it was.
     try verifyUnchanged()
-    try Self.publish(outputs.map(\.file), overwrite: overwrite)
+    try OutputFile.publish(outputs.map(\.file), overwrite: overwrite)
     let written = outputs.map { WrittenFile(path: $0.file.path, sizeBytes: $0.sizeBytes) }
     return [written[written.count - 1]] + written.dropLast()
-  }
-
-  /// Gives all files their names, the model file's last: a model that can be seen is whole. If that fails, names that
-  /// were given are taken back, unless they replaced others.
-  private static func publish(_ files: [OutputFile], overwrite: Bool) throws(Failure) {
-    var published: [OutputFile] = []
-    do throws(Failure) {
-      for file in files {
-        try file.publish()
-        published.append(file)
-      }
-      if let path = files.last?.path { try OutputFile.syncDirectory(of: path) }
-    } catch {
-      if !overwrite { published.forEach { unlink($0.path) } }
-      throw error
-    }
   }
 
   /// Sizes of what was allocated, by the structs' own sizes; names and lists at typical lengths.

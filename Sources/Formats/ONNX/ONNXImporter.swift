@@ -307,7 +307,12 @@ struct ONNXImporter {
         attributes: node.attributes, captures: node.captures)
     }
     return ImportedGraph(
-      graph: Graph(values: values, nodes: sorted, inputs: inputs, outputs: outputs),
+      graph: Graph(
+        values: values, nodes: sorted, inputs: inputs, outputs: outputs,
+        definitions: OperatorDefinitions(
+          opsets: message.opsets,
+          functions: message.functions.map { TensorBytes(base: $0.base, count: $0.count, owner: owner) },
+          irVersion: message.irVersion)),
       nodeFields: order.map { nodes[$0].field }, places: drafts.map(\.place), externalTensors: externalTensors)
   }
 }

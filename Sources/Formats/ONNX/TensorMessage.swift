@@ -121,7 +121,7 @@ struct TensorMessage {
     typealias Field = ONNXSchema.Tensor
     switch number {
     case Field.stringData:
-      return TensorBytes(base: span.end, count: 0, owner: owner)
+      return TensorBytes(base: span.base, count: span.count, owner: owner)
     case Field.floatData, Field.doubleData:
       return try fixedBytes(number, width: number == Field.floatData ? 4 : 8, owner: owner)
     default:

@@ -92,6 +92,34 @@ extension TensorMessage {
     message.payload(Field.rawData, rawPiece(tensor, nil))
     return message
   }
+
+  /// A new tensor whose bytes are in another file.
+  static func encode(_ tensor: Tensor, name: String, at placement: ExternalPlacement) -> WireMessage {
+    typealias Field = ONNXSchema.Tensor
+    var message = WireMessage()
+    for length in tensor.shape { message.int(Field.dims, length) }
+    message.int(Field.dataType, tensor.dtype.rawValue)
+    message.string(Field.name, name)
+    ExternalPlacement.append("location", placement.location, to: &message)
+    ExternalPlacement.append("offset", String(placement.offset), to: &message)
+    ExternalPlacement.append("length", String(placement.length), to: &message)
+    message.int(Field.dataLocation, 1)
+    return message
+  }
+
+  /// Strings under a name of their own, their contents as they were read.
+  static func encode(strings tensor: Tensor, name: String) throws(Failure) -> WireMessage {
+    typealias Field = ONNXSchema.Tensor
+    var message = WireMessage()
+    for length in tensor.shape { message.int(Field.dims, length) }
+    message.int(Field.dataType, tensor.dtype.rawValue)
+    message.string(Field.name, name)
+    var reader = WireReader(ByteSpan(base: tensor.bytes.base, count: tensor.bytes.count), "TensorProto")
+    while let field = try reader.next() {
+      if field.number == Field.stringData { message.copyBytes(of: field) }
+    }
+    return message
+  }
 }
 
 /// Where an external tensor's bytes are in the files that are being written.
@@ -109,13 +137,7 @@ struct ExternalPlacement: Equatable {
 
   /// Appends the external_data entries of the TensorProto `span` as they are from now on.
   func appendEntries(of span: ByteSpan, to message: inout WireMessage) throws(Failure) {
-    typealias Entry = ONNXSchema.Entry
-    func append(_ key: String, _ value: String) {
-      var entry = WireMessage()
-      entry.string(Entry.key, key)
-      entry.string(Entry.value, value)
-      message.message(ONNXSchema.Tensor.externalData, entry)
-    }
+    func append(_ key: String, _ value: String) { Self.append(key, value, to: &message) }
     var hasOffset = false
     var reader = WireReader(span, "TensorProto")
     while let field = try reader.next() {
@@ -132,5 +154,13 @@ struct ExternalPlacement: Equatable {
       }
     }
     if !hasOffset, offset != 0 { append("offset", String(offset)) }
+  }
+
+  /// Appends one external_data entry.
+  static func append(_ key: String, _ value: String, to message: inout WireMessage) {
+    var entry = WireMessage()
+    entry.string(ONNXSchema.Entry.key, key)
+    entry.string(ONNXSchema.Entry.value, value)
+    message.message(ONNXSchema.Tensor.externalData, entry)
   }
 }

@@ -98,7 +98,40 @@ struct WireMessage {
     return TensorBytes(copying: flat)
   }
 
+  /// A nested message that somebody else encoded and keeps.
+  mutating func encodedMessage(_ number: Int, _ bytes: TensorBytes) {
+    payload(number, Piece(content: .tensor(bytes), count: bytes.count))
+  }
+
+  /// The message's bytes in a buffer of their own, tensors included.
+  func encoded(work: Work) throws(Failure) -> TensorBytes {
+    try TensorBytes(count: count) { buffer throws(Failure) in
+      guard let target = buffer.baseAddress else { return }
+      var offset = 0
+      for piece in pieces {
+        try work.checkCancellation()
+        switch piece.content {
+        case .span(let span): target.copy(span.buffer, at: offset)
+        case .bytes(let bytes): bytes.withUnsafeBytes { target.copy($0, at: offset) }
+        case .tensor(let bytes): target.copy(bytes.buffer, at: offset)
+        case .gathered(let gather, let bytes):
+          gather.copyRows(0..<gather.rowCount, from: bytes.base, to: target + offset)
+        case .gatheredEntries(let gather, let bytes, let elements):
+          elements.encode(gather, bytes).withUnsafeBytes { target.copy($0, at: offset) }
+        }
+        offset += piece.count
+      }
+    }
+  }
+
   // MARK: Pieces
+
+  /// Zeros up to the next multiple of `alignment`.
+  mutating func pad(to alignment: Int) {
+    let padding = (alignment - count % alignment) % alignment
+    guard padding > 0 else { return }
+    append(Piece(content: .bytes([UInt8](repeating: 0, count: padding)), count: padding))
+  }
 
   private mutating func header(_ number: Int, count: Int) {
     var bytes: [UInt8] = []
@@ -146,5 +179,11 @@ struct WireMessage {
       rest >>= 7
     }
     bytes.append(UInt8(rest))
+  }
+}
+
+extension UnsafeMutableRawPointer {
+  fileprivate func copy(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
+    if let base = bytes.baseAddress { (self + offset).copyMemory(from: base, byteCount: bytes.count) }
   }
 }
