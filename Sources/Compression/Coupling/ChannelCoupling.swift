@@ -182,14 +182,20 @@ extension ChannelCoupling {
 
   /// Finds the axes that make each group's channels, from the roles that operators gave them.
   private mutating func addProducers() {
-    var producerNode: [Int32: NodeID] = [:]
-    for (label, role) in facts.roles where role.kind == .producer {
-      guard let origin = analysis.stored.origin(of: label) else { continue }
-      producerNode[origin.first] = min(producerNode[origin.first] ?? role.node, role.node)
-    }
-    for origin in analysis.stored.origins {
-      guard let node = producerNode[origin.first] else { continue }
-      for g in groups(along: origin) { groups[g].producers.append(ChannelGroup.Producer(origin: origin, node: node)) }
+    for kind in [Facts.Role.Kind.producer, .table] {
+      var producerNode: [Int32: NodeID] = [:]
+      for (label, role) in facts.roles where role.kind == kind {
+        guard let origin = analysis.stored.origin(of: label) else { continue }
+        producerNode[origin.first] = min(producerNode[origin.first] ?? role.node, role.node)
+      }
+      // Layers speak for a stream; an embedding does where there are none.
+      let hasLayers = groups.map { !$0.producers.isEmpty }
+      for origin in analysis.stored.origins {
+        guard let node = producerNode[origin.first] else { continue }
+        for g in groups(along: origin) where !hasLayers[g] {
+          groups[g].producers.append(ChannelGroup.Producer(origin: origin, node: node))
+        }
+      }
     }
     for g in groups.indices {
       var weights = [Int](repeating: 0, count: groups[g].cells.count)

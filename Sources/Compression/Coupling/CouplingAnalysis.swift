@@ -47,10 +47,11 @@ package struct CouplingAnalysis: Sendable {
     let outer = options.prunesBlocks ? values.indices.flatMap { v in jointSets(ValueID(v)) } : []
     if options.exactOnly { facts.forbidApproximations() }
     facts.solve(joiningInner: outer)
+    let isLive = graph.reachingOutputs
     while true {
       let classOf = facts.representatives()
       let flags = ClassFlags(facts: facts, classOf: classOf)
-      let signatures = Self.signatures(stored: stored, classOf: classOf)
+      let signatures = Self.signatures(stored: stored, classOf: classOf, isLive: isLive)
       let balance = Balance(
         blocks: facts.blocks, classOf: classOf, isFrozen: { flags.frozen[Int($0)] >= 0 },
         signature: { signatures[Int($0)] })
@@ -69,10 +70,11 @@ package struct CouplingAnalysis: Sendable {
     return value.sets.filter { $0.factors.count > 1 }.map(\.labels)
   }
 
-  /// Per class, a fingerprint of the sorted multiset of (parameter, axis) it cuts; 0 if it cuts nothing stored.
-  private static func signatures(stored: StoredLabels, classOf: [Int32]) -> [UInt64] {
+  /// Per class, a fingerprint of the sorted multiset of (parameter, axis) it cuts; 0 if it cuts nothing stored that an
+  /// output depends on.
+  private static func signatures(stored: StoredLabels, classOf: [Int32], isLive: [Bool]) -> [UInt64] {
     var signatures = [UInt64](repeating: 0, count: classOf.count)
-    for (k, origin) in stored.origins.enumerated() {
+    for (k, origin) in stored.origins.enumerated() where isLive[origin.value.index] {
       for label in origin.range {
         let c = Int(classOf[Int(label)])
         // Origins come in order, so equal multisets give equal sequences. (Knuth's multiplicative constant.)

@@ -69,7 +69,13 @@ package struct Facts: Sendable {
 
   /// A place where a stored tensor's axis takes part in an operator.
   struct Role: Hashable, Sendable {
-    enum Kind: Sendable { case producer, consumer, follower }
+    enum Kind: Sendable {
+      case producer
+      case consumer
+      case follower
+      /// Rows are looked up by data: an embedding, which makes channels where no layer does.
+      case table
+    }
     var kind: Kind
     var node: NodeID
   }

@@ -46,6 +46,20 @@ private func attention(_ g: GraphBuilder, scale: ((GraphBuilder, ValueID) -> Val
 }
 
 private let couplings: [Pattern] = [
+  Pattern("an embedding makes channels like a layer", ["8: t.1 s.0 v.0"]) { g in
+    let x = g("Gather", g.weight([20, 8], name: "t"), g.input("ids", [1, 6], dtype: .int64))
+    g.output(g("MatMul", g("LayerNormalization", x, g.weight([8], name: "s")), g.weight([8, 5], name: "v")))
+  },
+  Pattern("what only running statistics depend on is no channel", ["8: w.0 v.1"]) { g in
+    // A weight standardized by a normalization in training mode, whose running statistics come from a copy of it.
+    let w = g("Reshape", g.weight([8, 3, 1, 1], name: "w"), g.ints([1, 8, -1]))
+    let copy = g("ReduceMean", g.weight([8, 3], name: "copy"), with: ["axes": [1], "keepdims": 0])
+    let standard = g.node(
+      "BatchNormalization", [w, g.floats([1], shape: [1]), g.floats([0], shape: [1]), copy, copy],
+      ["training_mode": 1], outputs: 3)[0]
+    let kernel = g("Reshape", standard, g.ints([8, 3, 1, 1]))
+    g.output(g.conv(g("Conv", g.input("x", [1, 3, 4, 4]), kernel), 8, 5, "v"))
+  },
   Pattern("a residual sum couples what it adds", ["8: a.0 b.0 c.1 v.1"]) { g in
     let x = image(g)
     let a = g.conv(x, 3, 8, "a")

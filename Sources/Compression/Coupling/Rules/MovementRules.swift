@@ -162,6 +162,10 @@ extension Facts {
     return x.reshaped(extents, at: call.id, &call.facts).map { [$0] }
   }
   x = call.facts.mix(x, x.axes[axis], reason: call.facts.reason(.indexedByData, call.id))
+  if x.isStored, !indices.isStored {
+    for set in x.sets { call.facts.noteRole(.table, label: set.labels.first, node: call.id) }
+    x.isStored = false
+  }
   let picked = indexShape.map { call.fixedAxis($0, .indexedByData) }
   x.axes.replaceSubrange(axis...axis, with: picked)
   return [x]
