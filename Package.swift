@@ -53,7 +53,8 @@ let package = Package(
       name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], exclude: ["Golden"], swiftSettings: strict),
     .testTarget(name: "NumericsTests", dependencies: ["Numerics", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "RuntimeTests", dependencies: ["ModelGraph", "Runtime", "TestSupport"], swiftSettings: strict),
+      name: "RuntimeTests", dependencies: ["ModelGraph", "Runtime", "TestSupport"],
+      exclude: ["Fixtures", "make_fixtures.py"], swiftSettings: strict),
     .testTarget(
       name: "ServerTests",
       dependencies: [

@@ -60,7 +60,7 @@ package struct GeneratedInputs: SampleSource {
     }
   }
 
-  static func canMake(_ dtype: DType) -> Bool {
+  package static func canMake(_ dtype: DType) -> Bool {
     switch dtype {
     case .float16, .bfloat16, .float32, .float64, .bool: true
     case .int8, .uint8, .int16, .uint16, .int32, .uint32, .int64, .uint64: true

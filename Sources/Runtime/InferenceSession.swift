@@ -180,14 +180,14 @@ private final class RunValue: Sendable {
     }
     let code = Int(type.dtype)
     let shape = [Dimension](consuming: type).map { if case .fixed(let length) = $0 { length } else { 0 } }
-    guard let dtype = DType(rawValue: code), let width = dtype.byteWidth, let data else {
+    guard let dtype = DType(rawValue: code), let width = dtype.byteWidth else {
       throw Failure(
         .runtimeFailed, "output '\(name)' is no tensor of numbers; only those can be read",
         details: ["value": .string(name)])
     }
-    return Tensor(
-      dtype: dtype, shape: shape,
-      bytes: TensorBytes(base: data, count: shape.reduce(width, *), owner: self))
+    // The library gives no address for no elements.
+    let bytes = data.map { TensorBytes(base: $0, count: shape.reduce(width, *), owner: self) }
+    return Tensor(dtype: dtype, shape: shape, bytes: bytes ?? TensorBytes(copying: [UInt8]()))
   }
 }
 

@@ -2,6 +2,7 @@ import Compression
 import Foundation
 import Formats
 import ModelGraph
+import TestSupport
 import Testing
 
 /// Models whose weights are in files beside them.

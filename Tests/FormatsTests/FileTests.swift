@@ -2,6 +2,7 @@ import Compression
 import Foundation
 import Formats
 import ModelGraph
+import TestSupport
 import Testing
 
 /// Files that are not what they should be, before, while and after they are read; outputs that cannot be written.

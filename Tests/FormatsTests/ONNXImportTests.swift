@@ -1,6 +1,7 @@
 import Foundation
 import Formats
 import ModelGraph
+import TestSupport
 import Testing
 
 /// What is read: graphs, tensors in every form, names, order.

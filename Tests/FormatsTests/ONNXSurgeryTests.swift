@@ -2,6 +2,7 @@ import Compression
 import Foundation
 import Formats
 import ModelGraph
+import TestSupport
 import Testing
 
 /// What is written, byte for byte against what the onnx package writes for the same edits (make_fixtures.py).

@@ -1,36 +1,9 @@
 import Compression
 import Foundation
 import ModelGraph
+import TestSupport
 
 import Formats
-
-/// A directory that goes away with the object.
-final class Scratch {
-  let path: String
-
-  /// In memory where that is offered: these tests write thousands of files, and syncing them there costs nothing.
-  init() throws {
-    let files = FileManager.default
-    let base =
-      files.isWritableFile(atPath: "/dev/shm") ? "/dev/shm" : files.temporaryDirectory.resolvingSymlinksInPath().path
-    path = base + "/espalier-formats-" + UUID().uuidString
-    try files.createDirectory(atPath: path, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: path) }
-
-  /// The path of `name` inside.
-  subscript(_ name: String) -> String { path + "/" + name }
-
-  @discardableResult
-  func write(_ bytes: [UInt8], _ name: String) throws -> String {
-    try Data(bytes).write(to: URL(fileURLWithPath: self[name]))
-    return self[name]
-  }
-
-  /// What is in the directory.
-  var names: [String] { ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted() }
-}
 
 func bytes(_ path: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(fileURLWithPath: path))) }
 

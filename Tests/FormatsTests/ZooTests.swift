@@ -1,6 +1,7 @@
 import Compression
 import Foundation
 import ModelGraph
+import TestSupport
 import Testing
 
 import Formats

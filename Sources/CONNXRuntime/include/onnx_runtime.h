@@ -73,6 +73,6 @@ struct onnx_input {
 char *onnx_session_run(const onnx_session *session, onnx_run_control *control, const struct onnx_input *inputs,
                        size_t input_count, const char *const *output_names, size_t output_count, onnx_value **outputs);
 
-/// `*data` is NULL for what is no dense tensor of numbers; it lives as long as the value.
+/// `*data` is NULL for what is no dense tensor of numbers, or has no elements; it lives as long as the value.
 char *onnx_value_describe(const onnx_value *value, struct onnx_tensor_type *type, const void **data);
 void onnx_value_free(onnx_value *value);

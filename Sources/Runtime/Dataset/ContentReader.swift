@@ -55,7 +55,8 @@ final class ContentReader {
     let headerBytes = try understood { () throws(NPYHeader.Problem) in try NPYHeader.headerBytes(prefix: prefix) }
     let header = prefix + (try read(headerBytes - prefix.count, work: work))
     let result = try understood { () throws(NPYHeader.Problem) in try NPYHeader(header) }
-    guard result.dataBytes <= count - result.dataOffset else {
+    // More would be a second array, or a damaged header of which no checksum tells before its end.
+    guard result.dataBytes == count - result.dataOffset else {
       throw .datasetMalformed(
         file.path,
         "\(what) has \(count - result.dataOffset) bytes of elements where its header claims \(result.dataBytes)")
