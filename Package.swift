@@ -58,7 +58,7 @@ let package = Package(
     .testTarget(
       name: "ServerTests",
       dependencies: [
-        "Compression", "Formats", "JSONRPC", "ModelGraph", "Server", "TestSupport",
+        "Compression", "Formats", "JSONRPC", "ModelGraph", "Runtime", "Server", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
   ],

@@ -1,5 +1,6 @@
 #include "function_table.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,6 +86,8 @@ void onnx_session_free(onnx_session *session) {
   if (!session) return;
   CALL_VOID(session->library, ReleaseSession, (handle), session->session);
   free(session);
+  // A model's tensors, and what runs used, lie in the free lists of as many heaps as there were threads.
+  malloc_trim(0);
 }
 
 // MARK: Types

@@ -1,4 +1,6 @@
 import JSONRPC
+import ModelGraph
+import Runtime
 import Server
 import Testing
 
@@ -28,6 +30,27 @@ struct LifecycleTests {
     #expect(error["data"]?["kind"] == "protocol.unsupported")
     #expect(error["data"]?["supported"] == ["1.0"])
     #expect(try client.call("initialize", ["protocolVersion": "1.7"])["protocolVersion"] == "1.0")
+    try client.finish()
+  }
+
+  @Test("Clients say where ONNX Runtime is; a place that is wrong as written is refused at once, others when needed")
+  func whereTheRuntimeIs() throws {
+    let client = TestClient(.forTests())
+    let cases: [(JSONValue, String)] = [
+      (3, "/initializationOptions"), (["onnxruntime": 3], "/initializationOptions/onnxruntime"),
+      (["onnxruntime": "lib/libonnxruntime.so"], "/initializationOptions/onnxruntime"),
+      (["python": "python3"], "/initializationOptions/python"), (["python": []], "/initializationOptions/python"),
+    ]
+    for (options, path) in cases {
+      let error = try client.error("initialize", ["initializationOptions": options])
+      #expect(error["code"] == -32602)
+      #expect(error["data"]?["path"] == .string(path))
+    }
+    _ = try client.call(
+      "initialize", ["initializationOptions": ["onnxruntime": "/nowhere", "python": "/usr/bin/python3", "other": 1]])
+    let failure = #expect(throws: Failure.self) { try client.server.runtime.runtime(work: Work()) }
+    #expect(failure?.kind == .runtimeUnavailable)
+    #expect(failure?.message.contains("initializationOptions.onnxruntime names /nowhere") == true)
     try client.finish()
   }
 
