@@ -34,6 +34,10 @@ package struct Failure: Error, Sendable, CustomStringConvertible {
     case cancelled = "cancelled"
     /// A result that did not pass its own proof: our bug, nothing was written.
     case certificateFailed = "certificate.failed"
+    /// The compressed model, run, is not what it must be: nothing was written.
+    case verifyFailed = "verify.failed"
+    /// The model cannot be verified by running it, for a reason the message names.
+    case verifyImpossible = "verify.impossible"
     /// What was asked for needs ONNX Runtime, and there is none, or none that will do.
     case runtimeUnavailable = "runtime.unavailable"
     /// ONNX Runtime refused the model or could not finish a run; the message is its own.

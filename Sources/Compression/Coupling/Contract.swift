@@ -23,8 +23,18 @@ extension Facts {
   ) -> LabelledValue? {
     guard let aligned = align(operands, at: node) else { return nil }
     if roles { noteRoles(aligned, output: output, at: node) }
+    if sumsLabels(aligned, output: output) { noteContraction(node) }
     relate(aligned, at: node)
     return emit(aligned, output: output, at: node)
+  }
+
+  /// Whether an index that carries labels is summed away.
+  private func sumsLabels(_ operands: [Operand], output: [Letter]) -> Bool {
+    operands.contains { operand in
+      zip(operand.letters, operand.value.axes).contains { letter, axis in
+        !output.contains(letter) && axis.contains(where: operand.value.isLabelled)
+      }
+    }
   }
 
   /// Element-wise: letters from the right, every axis in the output.

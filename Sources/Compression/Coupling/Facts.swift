@@ -94,6 +94,9 @@ package struct Facts: Sendable {
   package private(set) var orders: [Order] = []
   /// Label arrays over two or more factors: what must stay rectangular.
   package private(set) var blocks: [(labels: LabelArray, node: NodeID)] = []
+  /// How many sums over labelled indices each node takes: those of one read its operands as they come, others also
+  /// what they compute in between.
+  private(set) var contractions: [NodeID: Int] = [:]
   /// Nodes that join two or more activations element by element, with a label of the joined value.
   private(set) var activationJoins: [(node: NodeID, label: Int32)] = []
   /// Roles by the first label of the stored axis as an operator met it.
@@ -226,6 +229,7 @@ package struct Facts: Sendable {
   }
 
   mutating func noteActivationJoin(_ node: NodeID, label: Int32) { activationJoins.append((node, label)) }
+  mutating func noteContraction(_ node: NodeID) { contractions[node, default: 0] += 1 }
   mutating func noteRole(_ kind: Role.Kind, label: Int32, node: NodeID) {
     roles.append((label, Role(kind: kind, node: node)))
   }

@@ -221,7 +221,7 @@ struct Reconciliation {
         // One number for all elements is a scalar, which no one mistakes for a parameter.
         let isScalar = elements.count == 1 && Self.broadcasting.contains(node.op)
         let shape = isScalar ? [] : before.shape
-        guard let tensor = Self.reals(elements, elementType(of: input), shape: shape) else {
+        guard let tensor = Self.reals(elements, graph.elementType(of: input), shape: shape) else {
           throw refusal(id, "input \(k) is computed from a length that would change")
         }
         bakedNumbers.append(tensor)
@@ -235,19 +235,6 @@ struct Reconciliation {
 
   /// Operators whose result has the data's rank whatever the rank of a number beside it.
   private static let broadcasting: Set = ["Add", "Sub", "Mul", "Div", "Pow", "Min", "Max"]
-
-  /// The element type of a number inside the shape arithmetic, which files seldom declare.
-  private func elementType(of id: ValueID) -> DType? {
-    var id = id
-    while true {
-      if let dtype = graph[id].dtype { return dtype }
-      guard let producer = graph[id].producer else { return nil }
-      let node = graph[producer]
-      if node.op == "Cast" { return node.int("to").flatMap(DType.init(rawValue:)) }
-      guard let source = node.input(node.op == "Where" || node.op == "CastLike" ? 1 : 0) else { return nil }
-      id = source
-    }
-  }
 
   private static func reals(_ elements: [Double], _ dtype: DType?, shape: [Int]) -> Tensor? {
     switch dtype {

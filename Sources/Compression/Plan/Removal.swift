@@ -123,6 +123,14 @@ package struct Removal {
 
   /// The operators that take statistics across removed channels, in node order.
   func approximations() -> [Approximation] {
+    mixers().sorted { $0.key < $1.key }.map { node, reason in
+      Approximation(
+        node: node, name: graph.displayName(node), op: graph[node].op, reason: reason.sentence(in: graph))
+    }
+  }
+
+  /// The same by node, with what they do.
+  func mixers() -> [NodeID: Reason] {
     var reasons: [NodeID: Reason] = [:]
     for approximate in coupling.facts.approximations {
       let reason = coupling.facts.reasons[Int(approximate.reason)]
@@ -130,11 +138,10 @@ package struct Removal {
       let isRemoved = approximate.labels.mapping { removed[Int($0)] ? 1 : 0 }
       if Facts.varyingDimensions(isRemoved).contains(where: approximate.across.contains) { reasons[node] = reason }
     }
-    return reasons.sorted { $0.key < $1.key }.map { node, reason in
-      Approximation(
-        node: node, name: graph.displayName(node), op: graph[node].op, reason: reason.sentence(in: graph))
-    }
+    return reasons
   }
+
+  func isRemoved(_ label: Int32) -> Bool { removed[Int(label)] }
 
   // MARK: Lengths
 

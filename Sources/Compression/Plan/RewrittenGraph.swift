@@ -83,7 +83,7 @@ extension Value {
 }
 
 extension Node {
-  fileprivate func with(attribute name: String, _ value: Attribute?) -> Node {
+  func with(attribute name: String, _ value: Attribute?) -> Node {
     var attributes = attributes
     attributes[name] = value
     return Node(
@@ -91,7 +91,7 @@ extension Node {
       captures: captures)
   }
 
-  fileprivate func with(input position: Int, _ value: ValueID) -> Node {
+  func with(input position: Int, _ value: ValueID) -> Node {
     var inputs = inputs
     while inputs.count <= position { inputs.append(nil) }
     inputs[position] = value

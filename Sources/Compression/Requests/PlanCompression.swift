@@ -31,7 +31,7 @@ extension CompressibleModel {
       plan: plan, original: cost.original, compressed: compressed, layers: chosen.layers,
       removed: removal.slices.flatMap(removed), copied: removal.copies.map(copied),
       skipped: chosen.skipped, warnings: chosen.warnings, approximations: removal.approximations(),
-      certificate: certificate)
+      certificate: certificate, removal: removal)
   }
 
   private struct Chosen {

@@ -150,6 +150,8 @@ package struct PlannedCompression: Sendable {
   package var approximations: [Approximation]
   /// What the certificate compared: how many values agreed.
   package var certificate: CertificateReport
+  /// What is removed, for whoever proves the result by running it.
+  package var removal: Removal
 }
 
 /// An operator that takes statistics across channels of which some were removed.

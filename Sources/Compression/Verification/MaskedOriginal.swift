@@ -1,0 +1,229 @@
+import ModelGraph
+
+/// What a compressed model must equal: the original in which nobody listens to what was removed.
+///
+/// Before every operator that sums over labelled indices, the elements that were removed are set to zero (a quantized
+/// operand's to its zero point); kept elements go through untouched, and so do variances, divisors and everything else.
+/// Which operators sum, and which elements go, the labels say; no operator is known here by name, but for the places of
+/// zero points.
+///
+/// Where an operator takes statistics across removed channels, no such equality exists. Its *twin* has one: the same
+/// graph in which these operators see only what stays, and their results are spread out again. The twin must equal the
+/// compressed model as exactly as the masked original does elsewhere; the distance of the masked original itself tells
+/// how much the statistics changed.
+package struct MaskedOriginal {
+  private let removal: Removal
+  private let plan: CompressionPlan
+  private let shapes: ShapeTable
+  private let mixers: [NodeID: Reason]
+  private var graph: Graph { removal.coupling.graph }
+  private var analysis: CouplingAnalysis { removal.coupling.analysis }
+
+  /// - Parameter shapes: of the original under the lengths with which it will be run.
+  package init(_ planned: PlannedCompression, shapes: ShapeTable) {
+    (removal, plan, self.shapes) = (planned.removal, planned.plan, shapes)
+    mixers = planned.removal.mixers()
+  }
+
+  /// - Parameter restrictingStatistics: whether to make the twin.
+  /// - Throws: `verifyImpossible` naming the node where it cannot be made.
+  package func graph(restrictingStatistics: Bool, work: Work) throws(Failure) -> Graph {
+    var building = Building(splicing: GraphSplicing(graph))
+    for id in graph.nodeIDs {
+      if id.index % 64 == 0 { try work.checkCancellation() }
+      if restrictingStatistics, mixers[id] != nil {
+        try restrict(id, &building)
+      } else if let sums = removal.coupling.facts.contractions[id], mixers[id]?.kind != .normalized {
+        try mask(id, isWhole: sums > 1, &building)
+      } else {
+        building.splicing.append(graph[id])
+      }
+    }
+    return building.splicing.finished()
+  }
+
+  private struct Building {
+    var splicing: GraphSplicing
+    /// Values of which a masked form is there already.
+    var masked: [ValueID: ValueID] = [:]
+  }
+
+  // MARK: What a use keeps
+
+  private func kept(_ use: Use, _ value: ValueID) throws(Failure) -> KeptElements? {
+    guard let form = analysis.initialOfUse[use] ?? analysis.values[value.index] else { return nil }
+    return try kept(form, value, at: use.node)
+  }
+
+  private func kept(_ form: LabelledValue, _ value: ValueID, at node: NodeID) throws(Failure) -> KeptElements? {
+    guard let lengths = shapes[value] else { return nil }
+    do {
+      return try KeptElements(form, removal, lengths: lengths)
+    } catch {
+      throw Failure(error.kind, error.message, details: ["node": .string(graph.displayName(node))])
+    }
+  }
+
+  private func impossible(_ id: NodeID, _ why: String) -> Failure {
+    Failure(
+      .verifyImpossible, "\(graph[id].op) '\(graph.displayName(id))' \(why)",
+      details: ["node": .string(graph.displayName(id)), "op": .string(graph[id].op)])
+  }
+
+  // MARK: Silencing
+
+  /// - Parameter isWhole: the node also sums what it computes on the way (a recurrence, a projection inside attention):
+  ///   then its weights are silenced too.
+  private func mask(_ id: NodeID, isWhole: Bool, _ building: inout Building) throws(Failure) {
+    let node = graph[id]
+    var inputs = node.inputs
+    let readsActivations = node.inputs.contains { $0.map { analysis.values[$0.index]?.isStored == false } ?? false }
+    for (k, input) in node.inputs.enumerated() {
+      guard let input, let form = analysis.values[input.index] else { continue }
+      if form.isStored, readsActivations, !isWhole { continue }
+      guard let kept = try kept(Use(node: id, input: k), input) else { continue }
+      if let tensor = graph[input].tensor {
+        guard let silenced = tensor.silencing(kept, zero: zeroPoint(of: k, node).flatMap { graph[$0].tensor }) else {
+          throw impossible(id, "has a weight of type \(tensor.dtype), whose elements cannot be silenced one by one")
+        }
+        inputs[k] = building.splicing.constant(silenced)
+      } else if let known = building.masked[input] {
+        inputs[k] = known
+      } else {
+        guard let zero = try zero(of: k, id, &building) else {
+          throw impossible(id, "reads '\(graph[input].name)', whose element type is not known")
+        }
+        let mask = building.splicing.constant(kept.broadcastMask)
+        let masked = building.splicing("Where", [mask, input, zero])
+        if zeroPoint(of: k, node) == nil { building.masked[input] = masked }
+        inputs[k] = masked
+      }
+    }
+    building.splicing.append(node.with(inputs: inputs))
+  }
+
+  /// The number that stands for nothing in input `k`.
+  private func zero(of k: Int, _ id: NodeID, _ building: inout Building) throws(Failure) -> ValueID? {
+    let node = graph[id]
+    if let zeroPoint = zeroPoint(of: k, node) { return zeroPoint }
+    let types = ([node.input(k)] + node.inputs).lazy.compactMap { $0 }.compactMap { graph.elementType(of: $0) }
+    guard let dtype = types.first, let width = dtype.byteWidth else { return nil }
+    return building.splicing.constant(
+      Tensor(dtype: dtype, shape: [], bytes: TensorBytes(copying: [UInt8](repeating: 0, count: width))))
+  }
+
+  /// By operator, the inputs whose numbers count from a zero point, and the inputs that give it.
+  private static let zeroPoints: [String: [Int: Int]] = [
+    "QLinearConv": [0: 2, 3: 5], "QLinearMatMul": [0: 2, 3: 5], "ConvInteger": [0: 2, 1: 3],
+    "MatMulInteger": [0: 2, 1: 3],
+  ]
+
+  private func zeroPoint(of k: Int, _ node: Node) -> ValueID? {
+    Self.zeroPoints[node.qualifiedOperator]?[k].flatMap(node.input)
+  }
+
+  // MARK: Restricting
+
+  /// The node as it is in the compressed model, between a selection of what stays of its inputs and a spreading of its
+  /// outputs. Positions that were removed repeat some kept one; nobody listens to them.
+  private func restrict(_ id: NodeID, _ building: inout Building) throws(Failure) {
+    var node = graph[id]
+    var isReplaced: Set<Int> = []
+    for edit in plan.edits where edit.node == id {
+      switch edit {
+      case .setAttribute(_, let name, let value): node = node.with(attribute: name, value)
+      case .removeAttribute(_, let name): node = node.with(attribute: name, nil)
+      case .setInput(_, let input, let tensor):
+        node = node.with(input: input, building.splicing.constant(tensor))
+        isReplaced.insert(input)
+      case .adjustInput, .becomeGather: throw impossible(id, "has settings that are computed from lengths")
+      }
+    }
+    var inputs = node.inputs
+    for (k, input) in graph[id].inputs.enumerated() where !isReplaced.contains(k) {
+      guard let input, let kept = try kept(Use(node: id, input: k), input) else { continue }
+      inputs[k] = try compacted(input, kept, at: id, &building)
+    }
+    var outputs = node.outputs
+    var spreads: [(value: ValueID, from: ValueID, kept: KeptElements)] = []
+    for (k, output) in node.outputs.enumerated() {
+      guard let output, let form = analysis.values[output.index], let kept = try kept(form, output, at: id) else {
+        continue
+      }
+      let compact = building.splicing.value(dtype: nil)
+      outputs[k] = compact
+      spreads.append((output, compact, kept))
+    }
+    building.splicing.append(node.with(inputs: inputs, outputs: outputs))
+    for (value, compact, kept) in spreads { spread(compact, to: value, kept, &building) }
+  }
+
+  private func compacted(
+    _ value: ValueID, _ kept: KeptElements, at id: NodeID, _ building: inout Building
+  ) throws(Failure) -> ValueID {
+    let span = kept.span
+    let indices = building.splicing.constant(Tensor(int64: kept.keptPositions.map(Int64.init)))
+    let axis = Attribute.int(span.lowerBound)
+    if span.count == 1 { return building.splicing("Gather", [value, indices], ["axis": axis]) }
+    guard let analysed = analysis.shapes[value], let after = try removal.newShape(value),
+      let lengths = Reconciliation.scaled(kept.lengths, from: analysed, to: after),
+      span.reduce(1, { $0 * lengths[$1] }) == kept.keptPositions.count
+    else { throw impossible(id, "keeps a part of '\(graph[value].name)' that is not rectangular") }
+    let flat = building.splicing.reshape(value, to: kept.flatLengths)
+    return building.splicing.reshape(building.splicing("Gather", [flat, indices], ["axis": axis]), to: lengths)
+  }
+
+  private func spread(_ compact: ValueID, to value: ValueID, _ kept: KeptElements, _ building: inout Building) {
+    let span = kept.span
+    let positions = kept.keptPositions
+    var places = [Int64](repeating: 0, count: span.reduce(1) { $0 * kept.lengths[$1] })
+    for (place, position) in positions.enumerated() { places[position] = Int64(place) }
+    let indices = building.splicing.constant(Tensor(int64: places))
+    let axis = Attribute.int(span.lowerBound)
+    if span.count == 1 {
+      _ = building.splicing("Gather", [compact, indices], ["axis": axis], output: value)
+      return
+    }
+    var lengths = kept.flatLengths
+    lengths[span.lowerBound] = positions.count
+    let flat = building.splicing.reshape(compact, to: lengths)
+    let gathered = building.splicing("Gather", [flat, indices], ["axis": axis])
+    _ = building.splicing.reshape(gathered, to: kept.lengths, output: value)
+  }
+}
+
+extension KeptElements {
+  /// The value's lengths with those of `span` made one.
+  fileprivate var flatLengths: [Int] {
+    lengths[..<span.lowerBound] + [span.reduce(1) { $0 * lengths[$1] }] + lengths[(span.upperBound + 1)...]
+  }
+}
+
+extension Tensor {
+  /// A copy with what is not kept set to `zero`, which is 0 if nil.
+  /// - Returns: nil for elements of no whole number of bytes, and for more than one zero.
+  fileprivate func silencing(_ kept: KeptElements, zero: Tensor?) -> Tensor? {
+    guard let width = dtype.byteWidth, zero.map({ $0.elementCount == 1 && $0.dtype == dtype }) ?? true else {
+      return nil
+    }
+    let pattern = zero.map { Array($0.bytes.buffer) } ?? [UInt8](repeating: 0, count: width)
+    let span = kept.span
+    let inner = shape[(span.upperBound + 1)...].reduce(width, *)
+    let outer = shape[..<span.lowerBound].reduce(1, *)
+    let middle = span.reduce(1) { $0 * shape[$1] }
+    var isKept = [Bool](repeating: false, count: middle)
+    for position in kept.keptPositions { isKept[position] = true }
+    let copy = TensorBytes(count: bytes.count) { target in
+      target.copyMemory(from: bytes.buffer)
+      for block in 0..<outer {
+        for position in 0..<middle where !isKept[position] {
+          let start = (block * middle + position) * inner
+          for offset in stride(from: start, to: start + inner, by: width) {
+            for k in 0..<width { target[offset + k] = pattern[k] }
+          }
+        }
+      }
+    }
+    return Tensor(dtype: dtype, shape: shape, bytes: copy)
+  }
+}
