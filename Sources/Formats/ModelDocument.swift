@@ -16,13 +16,25 @@ package protocol ModelDocument: Sendable {
 
   /// Writes the model with `plan` applied to `path`, whole or not at all: a temporary file beside the target, synced,
   /// then renamed. Everything the plan does not touch keeps its bytes.
+  /// - Parameter check: gets the path of the complete model, under another name than it is to have, before it is
+  ///   published; what it throws undoes everything.
   /// - Returns: the files written, the model file first.
-  /// - Throws: `Failure` of kind outputExists, outputUnwritable, modelChanged or cancelled; nothing is left behind.
-  func write(applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work) throws(Failure)
-    -> [WrittenFile]
+  /// - Throws: `Failure` of kind outputExists, outputUnwritable, modelChanged or cancelled, or what `check` throws;
+  ///   nothing is left behind.
+  func write(
+    applying plan: CompressionPlan, to path: String, overwrite: Bool, checking check: FileCheck?, work: Work
+  ) throws(Failure) -> [WrittenFile]
 }
 
+package typealias FileCheck = (_ path: String) throws(Failure) -> Void
+
 extension ModelDocument {
+  package func write(
+    applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work
+  ) throws(Failure) -> [WrittenFile] {
+    try write(applying: plan, to: path, overwrite: overwrite, checking: nil, work: work)
+  }
+
   package func verifyUnchanged() throws(Failure) {
     guard let changed = files.first(where: { FileIdentity(at: $0.path) != $0 }) else { return }
     throw Failure(

@@ -19,6 +19,7 @@ struct RequestHandler: Sendable {
     "inspect": .task(InspectTask.init),
     "recommend": .task(RecommendTask.init),
     "compress": .task(CompressTask.init),
+    "verify": .task(VerifyTask.init),
   ]
 
   func exists(on transport: Session.Transport) -> Bool { !socketOnly || transport == .socket }

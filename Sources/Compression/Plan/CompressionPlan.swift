@@ -1,4 +1,5 @@
 import ModelGraph
+import Numerics
 
 /// What every method ends in: the edits that turn a model into the smaller one, as data.
 ///
@@ -42,6 +43,15 @@ package struct AxisSlice: Sendable, Equatable {
   }
 
   package init(axis: Int, kept: Kept) { (self.axis, self.kept) = (axis, kept) }
+}
+
+extension Gather.Axis {
+  package init(_ slice: AxisSlice) {
+    switch slice.kept {
+    case .indices(let indices): self.init(axis: slice.axis, kept: .indices(indices))
+    case .perBlock(let axis, let blocks): self.init(axis: slice.axis, kept: .perBlock(blockAxis: axis, blocks))
+    }
+  }
 }
 
 /// One change to a node. The node keeps its name and its outputs' names.

@@ -11,7 +11,15 @@ extension CompressibleModel {
         "the request removes no channel: ratios are too small for step_size and min_num_of_value, or every entry is empty or unused"
       )
     }
-    let removal = Removal(coupling, classes: chosen.classes)
+    return try plan(
+      Removal(coupling, classes: chosen.classes), layers: chosen.layers, skipped: chosen.skipped,
+      warnings: chosen.warnings, work)
+  }
+
+  /// Works out every edit of a removal, and proves the result.
+  func plan(
+    _ removal: Removal, layers: [LayerSetting], skipped: [SkippedLayer], warnings: [String], _ work: Work
+  ) throws(Failure) -> PlannedCompression {
     let lengths = try removal.lengths()
     var reconciliation = Reconciliation(removal: removal, shapes: shapes, newShapes: lengths)
     try reconciliation.run()
@@ -28,9 +36,9 @@ extension CompressibleModel {
     var compressed = try cost.after(removal, lengths: lengths)
     for tensor in reconciliation.bakedNumbers { compressed.parameters += CostModel.parameters(of: tensor) }
     return PlannedCompression(
-      plan: plan, original: cost.original, compressed: compressed, layers: chosen.layers,
+      plan: plan, original: cost.original, compressed: compressed, layers: layers,
       removed: removal.slices.flatMap(removed), copied: removal.copies.map(copied),
-      skipped: chosen.skipped, warnings: chosen.warnings, approximations: removal.approximations(),
+      skipped: skipped, warnings: warnings, approximations: removal.approximations(),
       certificate: certificate, removal: removal)
   }
 

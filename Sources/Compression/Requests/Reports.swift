@@ -176,6 +176,9 @@ package struct CopiedVector: Sendable, Equatable {
   package var input: Int
   package var axis: Int
   package var indices: [Int]
+  package init(parameter: String, node: String, input: Int, axis: Int, indices: [Int]) {
+    (self.parameter, self.node, self.input, self.axis, self.indices) = (parameter, node, input, axis, indices)
+  }
 }
 
 /// Slices taken from one stored tensor along one axis, in the original numbering.
@@ -186,5 +189,8 @@ package struct RemovedSlices: Sendable, Equatable {
   package enum Indices: Sendable, Equatable {
     case all([Int])
     case perGroup([[Int]])
+  }
+  package init(parameter: String, axis: Int, indices: Indices) {
+    (self.parameter, self.axis, self.indices) = (parameter, axis, indices)
   }
 }

@@ -10,7 +10,8 @@ import ModelGraph
 package final class OutputFile {
   /// Where the file will be: canonical directory, and a link's own target if it is to be replaced.
   package let path: String
-  private let temporaryPath: String
+  /// Where the bytes are until then.
+  package let temporaryPath: String
   private let overwrite: Bool
   private let descriptor: Int32
   private let buffer: UnsafeMutableRawBufferPointer

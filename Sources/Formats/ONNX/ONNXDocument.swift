@@ -49,7 +49,7 @@ package final class ONNXDocument: ModelDocument {
   }
 
   package func write(
-    applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work
+    applying plan: CompressionPlan, to path: String, overwrite: Bool, checking check: FileCheck?, work: Work
   ) throws(Failure) -> [WrittenFile] {
     try verifyUnchanged()
     var surgeon = try ONNXSurgeon(self, plan)
@@ -71,6 +71,7 @@ package final class ONNXDocument: ModelDocument {
       done += message.count
       outputs.append((file, try file.finish(work: work)))
     }
+    if let check { try StagedFiles.check(outputs.map(\.file), check) }
     // Nothing counts that was read from a file that is no longer what it was.
     try verifyUnchanged()
     try OutputFile.publish(outputs.map(\.file), overwrite: overwrite)

@@ -212,12 +212,3 @@ struct ONNXSurgeon {
     return names
   }
 }
-
-extension Gather.Axis {
-  fileprivate init(_ slice: AxisSlice) {
-    switch slice.kept {
-    case .indices(let indices): self.init(axis: slice.axis, kept: .indices(indices))
-    case .perBlock(let axis, let blocks): self.init(axis: slice.axis, kept: .perBlock(blockAxis: axis, blocks))
-    }
-  }
-}

@@ -23,16 +23,23 @@ package struct ONNXWriter {
   private let graph: Graph
   private let outputs: [ValueID]
   private let names: [String]
+  /// The model as one message, tensors and all.
+  private var whole = WireMessage()
 
   /// - Parameter additionalOutputs: values that are to be outputs besides the graph's own, after them.
-  package init(_ graph: Graph, additionalOutputs: [ValueID] = []) {
+  /// - Throws: `modelUnsupportedOperator` for a graph with inputs that are no tensors.
+  package init(_ graph: Graph, additionalOutputs: [ValueID] = []) throws(Failure) {
     self.graph = graph
     var listed = Set(graph.outputs)
     outputs = graph.outputs + additionalOutputs.filter { listed.insert($0).inserted }
     // The empty name means absence.
     var unique = UniqueNames(taken: Set(graph.values.lazy.map(\.name)).union([""]))
     names = graph.values.map { $0.name.isEmpty ? unique.make("value") : $0.name }
+    whole = try message(dataFile: nil).model
   }
+
+  /// Bytes of the model with its tensors.
+  package var byteCount: Int { whole.count }
 
   /// The name a value has in the model; its own unless that is empty.
   package func name(of id: ValueID) -> String { names[id.index] }
@@ -40,17 +47,15 @@ package struct ONNXWriter {
   // MARK: Bytes
 
   /// The model in memory, tensors and all.
-  /// - Throws: `resourceLimit` beyond what one message can hold (write a file then), `modelUnsupportedOperator` for
-  ///   inputs that are no tensors, or cancelled.
+  /// - Throws: `resourceLimit` beyond what one message can hold (write a file then), or cancelled.
   package func bytes(work: Work) throws(Failure) -> TensorBytes {
-    let model = try message(dataFile: nil).model
-    guard model.count <= Self.largestMessage else {
+    guard byteCount <= Self.largestMessage else {
       throw Failure(
         .resourceLimit,
-        "the model takes \(model.count) bytes as one message; \(Self.largestMessage) is the most that can be read",
-        details: ["needed_bytes": .int(model.count), "limit_bytes": .int(Self.largestMessage)])
+        "the model takes \(byteCount) bytes as one message; \(Self.largestMessage) is the most that can be read",
+        details: ["needed_bytes": .int(byteCount), "limit_bytes": .int(Self.largestMessage)])
     }
-    return try model.encoded(work: work)
+    return try whole.encoded(work: work)
   }
 
   /// Writes the model to `path`, whole or not at all; beyond what one message can hold, with its tensors in
@@ -58,8 +63,8 @@ package struct ONNXWriter {
   /// - Returns: the files written, the model file first.
   package func write(to path: String, overwrite: Bool, work: Work) throws(Failure) -> [WrittenFile] {
     let modelFile = try OutputFile(path: path, overwrite: overwrite)
-    var parts = [(modelFile, try message(dataFile: nil).model)]
-    if parts[0].1.count > Self.largestMessage {
+    var parts = [(modelFile, whole)]
+    if byteCount > Self.largestMessage {
       let dataFile = try OutputFile(path: modelFile.path + ".data", overwrite: overwrite)
       let (model, data) = try message(dataFile: splitPath(dataFile.path).name)
       parts = [(dataFile, data), (modelFile, model)]

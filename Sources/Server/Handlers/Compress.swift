@@ -1,4 +1,5 @@
 import Compression
+import Formats
 import JSONRPC
 import ModelGraph
 
@@ -41,16 +42,45 @@ struct CompressTask: ModelTask {
   }
 
   func run(in server: Server, work: Work) throws(Failure) -> JSONValue {
-    try server.cache.withModel(model, work: work) { model, work throws(Failure) in
-      let planned = try model.compressible.plan(request, work: work.part(0...0.6))
+    // Without a runtime nothing is begun that could not be ended.
+    let runtime = verify && output != nil ? try server.runtime.runtime(work: work) : nil
+    return try server.cache.withModel(model, work: work) { model, work throws(Failure) in
+      let planned = try model.compressible.plan(request, work: work.part(0...(verify ? 0.2 : 0.6)))
       try model.document.verifyUnchanged()
-      var compressed = planned.compressed
-      if let output {
-        let files = try model.document.write(
-          applying: planned.plan, to: output.path, overwrite: overwrite, work: work.part(0.6...1))
-        compressed.sizeBytes = files.reduce(0) { $0 + $1.sizeBytes }
+      guard let output else {
+        return planned.json(
+          output: nil, compressed: planned.compressed,
+          verification: planned.verificationJSON(nil, reasonIfSkipped: reasonIfSkipped))
       }
-      return planned.json(output: output, compressed: compressed, verify: verify)
+      let writing = work.part(verify ? 0.2...0.4 : 0.6...1)
+      var report: VerificationReport?
+      let files: [WrittenFile]
+      if let runtime {
+        let verifier = Verifier(
+          runtime: runtime, document: model.document, planned: planned,
+          samples: try .generated(for: model.compressible), threads: server.configuration.threads)
+        let check: FileCheck = { path throws(Failure) in
+          let found = try verifier.verify(path, work: work.part(0.4...1))
+          if found.status == .failed { throw found.failure }
+          report = found
+        }
+        files = try model.document.write(
+          applying: planned.plan, to: output.path, overwrite: overwrite, checking: check, work: writing)
+      } else {
+        files = try model.document.write(
+          applying: planned.plan, to: output.path, overwrite: overwrite, work: writing)
+      }
+      var compressed = planned.compressed
+      compressed.sizeBytes = files.reduce(0) { $0 + $1.sizeBytes }
+      return planned.json(
+        output: output, compressed: compressed,
+        verification: planned.verificationJSON(report, reasonIfSkipped: reasonIfSkipped))
     }
+  }
+
+  private var reasonIfSkipped: String {
+    verify
+      ? "a dry run writes no file that could run; only the certificate was checked"
+      : "not asked for (verify); only the certificate was checked"
   }
 }

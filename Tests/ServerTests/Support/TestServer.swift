@@ -86,9 +86,9 @@ struct MemoryDocument: ModelDocument {
     DocumentDescription(format: "memory", framework: nil, opset: 17, sizeBytes: Int(files[0].sizeBytes))
   }
 
-  func write(applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work) throws(Failure)
-    -> [WrittenFile]
-  {
+  func write(
+    applying plan: CompressionPlan, to path: String, overwrite: Bool, checking check: FileCheck?, work: Work
+  ) throws(Failure) -> [WrittenFile] {
     if let gate { try gate.pass(work) }
     guard overwrite || access(path, F_OK) != 0 else { throw Failure(.outputExists, "there is a file \(path)") }
     let file = open(path, O_CREAT | O_WRONLY | O_TRUNC, 0o600)

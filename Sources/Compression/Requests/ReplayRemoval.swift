@@ -1,0 +1,117 @@
+import ModelGraph
+
+/// What an earlier compression said it removed: its reply's `removed[]` and `copied[]`.
+package struct RemovalListing: Sendable {
+  package var removed: [RemovedSlices]
+  package var copied: [CopiedVector]
+  package init(removed: [RemovedSlices], copied: [CopiedVector]) { (self.removed, self.copied) = (removed, copied) }
+}
+
+extension CompressibleModel {
+  /// Works out again what removing the listed slices makes of the model.
+  /// - Throws: `invalidParams` where the listing names what the model does not have, or is not what any removal takes.
+  package func plan(_ listing: RemovalListing, work: Work) throws(Failure) -> PlannedCompression {
+    // Whole blocks are units of their own under the second reading; nothing in a listing says which one made it.
+    var first: Failure?
+    for options in [CouplingOptions(), CouplingOptions(prunesBlocks: true)] {
+      let coupling = try coupling(options, work)
+      let classes = try coupling.classes(of: listing)
+      do throws(Failure) {
+        let planned = try plan(Removal(coupling, classes: classes), layers: [], skipped: [], warnings: [], work)
+        if let odd = planned.firstDeviation(from: listing) { throw .misfit(listing: odd) }
+        return planned
+      } catch {
+        if error.kind == .cancelled { throw error }
+        if first == nil { first = error }
+      }
+    }
+    throw first ?? .misfit(listing: "it is empty")
+  }
+}
+
+extension Failure {
+  fileprivate static func misfit(listing what: String) -> Failure {
+    Failure(
+      .invalidParams, "'removed' is not what a compression of this model takes away: \(what)",
+      details: ["path": .string("/removed")])
+  }
+}
+
+extension ChannelCoupling {
+  /// The classes of all labels whose slices are listed.
+  fileprivate func classes(of listing: RemovalListing) throws(Failure) -> [Int32] {
+    var isListed = [Bool](repeating: false, count: classOf.count)
+    for entry in listing.removed {
+      let origins = try origins(entry.parameter, axis: entry.axis)
+      for origin in origins {
+        switch entry.indices {
+        case .all(let indices):
+          for block in 0..<origin.blocks { try note(indices, of: origin, block: block, &isListed) }
+        case .perGroup(let lists):
+          guard lists.count == origin.blocks else {
+            throw .misfit(listing: "'\(entry.parameter)' has \(origin.blocks) groups, not \(lists.count)")
+          }
+          for (block, indices) in lists.enumerated() { try note(indices, of: origin, block: block, &isListed) }
+        }
+      }
+    }
+    let nodes = Dictionary(graph.nodeIDs.map { (graph.displayName($0), $0) }) { first, _ in first }
+    for entry in listing.copied {
+      let use = nodes[entry.node].map { Use(node: $0, input: entry.input) }
+      guard
+        let origin = try origins(entry.parameter, axis: entry.axis).first(where: { $0.use != nil && $0.use == use })
+      else { throw .misfit(listing: "'\(entry.node)' reads no shared vector '\(entry.parameter)'") }
+      try note(entry.indices, of: origin, block: 0, &isListed)
+    }
+    return isListed.indices.filter { isListed[$0] }.map(Int32.init)
+  }
+
+  private func origins(_ parameter: String, axis: Int) throws(Failure) -> [LabelOrigin] {
+    let found = analysis.stored.origins.filter { $0.axis == axis && graph[$0.value].name == parameter }
+    guard !found.isEmpty else {
+      throw .misfit(listing: "the model stores no tensor '\(parameter)' with an axis \(axis) that can be cut")
+    }
+    return found
+  }
+
+  private func note(
+    _ indices: [Int], of origin: LabelOrigin, block: Int, _ isListed: inout [Bool]
+  ) throws(Failure) {
+    let perBlock = origin.count / origin.blocks
+    for index in indices {
+      guard index >= 0, index / origin.width < perBlock else {
+        throw .misfit(listing: "'\(graph[origin.value].name)' has no index \(index) along axis \(origin.axis)")
+      }
+      isListed[Int(classOf[Int(origin.first) + block * perBlock + index / origin.width])] = true
+    }
+  }
+}
+
+extension PlannedCompression {
+  /// Where the listing says something else, in words; nil if it says just this.
+  fileprivate func firstDeviation(from listing: RemovalListing) -> String? {
+    struct Place: Hashable { var (parameter, axis): (String, Int) }
+    func table(_ entries: [RemovedSlices]) -> [Place: [[Int]]] {
+      Dictionary(
+        entries.map { entry in
+          let lists: [[Int]] =
+            switch entry.indices {
+            case .all(let indices): [indices.sorted()]
+            case .perGroup(let lists): Set(lists).count == 1 ? [lists[0].sorted()] : lists.map { $0.sorted() }
+            }
+          return (Place(parameter: entry.parameter, axis: entry.axis), lists)
+        }) { first, _ in first }
+    }
+    let (wanted, said) = (table(removed), table(listing.removed))
+    for entry in removed {
+      let place = Place(parameter: entry.parameter, axis: entry.axis)
+      if wanted[place] != said[place] {
+        return "what it lists takes other slices of '\(entry.parameter)' with it along axis \(entry.axis)"
+      }
+    }
+    if let odd = listing.removed.first(where: { wanted[Place(parameter: $0.parameter, axis: $0.axis)] == nil }) {
+      return "'\(odd.parameter)' loses nothing along axis \(odd.axis) by what it lists"
+    }
+    return nil
+  }
+}

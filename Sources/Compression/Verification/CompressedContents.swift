@@ -1,0 +1,168 @@
+import Glibc
+import ModelGraph
+import Numerics
+
+/// Compares a compressed model, as it was read back, with what its plan says it must be: every stored tensor the
+/// original's without the listed slices, bit for bit; every node with its operator, attributes and connections.
+///
+/// Invariant: what this passes holds the numbers of the original and no others. That these are the right ones to keep
+/// is for the certificate and for running the model.
+package struct CompressedContents {
+  private let original: Graph
+  private let plan: CompressionPlan
+  private let expected: RewrittenGraph
+  /// Per value of the original, whether the plan has all its readers read something else.
+  private let isReleased: [Bool]
+  private let compressed: Graph
+  private let ids: [String: ValueID]
+
+  package init(_ planned: PlannedCompression, of original: Graph, in compressed: Graph) {
+    (self.original, self.compressed, plan) = (original, compressed, planned.plan)
+    expected = RewrittenGraph(original, applying: planned.plan)
+    var released: Set<Use> = []
+    for edit in plan.edits {
+      switch edit {
+      case .setInput(let node, let input, _): released.insert(Use(node: node, input: input))
+      case .becomeGather(let node, _, _):
+        released.formUnion(original[node].inputs.indices.dropFirst().map { Use(node: node, input: $0) })
+      case .setAttribute, .removeAttribute, .adjustInput: break
+      }
+    }
+    isReleased = original.valueIDs.map { id in
+      let uses = original.uses(of: id)
+      return !uses.isEmpty && uses.allSatisfy(released.contains)
+    }
+    ids = Dictionary(compressed.valueIDs.map { (compressed[$0].name, $0) }) { first, _ in first }
+  }
+
+  /// - Returns: the first difference, in one sentence; nil if there is none.
+  package func firstDifference(work: Work) throws(Failure) -> String? {
+    for (kind, before, after) in [
+      ("inputs", original.inputs.map { original[$0].name }, compressed.inputs.map { compressed[$0].name }),
+      ("outputs", original.outputs.map { original[$0].name }, compressed.outputs.map { compressed[$0].name }),
+    ] where before != after {
+      return "the \(kind) are \(after), not \(before)"
+    }
+    if let difference = try firstDifferenceOfTensors(work) { return difference }
+    return try firstDifferenceOfNodes(work)
+  }
+
+  // MARK: Tensors
+
+  private func firstDifferenceOfTensors(_ work: Work) throws(Failure) -> String? {
+    var slices: [ValueID: TensorSlice] = [:]
+    for slice in plan.slices { slices[slice.value] = slice }
+    let total = max(1, original.values.reduce(0) { $0 + ($1.tensor?.bytes.count ?? 0) })
+    var done = 0
+    for id in original.valueIDs {
+      guard let tensor = original[id].tensor else { continue }
+      done += tensor.bytes.count
+      guard let other = ids[original[id].name], let found = compressed[other].tensor else {
+        if isReleased[id.index] || original.uses(of: id).isEmpty { continue }
+        return "the stored tensor '\(original[id].name)' is gone"
+      }
+      if let difference = try difference(of: original[id].name, tensor, slices[id], found, work) { return difference }
+      work.progress(Double(done) / Double(total), "comparing stored tensors")
+    }
+    return nil
+  }
+
+  private func difference(
+    of name: String, _ tensor: Tensor, _ slice: TensorSlice?, _ found: Tensor, _ work: Work
+  ) throws(Failure) -> String? {
+    guard found.dtype == tensor.dtype else { return "'\(name)' is \(found.dtype), not \(tensor.dtype)" }
+    guard let width = tensor.dtype.byteWidth else {
+      // Strings, as they are encoded, carry their names; packed elements are not cut.
+      let isSame = tensor.dtype == .string || found.bytes.buffer.elementsEqual(tensor.bytes.buffer)
+      return found.shape == tensor.shape && isSame ? nil : "'\(name)' is not the original's"
+    }
+    let gather: Gather
+    do throws(Gather.Misfit) {
+      gather = try Gather(
+        shape: tensor.shape, elementBytes: width, axes: slice?.axes.map(Gather.Axis.init) ?? [])
+    } catch {
+      return "'\(name)' cannot be cut as listed: \(error.reason)"
+    }
+    guard found.shape == gather.outputShape else {
+      return "'\(name)' has the shape \(found.shape) where \(gather.outputShape) is left of the original"
+    }
+    var position = 0
+    var fault: Int?
+    for row in 0..<gather.rowCount {
+      if row % 4096 == 0 { try work.checkCancellation() }
+      gather.forEachRun(ofRow: row) { offset, count in
+        if fault == nil, memcmp(found.bytes.base + position, tensor.bytes.base + offset, count) != 0 {
+          fault = position
+        }
+        position += count
+      }
+      if let fault { return "'\(name)' does not hold the original's numbers in the run from element \(fault / width) on" }
+    }
+    return nil
+  }
+
+  // MARK: Nodes
+
+  private func firstDifferenceOfNodes(_ work: Work) throws(Failure) -> String? {
+    for (index, wanted) in expected.graph.nodes.enumerated() {
+      if index % 64 == 0 { try work.checkCancellation() }
+      guard expected.origin[index] != nil, wanted.op != "Constant" || !wanted.domain.isEmpty,
+        let name = wanted.outputs.lazy.compactMap({ $0 }).first.map({ expected.graph[$0].name })
+      else { continue }
+      guard let id = ids[name], let producer = compressed[id].producer else { return "no node computes '\(name)'" }
+      let found = compressed[producer]
+      if let what = difference(wanted, found) { return "the node that computes '\(name)' has \(what)" }
+    }
+    return nil
+  }
+
+  private func difference(_ wanted: Node, _ found: Node) -> String? {
+    guard wanted.qualifiedOperator == found.qualifiedOperator else {
+      return "the operator \(found.op) instead of \(wanted.op)"
+    }
+    for name in Set(wanted.attributes.keys).union(found.attributes.keys).sorted() {
+      let (a, b) = (wanted.attributes[name], found.attributes[name])
+      guard let a, let b, Self.isSame(a, b) else { return "another '\(name)' than it should" }
+    }
+    for position in 0..<max(wanted.inputs.count, found.inputs.count) {
+      switch (wanted.input(position), found.input(position)) {
+      case (nil, nil): continue
+      case (let a?, let b?):
+        if a.index < original.values.count {
+          if expected.graph[a].name != compressed[b].name {
+            return "'\(compressed[b].name)' as input \(position) instead of '\(expected.graph[a].name)'"
+          }
+        } else if let tensor = expected.graph[a].tensor {
+          // What the plan introduced has a name of the writer's choice.
+          guard let there = compressed[b].tensor, there.isSame(as: tensor) else {
+            return "another constant as input \(position) than it should"
+          }
+        }
+      default: return "more or fewer inputs than it should"
+      }
+    }
+    return nil
+  }
+
+  private static func isSame(_ a: Attribute, _ b: Attribute) -> Bool {
+    switch (a, b) {
+    case (.int(let x), .int(let y)): x == y
+    case (.ints(let x), .ints(let y)): x == y
+    case (.float(let x), .float(let y)): x.bitPattern == y.bitPattern
+    case (.floats(let x), .floats(let y)): x.map(\.bitPattern) == y.map(\.bitPattern)
+    case (.string(let x), .string(let y)): x == y
+    case (.strings(let x), .strings(let y)): x == y
+    case (.tensor(let x), .tensor(let y)): x.isSame(as: y)
+    // Bytes that other files hold may be at another place in them: the same kind is all that can be asked.
+    case (.graph, .graph), (.other, .other): true
+    default: false
+    }
+  }
+}
+
+extension Tensor {
+  fileprivate func isSame(as other: Tensor) -> Bool {
+    dtype == other.dtype && shape == other.shape
+      && (dtype == .string || bytes.buffer.elementsEqual(other.bytes.buffer))
+  }
+}

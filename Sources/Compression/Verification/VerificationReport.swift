@@ -1,0 +1,58 @@
+import ModelGraph
+
+/// What running a compressed model and what it must equal has shown.
+package struct VerificationReport: Sendable {
+  package enum Status: String, Sendable {
+    /// Equal, but for rounding, to the original with the removed channels silenced.
+    case exact
+    /// Not equal, for normalizations run across removed channels; equal where these see only what stays.
+    case approximate
+    case failed
+  }
+
+  package var status: Status
+  /// From the original with the removed channels silenced.
+  package var distance: OutputDistance
+  /// From the twin; nil where none is needed.
+  package var twin: OutputDistance?
+  /// The largest relative distance that counts as rounding, and the model's own, which it is derived from.
+  package var tolerance: Double
+  package var noise: Double
+  package var sampleCount: Int
+  /// Why the status is not `exact`.
+  package var reason: String?
+
+  package init(
+    status: Status, distance: OutputDistance, twin: OutputDistance?, tolerance: Double, noise: Double, sampleCount: Int,
+    reason: String?
+  ) {
+    (self.status, self.distance, self.twin) = (status, distance, twin)
+    (self.tolerance, self.noise, self.sampleCount, self.reason) = (tolerance, noise, sampleCount, reason)
+  }
+}
+
+/// What counts as rounding, for one model.
+///
+/// Two ways of computing the same network differ by rounding, and how much this comes to at the outputs depends on the
+/// network: depth, cancellation, the type it is stored in. So the compressed model is run twice, as it is written and
+/// with the runtime's fusions, which sum in other orders; a multiple of what these differ by is allowed, since removing
+/// channels regroups every sum while fusions regroup some.
+package struct RoundingTolerance: Sendable {
+  private static let multiple = 16.0
+  /// A few units in the last place of float32, for networks whose two ways happen to agree.
+  private static let least = 1e-5
+  /// Beyond this no outputs are called equal.
+  private static let most = 0.02
+
+  package let noise: Double
+  package let relative: Double
+
+  package init(noise: OutputDistance) {
+    self.noise = noise.mismatch == nil ? noise.maxRelative : Self.most
+    relative = min(max(Self.least, Self.multiple * self.noise), Self.most)
+  }
+
+  package func allows(_ distance: OutputDistance) -> Bool {
+    distance.mismatch == nil && distance.maxRelative <= relative
+  }
+}

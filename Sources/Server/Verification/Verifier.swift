@@ -1,0 +1,149 @@
+import Compression
+import Formats
+import Glibc
+import ModelGraph
+import Runtime
+
+/// Proves a compressed file by running it: first that it holds the original's numbers, then that it computes what the
+/// original computes when nobody listens to what was removed.
+///
+/// One model is in the runtime at a time and none when it is done. Outputs of a few samples are kept meanwhile.
+struct Verifier {
+  let runtime: ONNXRuntime
+  let document: any ModelDocument
+  let planned: PlannedCompression
+  let samples: VerificationSamples
+  let threads: Int
+
+  /// - Parameter path: of the compressed model, complete.
+  func verify(_ path: String, work: Work) throws(Failure) -> VerificationReport {
+    let contents = try ModelFormats.open(path: path, work: work.part(0...0.05))
+    if let difference = try CompressedContents(planned, of: document.graph, in: contents.graph).firstDifference(
+      work: work.part(0.05...0.1))
+    {
+      return VerificationReport(
+        status: .failed, distance: OutputDistance(), twin: nil, tolerance: 0, noise: 0, sampleCount: 0,
+        reason: "the compressed file is not what its plan makes of the original: \(difference)")
+    }
+    let found = try outputs(of: .file(path), .none, work: work.part(0.1...0.3))
+    let noise = try distance(from: found, .file(path), .all, work: work.part(0.3...0.45))
+    let tolerance = RoundingTolerance(noise: noise)
+    let hasApproximations = !planned.approximations.isEmpty
+    let maskedWork = work.part(0.45...(hasApproximations ? 0.7 : 1))
+    let distance = try distance(from: found, restrictingStatistics: false, work: maskedWork)
+    var report = VerificationReport(
+      status: .exact, distance: distance, twin: nil, tolerance: tolerance.relative, noise: tolerance.noise,
+      sampleCount: samples.source.sampleCount, reason: nil)
+    if tolerance.allows(distance) { return report }
+    guard hasApproximations else {
+      report.status = .failed
+      report.reason = "its outputs are not those of the original with the removed channels silenced: \(words(distance))"
+      return report
+    }
+    let twin = try self.distance(from: found, restrictingStatistics: true, work: work.part(0.7...1))
+    report.twin = twin
+    if tolerance.allows(twin) {
+      report.status = .approximate
+      report.reason = planned.approximations.summary
+    } else {
+      report.status = .failed
+      report.reason =
+        "its outputs are not those of the original in which the removed channels are silenced and the normalizations "
+        + "see only what stays: \(words(twin))"
+    }
+    return report
+  }
+
+  private func words(_ distance: OutputDistance) -> String {
+    distance.mismatch
+      ?? "output '\(distance.worstOutput ?? "")' differs by \(distance.maxRelative) of its largest magnitude"
+  }
+
+  // MARK: Running
+
+  private func outputs(
+    of model: InferenceSession.Model, _ level: InferenceSession.OptimizationLevel, work: Work
+  ) throws(Failure) -> [[Tensor]] {
+    var all: [[Tensor]] = []
+    try run(model, level, work) { tensors in all.append(tensors) }
+    return all
+  }
+
+  private func distance(
+    from found: [[Tensor]], _ model: InferenceSession.Model, _ level: InferenceSession.OptimizationLevel, work: Work
+  ) throws(Failure) -> OutputDistance {
+    var distance = OutputDistance()
+    var index = 0
+    try run(model, level, work) { tensors in
+      for ((name, expected), found) in zip(zip(names, tensors), found[index]) {
+        distance.add(name, expected: expected, found: found)
+      }
+      index += 1
+    }
+    return distance
+  }
+
+  private func distance(
+    from found: [[Tensor]], restrictingStatistics: Bool, work: Work
+  ) throws(Failure) -> OutputDistance {
+    let masked = MaskedOriginal(planned, shapes: samples.shapes)
+    let writer = try ONNXWriter(masked.graph(restrictingStatistics: restrictingStatistics, work: work))
+    guard writer.byteCount <= ONNXWriter.largestMessage else {
+      let directory = try ScratchDirectory()
+      let path = directory.path + "/model.onnx"
+      _ = try writer.write(to: path, overwrite: false, work: work.part(0...0.3))
+      defer { withExtendedLifetime(directory) {} }
+      return try distance(from: found, .file(path), .none, work: work.part(0.3...1))
+    }
+    return try distance(from: found, .view(writer.bytes(work: work)), .none, work: work)
+  }
+
+  private var names: [String] { document.graph.outputs.map { document.graph[$0].name } }
+
+  private func run(
+    _ model: InferenceSession.Model, _ level: InferenceSession.OptimizationLevel, _ work: Work,
+    _ body: ([Tensor]) -> Void
+  ) throws(Failure) {
+    let session = try InferenceSession(
+      model, settings: .init(optimization: level, threads: threads, externalDataFolder: folder), runtime: runtime,
+      work: work)
+    try session.forEachBatch(of: samples.source, outputs: names, work: work) { _, outputs throws(Failure) in
+      body(names.compactMap { outputs[$0] })
+    }
+  }
+
+  /// Where tensors lie that subgraphs keep in other files.
+  private var folder: String? {
+    guard let path = document.files.first?.path, let end = path.lastIndex(of: "/") else { return nil }
+    return String(path[..<end])
+  }
+}
+
+extension [Approximation] {
+  /// One sentence for all.
+  var summary: String? {
+    guard let first else { return nil }
+    let others = count > 1 ? " (and \(count - 1) more)" : ""
+    return "\(first.op) '\(first.name)'\(others) takes statistics across channels of which some were removed; "
+      + "where it sees only what stays, the outputs are equal"
+  }
+}
+
+/// A directory of the system's for temporary files, gone with the object.
+private final class ScratchDirectory {
+  let path: String
+
+  init() throws(Failure) {
+    let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    var template = Array("\(base)/espalier-XXXXXX".utf8CString)
+    guard let made = mkdtemp(&template) else {
+      throw Failure(.resourceLimit, "cannot make a temporary directory in \(base): \(String(cString: strerror(errno)))")
+    }
+    path = String(cString: made)
+  }
+
+  deinit {
+    for name in ["model.onnx", "model.onnx.data"] { unlink("\(path)/\(name)") }
+    rmdir(path)
+  }
+}
