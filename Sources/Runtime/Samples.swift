@@ -20,6 +20,10 @@ package struct Batch: Sendable {
   package let sampleCount: Int
   /// One tensor for every input of the model.
   package let inputs: [String: Tensor]
+
+  package init(samples: Range<Int>, sampleCount: Int, inputs: [String: Tensor]) {
+    (self.samples, self.sampleCount, self.inputs) = (samples, sampleCount, inputs)
+  }
 }
 
 extension InferenceSession {

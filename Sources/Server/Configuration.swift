@@ -18,8 +18,6 @@ package struct Configuration: Sendable {
   /// Pieces of work at a time.
   package var threads: Int
   package var maximumMessageBytes: Int
-  /// Where ONNX Runtime is; nil to look for it.
-  package var onnxRuntime: String?
   package var progress = ProgressTiming()
   /// Where ONNX Runtime's library is, or a directory that holds it; nil has it searched for.
   package var onnxRuntime: String?

@@ -33,7 +33,7 @@ package struct MaskedOriginal {
       if id.index % 64 == 0 { try work.checkCancellation() }
       if restrictingStatistics, mixers[id] != nil {
         try restrict(id, &building)
-      } else if let sums = removal.coupling.facts.contractions[id], mixers[id]?.kind != .normalized {
+      } else if let sums = removal.coupling.facts.contractions[id], !takesStatistics(id) {
         try mask(id, isWhole: sums > 1, &building)
       } else {
         building.splicing.append(graph[id])
@@ -46,6 +46,16 @@ package struct MaskedOriginal {
     var splicing: GraphSplicing
     /// Values of which a masked form is there already.
     var masked: [ValueID: ValueID] = [:]
+  }
+
+  /// Whether the node divides by how many there are: silence would count, and the masked original be farther from the
+  /// compressed model than need be. Sums of other kinds are exact with it.
+  private func takesStatistics(_ id: NodeID) -> Bool {
+    switch mixers[id]?.kind {
+    case .normalized: true
+    case .reduced: graph[id].op == "ReduceMean"
+    default: false
+    }
   }
 
   // MARK: What a use keeps

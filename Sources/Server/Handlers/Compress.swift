@@ -11,9 +11,10 @@ struct CompressTask: ModelTask {
   private let output: WirePath?
   private let overwrite: Bool
   private let verify: Bool
+  private let dataset: WirePath?
 
   init(_ params: Params) throws(ResponseError) {
-    try params.refuse("target", "dataset_path", "onnx_output_path", "reconstruct")
+    try params.refuse("target", "onnx_output_path", "reconstruct")
     model = try params.modelReference()
     let method = try params.compressionMethod()
     let choice: CompressionRequest.Choice
@@ -32,6 +33,11 @@ struct CompressTask: ModelTask {
     output = isDryRun ? nil : try params.require("output_path", path)
     overwrite = try params.bool("overwrite") ?? false
     verify = try params.bool("verify") ?? false
+    dataset = try params.datasetPath()
+    if dataset != nil, !verify {
+      throw .invalidParams(
+        params.pointer("dataset_path"), "'dataset_path' is only read to verify: leave it out, or set 'verify'")
+    }
   }
 
   var title: String { "Compressing" }
@@ -58,7 +64,7 @@ struct CompressTask: ModelTask {
       if let runtime {
         let verifier = Verifier(
           runtime: runtime, document: model.document, planned: planned,
-          samples: try .generated(for: model.compressible), threads: server.configuration.threads)
+          samples: try .make(for: model.compressible, dataset: dataset, work: work), threads: server.configuration.threads)
         let check: FileCheck = { path throws(Failure) in
           let found = try verifier.verify(path, work: work.part(0.4...1))
           if found.status == .failed { throw found.failure }

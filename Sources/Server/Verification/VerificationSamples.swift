@@ -6,18 +6,50 @@ import Runtime
 struct VerificationSamples {
   let source: any SampleSource
   let shapes: ShapeTable
+  /// Others in case the model cannot run on these; nil where there is no other choice.
+  private let shorterLengths: [String: [Int]]?
 
   /// Enough to meet values on both sides of what networks branch on, few enough to wait for.
   private static let batches = 3
   private static let seed: UInt64 = 0
 
-  /// Made up, at the lengths the model is usually run with.
-  static func generated(for model: CompressibleModel) throws(Failure) -> VerificationSamples {
+  /// Samples for a model, from a dataset if there is one.
+  static func make(
+    for model: CompressibleModel, dataset: WirePath?, work: Work
+  ) throws(Failure) -> VerificationSamples {
+    if let dataset { return try read(dataset.path, for: model, work: work) }
+    return try generated(for: model)
+  }
+
+  /// The first samples of a dataset. Those of other shapes than the first are left out: what a model must equal is made
+  /// for lengths that are known.
+  private static func read(
+    _ path: String, for model: CompressibleModel, work: Work
+  ) throws(Failure) -> VerificationSamples {
     let graph = model.graph
+    let dataset = try Dataset(
+      path: path, for: graph.inputs.map { ModelValue(graph[$0]) }, sampleLimit: batches, work: work)
+    let samples = try UniformSamples(dataset, work: work)
+    return VerificationSamples(
+      source: samples, shapes: try graph.inferShapes(given: samples.shapes).nominal, shorterLengths: nil)
+  }
+
+  /// Made up, at the lengths the model is usually run with.
+  private static func generated(for model: CompressibleModel) throws(Failure) -> VerificationSamples {
+    let shapes = model.shapes
+    return try generated(
+      for: model.graph, shapes.nominal,
+      isOpen: { input, axis in shapes.nominalLengths.shapes[input]?[axis] != shapes.analysisLengths.shapes[input]?[axis] })
+  }
+
+  private static func generated(
+    for graph: Graph, _ shapes: ShapeTable, isOpen: (ValueID, Int) -> Bool
+  ) throws(Failure) -> VerificationSamples {
     var inputs: [GeneratedInputs.Input] = []
+    var shorter: [String: [Int]] = [:]
     for id in graph.inputs {
       let value = graph[id]
-      guard let dtype = value.dtype, let shape = model.shapes.nominal[id] else {
+      guard let dtype = value.dtype, let shape = shapes[id] else {
         throw Failure(
           .datasetRequired,
           "nothing can be made up for input '\(value.name)', whose type or shape is not known; give a dataset_path",
@@ -25,10 +57,25 @@ struct VerificationSamples {
       }
       inputs.append(
         GeneratedInputs.Input(
-          name: value.name, dtype: dtype, shape: shape, bounds: integerBounds(id, dtype, graph, model.shapes.nominal)))
+          name: value.name, dtype: dtype, shape: shape, bounds: integerBounds(id, dtype, graph, shapes)))
+      shorter[value.name] = shape.enumerated().map { axis, length in
+        axis > 0 && isOpen(id, axis) ? max(length / 4, min(length, 4)) : length
+      }
     }
+    let isShorter = inputs.contains { shorter[$0.name] != $0.shape }
     return VerificationSamples(
-      source: try GeneratedInputs(inputs, batches: batches, seed: seed), shapes: model.shapes.nominal)
+      source: try GeneratedInputs(inputs, batches: batches, seed: seed), shapes: shapes,
+      shorterLengths: isShorter ? shorter : nil)
+  }
+
+  /// For models that take only so many tokens, which nothing but running them shows: open lengths made a quarter.
+  /// - Returns: nil where nothing is open, or where the graph's shapes do not fit shorter lengths.
+  func shortened(for graph: Graph) throws(Failure) -> VerificationSamples? {
+    guard let shorterLengths, let shapes = try? graph.inferShapes(given: shorterLengths) else { return nil }
+    let before = self.shapes
+    return try Self.generated(for: graph, shapes.nominal) { input, axis in
+      before[input]?[axis] != shapes.nominal[input]?[axis]
+    }
   }
 
   /// Integers that pick rows of tables stay within the smallest of these; bytes are images; others are masks and counts,
@@ -70,6 +117,36 @@ struct VerificationSamples {
       let tables = [0: 2, 1: 4, 8: 3]
       return tables[input].flatMap(node.input).map { ($0, 0) }
     default: return nil
+    }
+  }
+}
+
+/// The batches of a source that have the shapes of its first one.
+private struct UniformSamples: SampleSource {
+  private let source: any SampleSource
+  let sampleCount: Int
+  /// By input.
+  let shapes: [String: [Int]]
+
+  init(_ source: some SampleSource, work: Work) throws(Failure) {
+    var shapes: [String: [Int]]?
+    var count = 0
+    try source.forEachBatch(work: Work(cancellation: work.cancellation)) { batch throws(Failure) in
+      let found = batch.inputs.mapValues(\.shape)
+      shapes = shapes ?? found
+      if found == shapes { count += batch.samples.count }
+    }
+    guard let shapes else { throw Failure(.datasetMismatch, "the dataset holds no samples") }
+    (self.source, self.shapes, sampleCount) = (source, shapes, count)
+  }
+
+  func forEachBatch(work: Work, _ body: (Batch) throws(Failure) -> Void) throws(Failure) {
+    var start = 0
+    try source.forEachBatch(work: work) { batch throws(Failure) in
+      guard batch.inputs.mapValues(\.shape) == shapes else { return }
+      let end = start + batch.samples.count
+      try body(Batch(samples: start..<end, sampleCount: sampleCount, inputs: batch.inputs))
+      start = end
     }
   }
 }

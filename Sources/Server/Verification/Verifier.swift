@@ -12,7 +12,7 @@ struct Verifier {
   let runtime: ONNXRuntime
   let document: any ModelDocument
   let planned: PlannedCompression
-  let samples: VerificationSamples
+  var samples: VerificationSamples
   let threads: Int
 
   /// - Parameter path: of the compressed model, complete.
@@ -25,11 +25,21 @@ struct Verifier {
         status: .failed, distance: OutputDistance(), twin: nil, tolerance: 0, noise: 0, sampleCount: 0,
         reason: "the compressed file is not what its plan makes of the original: \(difference)")
     }
-    let found = try outputs(of: .file(path), .none, work: work.part(0.1...0.3))
-    let noise = try distance(from: found, .file(path), .all, work: work.part(0.3...0.45))
+    return try verifyOutputs(path, work: work.part(0.1...1))
+  }
+
+  private func verifyOutputs(_ path: String, work: Work) throws(Failure) -> VerificationReport {
+    let found: [[Tensor]]
+    do {
+      found = try outputs(of: .file(path), .none, work: work.part(0...0.2))
+    } catch {
+      guard error.kind == .runtimeFailed else { throw error }
+      return try explain(error, path, work: work.part(0.2...1))
+    }
+    let noise = try distance(from: found, .file(path), .all, work: work.part(0.2...0.4))
     let tolerance = RoundingTolerance(noise: noise)
     let hasApproximations = !planned.approximations.isEmpty
-    let maskedWork = work.part(0.45...(hasApproximations ? 0.7 : 1))
+    let maskedWork = work.part(0.4...(hasApproximations ? 0.7 : 1))
     let distance = try distance(from: found, restrictingStatistics: false, work: maskedWork)
     var report = VerificationReport(
       status: .exact, distance: distance, twin: nil, tolerance: tolerance.relative, noise: tolerance.noise,
@@ -54,6 +64,22 @@ struct Verifier {
     return report
   }
 
+  /// The compressed model does not run. Either the original does not run either, on these inputs or at all, or this is
+  /// the verdict.
+  private func explain(_ failure: Failure, _ path: String, work: Work) throws(Failure) -> VerificationReport {
+    do {
+      _ = try distance(from: [], restrictingStatistics: false, work: work.part(0...0.3))
+    } catch {
+      guard error.kind == .runtimeFailed, let shorter = try samples.shortened(for: document.graph) else { throw error }
+      var other = self
+      other.samples = shorter
+      return try other.verifyOutputs(path, work: work.part(0.3...1))
+    }
+    return VerificationReport(
+      status: .failed, distance: OutputDistance(), twin: nil, tolerance: 0, noise: 0, sampleCount: 0,
+      reason: "it does not run where the original does: \(failure.message)")
+  }
+
   private func words(_ distance: OutputDistance) -> String {
     distance.mismatch
       ?? "output '\(distance.worstOutput ?? "")' differs by \(distance.maxRelative) of its largest magnitude"
@@ -75,6 +101,7 @@ struct Verifier {
     var distance = OutputDistance()
     var index = 0
     try run(model, level, work) { tensors in
+      guard index < found.count else { return }
       for ((name, expected), found) in zip(zip(names, tensors), found[index]) {
         distance.add(name, expected: expected, found: found)
       }
