@@ -46,7 +46,8 @@ package enum CostModel {
     },
     "Gemm": gemm, "com.microsoft.FusedGemm": gemm,
     "MatMul": matmul(left: 0), "MatMulInteger": matmul(left: 0), "QLinearMatMul": matmul(left: 0),
-    "com.microsoft.FusedMatMul": matmul(left: 0),
+    "com.microsoft.FusedMatMul": matmul(left: 0), "com.microsoft.QGemm": gemm,
+    "com.microsoft.DynamicQuantizeMatMul": matmul(left: 0), "com.microsoft.MatMulIntegerToFloat": matmul(left: 0),
     "Einsum": { shapes in
       guard let equation = shapes.node.string("equation").flatMap(EinsumEquation.init) else { return nil }
       let operands = shapes.inputs.compactMap(\.self)

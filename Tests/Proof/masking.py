@@ -37,8 +37,34 @@ MOVES = {
     "Pad",
     "DepthToSpace",
     "SpaceToDepth",
+    "ScatterND",
 }
-CONTRACTIONS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"}
+# Per operator that sums over channels, the inputs it sums over.
+CONTRACTIONS = {
+    "Conv": (1,),
+    "FusedConv": (1,),
+    "ConvTranspose": (1,),
+    "ConvInteger": (1,),
+    "QLinearConv": (3,),
+    "Gemm": (0, 1),
+    "FusedGemm": (0, 1),
+    "QGemm": (0, 3),
+    "MatMul": (0, 1),
+    "FusedMatMul": (0, 1),
+    "MatMulInteger": (0, 1),
+    "QLinearMatMul": (0, 3),
+    "Einsum": (0, 1, 2),
+    "RNN": (1, 2),
+    "GRU": (1, 2),
+    "LSTM": (1, 2),
+}
+# Where an integer weight has its zero point, which is what no contribution is written as.
+ZERO_POINTS = {"ConvInteger": 3, "QLinearConv": 5, "QGemm": 5, "MatMulInteger": 3, "QLinearMatMul": 5}
+
+
+def is_data(node, slot):
+    """Of an operator that rearranges elements: does input `slot` hold elements, or does it say where they go?"""
+    return slot == 0 or node.op_type == "Concat" or (node.op_type == "ScatterND" and slot == 2)
 
 
 class Unsupported(Exception):
@@ -90,23 +116,31 @@ def removal_mask(shape, entry, groups):
 def summed_axes(node, slot, rank):
     """The axes of input `slot` that the operator sums over, by ONNX's definition of it; kernel axes left out."""
     attribute = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type == "Conv" and slot == 1:
+    op = node.op_type
+    if op in ("Conv", "FusedConv", "ConvInteger", "QLinearConv"):
         return (1,)
-    if node.op_type == "ConvTranspose" and slot == 1:
+    if op == "ConvTranspose":
         return (0,)
-    if node.op_type == "Gemm" and slot == 0:
-        return (0 if attribute.get("transA") else 1,)
-    if node.op_type == "Gemm" and slot == 1:
-        return (1 if attribute.get("transB") else 0,)
-    if node.op_type == "MatMul" and slot == 0:
-        return (rank - 1,)
-    if node.op_type == "MatMul" and slot == 1:
-        return (max(rank - 2, 0),)
-    if node.op_type == "Einsum":
-        inputs, output = attribute["equation"].decode().replace(" ", "").split("->")
-        letters = inputs.split(",")[slot]
-        return tuple(i for i, letter in enumerate(letters) if letter not in output)
+    if op in ("Gemm", "FusedGemm", "QGemm"):
+        return (0 if attribute.get("transA") else 1,) if slot == 0 else (1 if attribute.get("transB") else 0,)
+    if op in ("MatMul", "FusedMatMul", "MatMulInteger", "QLinearMatMul"):
+        if slot == 0:
+            return (rank - 2 if attribute.get("transA") else rank - 1,)
+        return (rank - 1 if attribute.get("transB") else max(rank - 2, 0),)
+    if op in ("RNN", "GRU", "LSTM"):
+        return (2,)
+    if op == "Einsum":
+        return einsum_axes(attribute["equation"].decode().replace(" ", ""), slot, rank)
     return ()
+
+
+def einsum_axes(equation, slot, rank):
+    inputs, arrow, output = equation.partition("->")
+    if not arrow:
+        output = "".join(letter for letter in inputs if letter.isalpha() and inputs.count(letter) == 1)
+    front, dots, back = inputs.split(",")[slot].partition("...")
+    letters = list(front) + [None] * (rank - len(front) - len(back)) + list(back) if dots else list(front)
+    return tuple(i for i, letter in enumerate(letters) if letter and letter not in output)
 
 
 class Masker:
@@ -132,7 +166,7 @@ class Masker:
         for node in self.graph.node:
             if node.op_type in CONTRACTIONS:
                 self.mask_operands(node)
-                if not any(name in self.weight_only for name in node.input[:2]):
+                if self.is_between_activations(node):
                     activations.append(len(self.nodes))
             elif node.op_type != "Constant" and node.input and all(n in self.weight_only for n in node.input if n):
                 self.carry(node)
@@ -142,9 +176,15 @@ class Masker:
             self.mask_activations()
         return self.model
 
+    def is_between_activations(self, node):
+        slots = CONTRACTIONS[node.op_type]
+        return len(slots) > 1 and not any(
+            node.input[slot] in self.weight_only for slot in slots if slot < len(node.input)
+        )
+
     def mask_operands(self, node):
-        for slot in (0, 1):
-            name = node.input[slot]
+        for slot in CONTRACTIONS[node.op_type]:
+            name = node.input[slot] if slot < len(node.input) else ""
             if name not in self.masks:
                 continue
             rank = next(iter(self.masks[name].values())).ndim
@@ -154,15 +194,26 @@ class Masker:
                 if any((mask != mask.take([0], axis)).any() for axis in axes):
                     dead |= mask
             if dead.any():
-                node.input[slot] = self.zeroed(name, dead)
+                node.input[slot] = self.zeroed(name, dead, self.zero_point(node))
 
-    def zeroed(self, name, dead):
+    def zero_point(self, node):
+        slot = ZERO_POINTS.get(node.op_type)
+        if slot is None or slot >= len(node.input) or not node.input[slot]:
+            return 0
+        zero = numpy_helper.to_array(self.stored[node.input[slot]])
+        if zero.size > 1 and (zero != zero.flat[0]).any():
+            raise Unsupported("zero points that differ from channel to channel")
+        return zero.flat[0]
+
+    def zeroed(self, name, dead, zero=0):
         """A new value: `name` with the dead elements zeroed."""
         new = f"{name}/masked/{len(self.nodes)}"
         self.weight_only.add(new)
+        if name in self.producing:  # as a consumer it is masked, as a producer of removed channels it is not
+            self.producing[new] = {key: mask & ~dead for key, mask in self.producing[name].items()}
         if name in self.stored:
             weight = numpy_helper.to_array(self.stored[name])
-            self.graph.initializer.append(numpy_helper.from_array(np.where(dead, weight.dtype.type(0), weight), new))
+            self.graph.initializer.append(numpy_helper.from_array(np.where(dead, weight.dtype.type(zero), weight), new))
         else:
             self.graph.initializer.append(numpy_helper.from_array((~dead).astype(np.float32), new + "/mask"))
             self.nodes.append(onnx.helper.make_node("Mul", [name, new + "/mask"], [new], new))
@@ -173,9 +224,12 @@ class Masker:
         self.weight_only.update(node.output)
         carried = {key for name in node.input for key in self.masks.get(name, {})}
         for key in carried:
-            if node.op_type in MOVES:
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                mask = self.masks.get(node.input[0], {}).get(key)
+                results = [mask] if mask is not None else []
+            elif node.op_type in MOVES:
                 data = [
-                    self.masks.get(name, {}).get(key) if i == 0 or node.op_type == "Concat" else None
+                    self.masks.get(name, {}).get(key) if is_data(node, i) else None
                     for i, name in enumerate(node.input)
                 ]
                 results = self.move(node, data, key)
@@ -194,7 +248,7 @@ class Masker:
         for i, name in enumerate(node.input):
             if not name:
                 continue
-            if i == 0 or node.op_type == "Concat":
+            if is_data(node, i):
                 mask = data[i] if data[i] is not None else np.zeros(self.shape_of(name), bool)
                 inputs[name] = mask.astype(np.float32)
             else:
@@ -227,7 +281,7 @@ class Masker:
         index = 0
         while index < len(self.graph.node):
             node = self.graph.node[index]
-            if node.op_type in CONTRACTIONS and not any(n in self.weight_only for n in node.input[:2]):
+            if node.op_type in CONTRACTIONS and self.is_between_activations(node):
                 dead = self.measure(node.input[0])
                 if dead.any():
                     rank = dead.ndim

@@ -21,7 +21,7 @@ class Net:
         self.opset, self.dynamic, self.dtype, self.plain = opset, dynamic, dtype, plain
         self.batch = batch if not dynamic else 2
         self.nodes, self.initializers, self.inputs, self.outputs = [], [], [], []
-        self.declared, self.functions = [], []
+        self.declared, self.functions, self.domains = [], [], set()
         self.shapes = {}
         self.count = 0
 
@@ -93,6 +93,13 @@ class Net:
             self.initializers.append(numpy_helper.from_array(array, name))
         return name
 
+    def int32(self, values):
+        """A setting of 32-bit integers."""
+        name = self.fresh("ints")
+        self.initializers.append(numpy_helper.from_array(np.asarray(values, np.int32), name))
+        self.shapes[name] = np.shape(values)
+        return name
+
     def store(self, array, stem="w", how=None):
         """A float constant, stored in one of the ways files do it."""
         name = self.fresh(stem)
@@ -133,6 +140,7 @@ class Net:
         for output, lengths in zip(names, [shape] if outputs == 1 else shape):
             self.shapes[output] = tuple(lengths)
         self.nodes.append(helper.make_node(op, inputs, names, name, **attributes))
+        self.domains.add(attributes.get("domain", ""))
         return name if outputs == 1 else names
 
     def unary(self, op, x, **attributes):
@@ -399,8 +407,7 @@ class Net:
             self.nodes, "net", self.inputs, self.outputs, self.initializers, value_info=self.declared
         )
         opsets = [helper.make_opsetid("", self.opset)]
-        if self.functions:
-            opsets.append(helper.make_opsetid("local", 1))
+        opsets += [helper.make_opsetid(domain, 1) for domain in sorted(self.domains - {""})]
         model = helper.make_model(graph, opset_imports=opsets, producer_name="proof", functions=self.functions)
         model.ir_version = max(8 if self.functions else 4, min(helper.find_min_ir_version_for(opsets[:1]), 12))
         return model

@@ -73,15 +73,6 @@ package struct ChannelGroup: Sendable {
   var weights: [Int] = []
 }
 
-/// A node with a stored weight that a user would prune or decompose.
-package struct Layer: Sendable {
-  var node: NodeID
-  package var name: String
-  var weight: ValueID
-  /// The stored axis of its output channels; nil if that has length 1.
-  package var outputs: LabelOrigin?
-}
-
 extension ChannelCoupling {
   init(
     analysis: CouplingAnalysis, facts: Facts, classOf: [Int32], flags: ClassFlags, signatures: [UInt64],
@@ -124,7 +115,7 @@ extension ChannelCoupling {
     groupOfClass = groupOf.map { $0 < 0 ? $0 : rank[Int($0)] }
     cellOfClass = cellOf
     self.groups = order.map { groups[$0] }
-    layers = Self.layers(analysis)
+    layers = analysis.layers()
     addProducers()
     addNames()
     addGuards()
@@ -222,32 +213,6 @@ extension ChannelCoupling {
       let base = named.map(graph.displayName) ?? parameter
       taken[base, default: 0] += 1
       groups[g].name = taken[base] == 1 ? base : "\(base)#\(taken[base] ?? 0)"
-    }
-  }
-
-  private static func layers(_ analysis: CouplingAnalysis) -> [Layer] {
-    let graph = analysis.graph
-    var originOf: [ValueID: [LabelOrigin]] = [:]
-    for origin in analysis.stored.origins { originOf[origin.value, default: []].append(origin) }
-    return graph.nodeIDs.compactMap { id in
-      let node = graph[id]
-      guard node.domain.isEmpty, let input = node.input(1) else { return nil }
-      let weight = StoredLabels.stored(behind: input, in: graph)
-      guard let tensor = graph[weight].tensor, StoredLabels.carriesLabels(tensor.dtype),
-        tensor.shape.count >= 2
-      else { return nil }
-      let axis: Int
-      switch node.op {
-      case "Conv": axis = 0
-      case "ConvTranspose": axis = 1
-      case "Gemm": axis = node.int("transB", default: 0) != 0 ? 0 : 1
-      case "MatMul": axis = tensor.shape.count - 1
-      default: return nil
-      }
-      let axes = originOf[weight] ?? []
-      return Layer(
-        node: id, name: graph.displayName(id), weight: weight,
-        outputs: axes.first { $0.axis == axis } ?? (node.op == "ConvTranspose" ? axes.first { $0.axis == 0 } : nil))
     }
   }
 }

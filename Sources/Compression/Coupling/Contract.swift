@@ -279,6 +279,8 @@ extension Facts {
   /// A stored operand's letter that is summed away makes it a consumer, one that only it brings into the output a
   /// producer; whatever runs along with another operand follows.
   private mutating func noteRoles(_ operands: [Operand], output: [Letter], at node: NodeID) {
+    // A scale times a weight makes a weight: what it is for shows where the weight is used.
+    if operands.allSatisfy(\.value.isStored), operands.allSatisfy({ $0.letters.allSatisfy(output.contains) }) { return }
     for (k, operand) in operands.enumerated() where operand.value.isStored {
       for set in operand.value.sets {
         // A set joins the letters of all its factors; the innermost one says what it is for.

@@ -199,9 +199,9 @@ package enum RuleTable {
   static func rule(for node: Node) -> Rule? { rules[node.qualifiedOperator] }
 
   private static let rules: [String: Rule] = [
-    elementwiseRules, convolutionRules, matrixRules, attentionRules, normalizationRules, poolingRules, reductionRules,
-    reshapeRules,
-    movementRules,
+    elementwiseRules, convolutionRules, matrixRules, einsumRules, recurrentRules, attentionRules, normalizationRules,
+    quantizationRules, poolingRules, samplingRules, reductionRules, indexingRules, reshapeRules, movementRules,
+    fusedRules,
   ].reduce(into: [:]) { table, family in table.merge(family) { first, _ in first } }
 
   /// Operators that have a channel rule.

@@ -10,7 +10,10 @@ extension Reconciliation {
     reconcileAttention(id, node)
     switch node.qualifiedOperator {
     case "GroupNormalization": reconcileNormalizedGroups(id, node)
-    case "Conv", "ConvTranspose": reconcileGroups(id, node)
+    case "Conv", "ConvInteger", "DeformConv", "com.microsoft.FusedConv": reconcileGroups(id, node)
+    case "QLinearConv": reconcileGroups(id, node, weight: 3)
+    case "ConvTranspose": reconcileGroups(id, node, ofOutputs: true)
+    case "RNN", "GRU", "LSTM": reconcileState(id, node)
     case "Reshape":
       try reconcileReshape(id, node)
       return [1]
@@ -37,6 +40,17 @@ extension Reconciliation {
     case "Resize":
       try reconcileResize(id, node)
       return [3]
+    case "ConstantOfShape":
+      if let y = newShape(node.output(0)) { try require(id, 0, y, nominal: newNominalShape(node.output(0))) }
+      return [0]
+    case "MaxUnpool":
+      if node.input(2) != nil, let y = newShape(node.output(0)) {
+        try require(id, 2, y, nominal: newNominalShape(node.output(0)))
+      }
+      return [2]
+    case "ScatterND":
+      try reconcileScatter(id, node)
+      return [1]
     case "Squeeze": try reconcileSqueeze(id, node)
     default: break
     }
@@ -49,15 +63,21 @@ extension Reconciliation {
 
   // MARK: Convolution
 
-  /// New input channels over what the weight's kernels now read.
-  private mutating func reconcileGroups(_ id: NodeID, _ node: Node) {
+  /// New input channels (or outputs) over what the weight's kernels now read (or write).
+  private mutating func reconcileGroups(_ id: NodeID, _ node: Node, weight: Int = 1, ofOutputs: Bool = false) {
     let groups = node.int("group", default: 1)
-    guard groups > 1, let x = newShape(node.input(0)), let w = newShape(node.input(1)),
-      let y = newShape(node.output(0)),
-      w[1] > 0
+    guard groups > 1, let x = newShape(node.input(0)), let w = newShape(node.input(weight)),
+      let y = newShape(node.output(0)), w[1] > 0
     else { return }
-    let now = (node.op == "Conv" ? x[1] : y[1]) / w[1]
+    let now = (ofOutputs ? y[1] : x[1]) / w[1]
     if now != groups { add(.setAttribute(node: id, name: "group", value: .int(now))) }
+  }
+
+  private mutating func reconcileState(_ id: NodeID, _ node: Node) {
+    guard let stated = node.int("hidden_size"), let width = newShape(node.input(2))?.last, width != stated else {
+      return
+    }
+    add(.setAttribute(node: id, name: "hidden_size", value: .int(width)))
   }
 
   // MARK: Reshape, Expand
@@ -229,6 +249,23 @@ extension Reconciliation {
     if wanted == stated { return }
     let shape = tensor.shape.map { $0 > 1 ? wanted.count : $0 }
     add(.setInput(node: id, input: 1, tensor: Self.integers(wanted, dtype: tensor.dtype, shape: shape)))
+  }
+
+  /// The index keeps the places of slices that stay, renumbered.
+  private mutating func reconcileScatter(_ id: NodeID, _ node: Node) throws(Failure) {
+    guard let data = node.input(0), let before = oldShape(data), let index = node.input(1), let updates = node.input(2),
+      newShape(data) != before, let kept = removal.keptPositions(of: data, axis: 0), kept.contains(false)
+    else { return }
+    guard let stated = contents(old, index), let tensor = graph[index].tensor,
+      let written = removal.keptPositions(of: updates, axis: 0)
+        ?? newShape(updates).map({ _ in stated.map { _ in true } })
+    else { throw refusal(id, "the index is data") }
+    let rank = Self.ranks(kept)
+    let wanted = stated.indices.filter { written[$0] }.map {
+      rank[stated[$0] < 0 ? stated[$0] + before[0] : stated[$0]]
+    }
+    if wanted == stated { return }
+    add(.setInput(node: id, input: 1, tensor: Self.integers(wanted, dtype: tensor.dtype, shape: [wanted.count, 1])))
   }
 
   /// Padding of a pruned axis is as wide as what is kept of each padding block.

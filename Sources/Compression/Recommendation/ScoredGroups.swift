@@ -42,7 +42,7 @@ struct ScoredGroups: Sendable {
     }
     var members: [MemberScores] = []
     for producer in group.producers {
-      guard let tensor = coupling.graph[producer.origin.value].tensor, tensor.dtype.isFloat else { continue }
+      guard let tensor = coupling.graph.realWeight(producer.origin.value) else { continue }
       let cells = producer.origin.range.map { label in
         coupling.group(of: label) == g ? coupling.cell(of: label) ?? -1 : -1
       }

@@ -30,23 +30,46 @@ extension CompressibleModel {
 
   private func report(_ layer: Layer, _ coupling: ChannelCoupling, macs: Int) -> LayerReport {
     let node = graph[layer.node]
-    let shape = graph[layer.weight].tensor?.shape ?? []
-    let isConvolution = node.op == "Conv" || node.op == "ConvTranspose"
+    let shape = node.input(layer.input).flatMap { shapes.nominal[$0] } ?? graph[layer.weight].tensor?.shape ?? []
+    let isConvolution = node.op.contains("Conv")
     let groups = node.int("group", default: 1)
-    let channels: [Int]
-    switch node.op {
-    case "Conv": channels = [shape[1] * groups, shape[0]]
-    case "ConvTranspose": channels = [shape[0], shape[1] * groups]
-    case "Gemm" where node.int("transB", default: 0) != 0: channels = [shape[1], shape[0]]
-    default: channels = Array(shape.suffix(2))
-    }
     let reason = coupling.reasonNotPrunable(layer)
     let group = layer.outputs.flatMap { origin in origin.range.lazy.compactMap { coupling.group(of: $0) }.first }
     return LayerReport(
-      name: layer.name, op: node.op, parameter: graph[layer.weight].name, channels: channels,
+      name: layer.name, op: node.op, parameter: graph[layer.weight].name,
+      channels: channels(layer, node, shape, groups: groups),
       kernel: isConvolution ? Array(shape.dropFirst(2)) : nil, groups: isConvolution ? groups : nil,
       parameters: CostModel.parameters(of: layer.node, in: graph), macs: macs,
       methods: reason == nil ? CompressionMethod.allCases : [], group: group, reason: reason)
+  }
+
+  /// `[in, out]`, read off the weight as the node reads it.
+  private func channels(_ layer: Layer, _ node: Node, _ shape: [Int], groups: Int) -> [Int] {
+    guard shape.count >= 2 else { return shape }
+    func matrix(transposed: Bool) -> [Int] { transposed ? shape.suffix(2).reversed() : Array(shape.suffix(2)) }
+    switch node.op {
+    case "ConvTranspose": return [shape[0], shape[1] * groups]
+    case _ where node.op.contains("Conv"): return [shape[1] * groups, shape[0]]
+    case "RNN", "GRU", "LSTM": return [shape[2], node.input(2).flatMap { shapes.nominal[$0]?.last } ?? shape[1]]
+    case "Einsum":
+      guard let equation = node.string("equation").flatMap(EinsumEquation.init), layer.input < equation.operands.count
+      else { return shape }
+      var (inputs, outputs) = (1, 1)
+      for (label, length) in zip(equation.operands[layer.input], shape) {
+        if !equation.output.contains(label) {
+          inputs *= length
+        } else if !equation.operands.indices.contains(where: {
+          $0 != layer.input && equation.operands[$0].contains(label)
+        }) {
+          outputs *= length
+        }
+      }
+      return [inputs, outputs]
+    default:
+      // As the right operand (in, out); on the left the other way round.
+      let transposed = node.int(layer.input == 0 ? "transA" : "transB", default: 0) != 0
+      return matrix(transposed: transposed != (layer.input == 0))
+    }
   }
 
   private func report(

@@ -9,7 +9,7 @@ enum ConvolutionShapes {
     "Col2Im": columnsToImage,
   ]
 
-  private static func convolution(_ call: OperatorCall, input: Int, weight: Int, bias: Int?) throws(Failure)
+  static func convolution(_ call: OperatorCall, input: Int, weight: Int, bias: Int?) throws(Failure)
     -> [[Int]?]
   {
     guard let x = call.shape(input), let w = call.shape(weight) else { return [nil] }

@@ -16,7 +16,7 @@ enum PoolingShapes {
   }
 
   /// Output, and for MaxPool the indices.
-  @Sendable private static func pool(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
+  @Sendable static func pool(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
     guard let x = call.shape(0) else { return [nil] }
     let window = try window(call, x)
     let roundsUp = call.node.int("ceil_mode", default: 0) != 0

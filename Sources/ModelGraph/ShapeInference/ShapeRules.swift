@@ -24,7 +24,7 @@ package enum ShapeRules {
     ElementwiseShapes.rules, NormalizationShapes.rules, ConvolutionShapes.rules, PoolingShapes.rules,
     MatrixProductShapes.rules, ReductionShapes.rules, ReshapingShapes.rules, JoiningShapes.rules,
     SelectionShapes.rules, ExtensionShapes.rules, CreationShapes.rules, ResamplingShapes.rules,
-    QuantizationShapes.rules, RecurrentShapes.rules, AttentionShapes.rules,
+    QuantizationShapes.rules, RecurrentShapes.rules, AttentionShapes.rules, FusedShapes.rules,
   ]
 
   private static let rules: [String: ShapeRule] = families.reduce(into: [:]) { table, family in

@@ -2,27 +2,50 @@ import ModelGraph
 
 // Convolutions: an einsum over channels; space and kernel positions are mixed and stay whole.
 
-let convolutionRules: [String: Rule] = ["Conv": convolution, "ConvTranspose": transposedConvolution]
+let convolutionRules: [String: Rule] = [
+  "Conv": { call in convolve(&call, Convolution()) },
+  "ConvTranspose": { call in convolve(&call, Convolution(weightOutputs: 1, weightInputs: 0)) },
+  "ConvInteger": { call in convolve(&call, Convolution(perOutput: [3])) },
+  "QLinearConv": { call in convolve(&call, Convolution(weight: 3, perOutput: [4, 5, 8])) },
+  "com.microsoft.FusedConv": fusedConvolution,
+  "DeformConv": deformedConvolution,
+]
+
+/// Where a convolution has its operands.
+private struct Convolution {
+  var weight = 1
+  /// The weight's axes of output and input channels; axis 0 is divided into the groups.
+  var weightOutputs = 0
+  var weightInputs = 1
+  /// Inputs with one number per output channel, or one for all: bias, scales, zero points.
+  var perOutput = [2]
+}
 
 /// Letters: batch, group, input channel, output channel.
 private enum L {
   static let (batch, group, input, output) = (0, 1, 2, 3)
 }
 
-@Sendable private func convolution(_ call: inout RuleCall) -> [LabelledValue]? {
-  convolve(&call, weightOutputs: 0, weightInputs: 1)
+/// ONNX Runtime's: a convolution, an addend shaped like its result, an activation.
+@Sendable private func fusedConvolution(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard let convolved = convolve(&call, Convolution()), let y = convolved.first else { return nil }
+  guard let addend = call.input(3) else { return convolved }
+  return call.facts.elementwise([y, addend], rank: y.axes.count, at: call.id).map { [$0] }
 }
 
-@Sendable private func transposedConvolution(_ call: inout RuleCall) -> [LabelledValue]? {
-  convolve(&call, weightOutputs: 1, weightInputs: 0)
+/// Kernel positions move by offsets that are data, the same ones for all channels.
+@Sendable private func deformedConvolution(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard call.node.int("offset_group", default: 1) == 1 else { return nil }
+  call.freezeSettings([2, 4])
+  return convolve(&call, Convolution(perOutput: [3]))
 }
 
-/// - Parameters: the weight's axes of output and input channels; axis 0 is divided into the groups.
-private func convolve(_ call: inout RuleCall, weightOutputs: Int, weightInputs: Int) -> [LabelledValue]? {
-  guard var x = call.input(0), var w = call.input(1), let outShape = call.outputShape(),
-    let originalOut = call.originalOutputShape(), let xShape = call.shape(0), let wShape = call.shape(1),
-    let originalX = call.originalShape(0), let originalW = call.originalShape(1), xShape.count == wShape.count,
-    xShape.count >= 3, outShape.count == xShape.count
+private func convolve(_ call: inout RuleCall, _ operands: Convolution) -> [LabelledValue]? {
+  let (weightOutputs, weightInputs) = (operands.weightOutputs, operands.weightInputs)
+  guard var x = call.input(0), var w = call.input(operands.weight), let outShape = call.outputShape(),
+    let originalOut = call.originalOutputShape(), let xShape = call.shape(0), let wShape = call.shape(operands.weight),
+    let originalX = call.originalShape(0), let originalW = call.originalShape(operands.weight),
+    xShape.count == wShape.count, xShape.count >= 3, outShape.count == xShape.count
   else { return nil }
   // Only channels take part below; the output gets spatial factors of its own.
   x = call.mixedSpatially(x).prefix(2)
@@ -67,13 +90,14 @@ private func convolve(_ call: inout RuleCall, weightOutputs: Int, weightInputs: 
       at: call.id, &call.facts)
   }
   guard var y = result else { return nil }
-  if let bias = call.input(2) {
-    guard
-      let biased = call.facts.contract(
-        [Operand(value: y, letters: [L.batch, L.output]), Operand(value: bias, letters: [L.output])],
+  for k in operands.perOutput {
+    guard let vector = call.input(k), !vector.axes.isEmpty else { continue }
+    guard vector.axes.count == 1,
+      let next = call.facts.contract(
+        [Operand(value: y, letters: [L.batch, L.output]), Operand(value: vector, letters: [L.output])],
         output: [L.batch, L.output], at: call.id, roles: true)
     else { return nil }
-    y = biased
+    y = next
   }
   y.axes += space
   y.isStored = false

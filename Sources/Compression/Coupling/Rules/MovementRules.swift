@@ -4,6 +4,7 @@ import ModelGraph
 
 let movementRules: [String: Rule] = [
   "Concat": concat, "Split": split, "Slice": slice, "Gather": gather, "Pad": pad, "Expand": expand,
+  "Tile": tile,
   "Shape": shapeOf, "Size": shapeOf, "ConstantOfShape": filled,
 ]
 
@@ -231,16 +232,33 @@ extension RuleCall {
   }
 }
 
-/// Axes of length 1 become longer ones: elastic where only element-wise operators read the result, which might as well
-/// have broadcast it, fixed elsewhere.
+/// Axes of length 1 become longer ones: elastic where one number fills any lengths, where only element-wise operators
+/// read the result, which might as well have broadcast it, and where it names an element for every entry of a slice;
+/// fixed elsewhere.
 @Sendable private func expand(_ call: inout RuleCall) -> [LabelledValue]? {
   guard var x = call.input(0), let to = call.outputShape(), let original = call.originalOutputShape(),
     to.count >= x.axes.count
   else { return nil }
+  let isFill = x.isStored && x.axes.allSatisfy(\.isEmpty) && call.carriesLabels(input: 0)
   x.axes = Array(repeating: [], count: to.count - x.axes.count) + x.axes
   let expanded = to.indices.filter { x.axes[$0].isEmpty && max(to[$0], original[$0]) > 1 }
   for axis in expanded { x.axes[axis] = call.fixedAxis(to[axis], original: original[axis], .expanded) }
-  return [call.resultIsBroadcast ? call.elastic(x, axes: expanded) : x]
+  x.isStored = false
+  let isElastic = isFill || call.resultIsBroadcast || call.resultIsElementIndex
+  return [isElastic ? call.elastic(x, axes: expanded) : x]
+}
+
+/// A repeated axis has its labels again in every round.
+@Sendable private func tile(_ call: inout RuleCall) -> [LabelledValue]? {
+  guard var x = call.input(0), let repeats = call.integers(1), repeats.count == x.axes.count,
+    repeats.allSatisfy({ $0 > 0 })
+  else { return nil }
+  call.freezeSettings([1])
+  for axis in x.axes.indices where repeats[axis] > 1 {
+    x.axes[axis].insert(
+      call.facts.factor(size: repeats[axis], reason: call.facts.reason(.expanded, call.id)), at: 0)
+  }
+  return [x]
 }
 
 extension RuleCall {
@@ -248,6 +266,21 @@ extension RuleCall {
   fileprivate var resultIsBroadcast: Bool {
     guard let output = node.output(0), !graph.outputs.contains(output) else { return false }
     return graph.uses(of: output).allSatisfy { broadcastingOperators.contains(graph[$0.node].qualifiedOperator) }
+  }
+
+  /// Whether the first output is the index of GatherElements or ScatterElements and nothing else.
+  fileprivate var resultIsElementIndex: Bool {
+    guard let output = node.output(0), !graph.outputs.contains(output), !graph.uses(of: output).isEmpty else {
+      return false
+    }
+    return graph.uses(of: output).allSatisfy { use in
+      use.input == 1 && ["GatherElements", "ScatterElements"].contains(graph[use.node].qualifiedOperator)
+    }
+  }
+
+  /// Whether input `k` is of a type that holds data.
+  fileprivate func carriesLabels(input k: Int) -> Bool {
+    node.input(k).flatMap { graph[$0].dtype }.map(StoredLabels.carriesLabels) ?? false
   }
 
   /// `value` with labels of their own for the entries of `axes`, which then go with whatever they are joined to.
@@ -277,9 +310,13 @@ extension RuleCall {
 /// Lengths are read off the result, which the planner reconciles; nothing is demanded of the data.
 @Sendable private func shapeOf(_ call: inout RuleCall) -> [LabelledValue]? { fixedOutput(&call) }
 
+/// Numbers become as long as what they meet; what counts or chooses does so only where it would have been broadcast.
 @Sendable private func filled(_ call: inout RuleCall) -> [LabelledValue]? {
   guard let output = fixedOutput(&call)?.first else { return nil }
-  return [call.resultIsBroadcast ? call.elastic(output, axes: Array(output.axes.indices)) : output]
+  var dtype = DType.float32
+  if case .tensor(let value)? = call.node.attributes["value"] { dtype = value.dtype }
+  let isElastic = StoredLabels.carriesLabels(dtype) || call.resultIsBroadcast
+  return [isElastic ? call.elastic(output, axes: Array(output.axes.indices)) : output]
 }
 
 private func fixedOutput(_ call: inout RuleCall) -> [LabelledValue]? {
