@@ -40,9 +40,6 @@ extension Reconciliation {
     case "Resize":
       try reconcileResize(id, node)
       return [3]
-    case "ConstantOfShape":
-      if let y = newShape(node.output(0)) { try require(id, 0, y, nominal: newNominalShape(node.output(0))) }
-      return [0]
     case "MaxUnpool":
       if node.input(2) != nil, let y = newShape(node.output(0)) {
         try require(id, 2, y, nominal: newNominalShape(node.output(0)))

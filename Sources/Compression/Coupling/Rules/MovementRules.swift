@@ -243,7 +243,6 @@ extension RuleCall {
   x.axes = Array(repeating: [], count: to.count - x.axes.count) + x.axes
   let expanded = to.indices.filter { x.axes[$0].isEmpty && max(to[$0], original[$0]) > 1 }
   for axis in expanded { x.axes[axis] = call.fixedAxis(to[axis], original: original[axis], .expanded) }
-  x.isStored = false
   let isElastic = isFill || call.resultIsBroadcast || call.resultIsElementIndex
   return [isElastic ? call.elastic(x, axes: expanded) : x]
 }
