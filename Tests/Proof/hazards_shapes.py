@@ -120,7 +120,7 @@ def expand_to_anothers_shape(net):
     end(net, net.concat([s, x]))
 
 
-@hazard(frozen=True)
+@hazard()
 def expand_one_channel_to_many(net):
     """One channel repeated as often as the other operand has channels: that number is written in the file."""
     x = stem(net, 8)
