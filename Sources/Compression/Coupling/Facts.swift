@@ -99,6 +99,8 @@ package struct Facts: Sendable {
   private(set) var contractions: [NodeID: Int] = [:]
   /// Nodes that join two or more activations element by element, with a label of the joined value.
   private(set) var activationJoins: [(node: NodeID, label: Int32)] = []
+  /// Where runs of labels were made equal, by their first labels: what an explanation of a group goes by.
+  private(set) var meetings: [(node: NodeID, a: Int32, b: Int32)] = []
   /// Roles by the first label of the stored axis as an operator met it.
   private(set) var roles: [(label: Int32, role: Role)] = []
   /// Labels below this number are the classes of an analysis that is over: they must not be joined any more, and where
@@ -204,7 +206,13 @@ package struct Facts: Sendable {
     guard a.shape == b.shape, a.count > 0 else { return }
     if a.identity == b.identity { return }
     let (x, y) = (a.flattened(), b.flattened())
-    for k in x.indices { joinClasses(x[k], y[k]) }
+    for k in x.indices {
+      // One note for every run of labels that meets another, which is one for every pair of layers.
+      if certifiedLabels == 0, k == 0 || x[k] != x[k - 1] + 1 || y[k] != y[k - 1] + 1, x[k] != y[k] {
+        meetings.append((current, x[k], y[k]))
+      }
+      joinClasses(x[k], y[k])
+    }
   }
 
   /// Joins the labels along dimension `d`.

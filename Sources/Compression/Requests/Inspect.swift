@@ -5,7 +5,10 @@ extension CompressibleModel {
   package func inspect(work: Work) throws(Failure) -> Inspection {
     let coupling = try coupling(CouplingOptions(), work)
     let macs = Dictionary(uniqueKeysWithValues: cost.nodes.map { ($0.node, $0.macs) })
-    let layers = coupling.layers.map { layer in report(layer, coupling, macs: macs[layer.node] ?? 0) }
+    let explanations = GroupExplanations(coupling)
+    let layers = coupling.layers.map { layer in
+      report(layer, coupling, explanations, macs: macs[layer.node] ?? 0)
+    }
     var members = [[String]](repeating: [], count: coupling.groups.count)
     for layer in coupling.layers {
       for g in layer.outputs.map(coupling.groups(along:)) ?? [] { members[g].append(layer.name) }
@@ -28,7 +31,9 @@ extension CompressibleModel {
       shape: value.declaredShape ?? shapes.nominal[id].map { $0.map(Dimension.fixed) })
   }
 
-  private func report(_ layer: Layer, _ coupling: ChannelCoupling, macs: Int) -> LayerReport {
+  private func report(
+    _ layer: Layer, _ coupling: ChannelCoupling, _ explanations: GroupExplanations, macs: Int
+  ) -> LayerReport {
     let node = graph[layer.node]
     let shape = node.input(layer.input).flatMap { shapes.nominal[$0] } ?? graph[layer.weight].tensor?.shape ?? []
     let isConvolution = node.op.contains("Conv")
@@ -40,7 +45,8 @@ extension CompressibleModel {
       channels: channels(layer, node, shape, groups: groups),
       kernel: isConvolution ? Array(shape.dropFirst(2)) : nil, groups: isConvolution ? groups : nil,
       parameters: CostModel.parameters(of: layer.node, in: graph), macs: macs,
-      methods: reason == nil ? CompressionMethod.allCases : [], group: group, reason: reason)
+      methods: reason == nil ? CompressionMethod.allCases : [], group: group, reason: reason,
+      coupledWith: explanations.partners(of: layer), explanation: explanations.sentence(for: layer))
   }
 
   /// `[in, out]`, read off the weight as the node reads it.

@@ -100,7 +100,8 @@ extension PlannedCompression {
             case .perGroup(let lists): Set(lists).count == 1 ? [lists[0].sorted()] : lists.map { $0.sorted() }
             }
           return (Place(parameter: entry.parameter, axis: entry.axis), lists)
-        }) { first, _ in first }
+        }
+      ) { first, _ in first }
     }
     let (wanted, said) = (table(removed), table(listing.removed))
     for entry in removed {

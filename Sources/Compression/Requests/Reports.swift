@@ -51,6 +51,10 @@ package struct LayerReport: Sendable {
   package var group: Int?
   /// Why its output channels cannot be pruned, in one sentence naming the operator that decides; nil if they can.
   package var reason: String?
+  /// The other layers whose output channels go with its own.
+  package var coupledWith: [String]
+  /// What can be removed and what goes with it, or why nothing can: one sentence.
+  package var explanation: String
 }
 
 /// Channels that can only be removed together, and the layers they run through.

@@ -96,7 +96,9 @@ package struct CompressedContents {
         }
         position += count
       }
-      if let fault { return "'\(name)' does not hold the original's numbers in the run from element \(fault / width) on" }
+      if let fault {
+        return "'\(name)' does not hold the original's numbers in the run from element \(fault / width) on"
+      }
     }
     return nil
   }

@@ -20,7 +20,8 @@ package struct OutputDistance: Sendable, Equatable {
   package mutating func add(_ name: String, expected: Tensor, found: Tensor) {
     guard mismatch == nil else { return }
     guard expected.dtype == found.dtype, expected.shape == found.shape else {
-      mismatch = "output '\(name)' is \(found.dtype) \(found.shape) where \(expected.dtype) \(expected.shape) is expected"
+      mismatch =
+        "output '\(name)' is \(found.dtype) \(found.shape) where \(expected.dtype) \(expected.shape) is expected"
       return
     }
     guard let distance = Self.distance(expected, found) else {
@@ -58,7 +59,8 @@ package struct OutputDistance: Sendable, Equatable {
     var distance = Distance()
     let (x, y) = (expected.bytes.buffer, found.bytes.buffer)
     func each<Stored: BitwiseCopyable>(_ type: Stored.Type, _ number: (Stored) -> Double) {
-      for offset in stride(from: 0, to: expected.elementCount * MemoryLayout<Stored>.size, by: MemoryLayout<Stored>.size)
+      for offset in stride(
+        from: 0, to: expected.elementCount * MemoryLayout<Stored>.size, by: MemoryLayout<Stored>.size)
       {
         distance.add(
           number(x.loadUnaligned(fromByteOffset: offset, as: type)),

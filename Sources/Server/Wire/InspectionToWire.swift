@@ -56,6 +56,8 @@ extension LayerReport {
     object.append("macs", .int(macs))
     object.append("methods", .array(methods.map { .string($0.rawValue) }))
     object.append("group", group.map(JSONValue.int) ?? .null)
+    object.append("coupled_with", .array(coupledWith.map(JSONValue.string)))
+    object.append("explanation", .string(explanation))
     object.append("reason", reason.map(JSONValue.string))
     return .object(object)
   }

@@ -50,12 +50,12 @@ private let couplings: [Pattern] = [
     let x = g("Gather", g.weight([20, 8], name: "t"), g.input("ids", [1, 6], dtype: .int64))
     g.output(g("MatMul", g("LayerNormalization", x, g.weight([8], name: "s")), g.weight([8, 5], name: "v")))
   },
-  Pattern("what only running statistics depend on is no channel", ["8: w.0 v.1"]) { g in
+  Pattern("what only running statistics depend on is no channel", ["8: w.0 copy.0 s.0 b.0 v.1"]) { g in
     // A weight standardized by a normalization in training mode, whose running statistics come from a copy of it.
     let w = g("Reshape", g.weight([8, 3, 1, 1], name: "w"), g.ints([1, 8, -1]))
     let copy = g("ReduceMean", g.weight([8, 3], name: "copy"), with: ["axes": [1], "keepdims": 0])
     let standard = g.node(
-      "BatchNormalization", [w, g.floats([1], shape: [1]), g.floats([0], shape: [1]), copy, copy],
+      "BatchNormalization", [w, g.weight([8], name: "s"), g.weight([8], name: "b"), copy, copy],
       ["training_mode": 1], outputs: 3)[0]
     let kernel = g("Reshape", standard, g.ints([8, 3, 1, 1]))
     g.output(g.conv(g("Conv", g.input("x", [1, 3, 4, 4]), kernel), 8, 5, "v"))
@@ -96,7 +96,7 @@ private let couplings: [Pattern] = [
     let s = g("Relu", g.conv(g("GlobalAveragePool", a), 8, 2, "s"))
     g.output(g.conv(g("Mul", a, g("Sigmoid", g.conv(s, 2, 8, "e"))), 8, 5, "v"))
   },
-  Pattern("a branch that nothing reads is prunable like any other", ["8: a.0 d.1 v.1", "4: d.0"]) { g in
+  Pattern("a branch that nothing reads has no channels of its own", ["8: a.0 d.1 v.1"]) { g in
     let a = g.conv(image(g), 3, 8, "a")
     _ = g("Relu", g.conv(a, 8, 4, "d"))
     g.output(g.conv(a, 8, 5, "v"))

@@ -49,6 +49,9 @@ class Layer:
     # The coupled group of its output channels, and why they cannot be pruned, if they cannot.
     group: Optional[int] = None
     reason: Optional[str] = None
+    # The other layers whose output channels go with its own, and what can be removed or why nothing can.
+    coupled_with: List[str] = field(default_factory=list)
+    explanation: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+import ModelGraph
+
+/// Which layers go together and which operators make them, in words: what inspect tells of every layer.
+struct GroupExplanations {
+  private let coupling: ChannelCoupling
+  /// Per group its layers, in node order, and the operators that tie them to each other, in the order they do.
+  private var layers: [[Layer]]
+  private var ties: [[NodeID]]
+
+  init(_ coupling: ChannelCoupling) {
+    self.coupling = coupling
+    layers = Array(repeating: [], count: coupling.groups.count)
+    ties = layers.map { _ in [] }
+    for layer in coupling.layers {
+      for g in layer.outputs.map(coupling.groups(along:)) ?? [] { layers[g].append(layer) }
+    }
+    findTies()
+  }
+
+  /// Joins what meets, in the order of the nodes; where two parts meet that both hold a layer, that operator decided.
+  private mutating func findTies() {
+    var parent: [Int32: Int32] = [:]
+    var holdsLayer: Set<Int32> = []
+    let made = Set(coupling.layers.compactMap { $0.outputs?.first })
+    /// The slice a label belongs to: labels of one stored axis move together.
+    func part(_ label: Int32) -> Int32 { coupling.analysis.stored.origin(of: label)?.first ?? label }
+    func root(_ x: Int32) -> Int32 {
+      var x = x
+      while let next = parent[x] { x = next }
+      return x
+    }
+    for origin in made { holdsLayer.insert(origin) }
+    for meeting in coupling.facts.meetings {
+      let (a, b) = (root(part(meeting.a)), root(part(meeting.b)))
+      guard a != b else { continue }
+      let (first, second) = (min(a, b), max(a, b))
+      parent[second] = first
+      guard holdsLayer.contains(first) || holdsLayer.contains(second) else { continue }
+      if holdsLayer.contains(first), holdsLayer.contains(second), let g = coupling.group(of: meeting.a),
+        ties[g].last != meeting.node
+      {
+        ties[g].append(meeting.node)
+      }
+      holdsLayer.insert(first)
+    }
+  }
+
+  /// The other layers whose output channels go with those of `layer`, in node order.
+  func partners(of layer: Layer) -> [String] {
+    var names: [String] = []
+    for g in layer.outputs.map(coupling.groups(along:)) ?? [] {
+      for other in layers[g] where other.node != layer.node && !names.contains(other.name) { names.append(other.name) }
+    }
+    return names
+  }
+
+  /// What of the layer's output channels can be removed, what goes with them and which operator says so; or why nothing
+  /// can.
+  func sentence(for layer: Layer) -> String {
+    if let reason = coupling.reasonNotPrunable(layer) { return "cannot be pruned: \(reason)" }
+    guard let outputs = layer.outputs else { return "cannot be pruned: it has a single output channel" }
+    let groups = coupling.groups(along: outputs)
+    let total = outputs.count * outputs.width
+    let free = outputs.range.count { label in
+      coupling.group(of: label) != nil && coupling.frozenReason(of: label) == nil
+    }
+    var sentence =
+      free == outputs.count
+      ? "its \(total) output channels can be removed"
+      : "\(free * outputs.width) of its \(total) output channels can be removed"
+    let others = partners(of: layer)
+    if others.isEmpty {
+      sentence += " on their own"
+    } else {
+      sentence += ", always together with those of \(Self.list(others))"
+      let deciding = groups.flatMap { ties[$0] }
+      if let tie = deciding.first {
+        let more = Set(deciding).count - 1
+        sentence += ", which \(describe(tie))\(more > 0 ? " and \(more) more" : "") ties to them"
+      }
+    }
+    if let g = groups.first, groups.count == 1, coupling.groups[g].blocks > 1 {
+      let group = coupling.groups[g]
+      sentence += ", equally many from each of \(group.blocks) blocks of \(group.width)"
+    }
+    if free < outputs.count, let label = outputs.range.first(where: { coupling.frozenReason(of: $0) != nil }),
+      let reason = coupling.frozenReason(of: label)
+    {
+      sentence += "; the others stay: \(reason.sentence(in: coupling.graph))"
+    }
+    return sentence
+  }
+
+  private func describe(_ node: NodeID) -> String {
+    "\(coupling.graph[node].op) '\(coupling.graph.displayName(node))'"
+  }
+
+  private static func list(_ names: [String]) -> String {
+    let shown = names.prefix(3).map { "'\($0)'" }
+    if names.count > 3 { return shown.joined(separator: ", ") + " and \(names.count - 3) more" }
+    return shown.count > 1 ? shown.dropLast().joined(separator: ", ") + " and " + shown[shown.count - 1] : shown[0]
+  }
+}
