@@ -80,7 +80,7 @@ class Client:
             "protocolVersion": PROTOCOL_VERSION,
         }
         # The packages of this Python may hold ONNX Runtime, which the server needs to run models.
-        params["initializationOptions"] = {"python": sys.prefix, **(initialization_options or {})}
+        params["initializationOptions"] = {"python": _absolute(sys.prefix), **(initialization_options or {})}
         try:
             answer = self._connection.start("initialize", params, _object).result(start_timeout)
         except BaseException:

@@ -99,6 +99,12 @@ def test_paths_leave_absolute(fake, tmp_path, monkeypatch):
     assert fake.received("compress")[0]["params"]["output_path"] == f"{tmp_path}/out.onnx"
 
 
+def test_the_server_learns_which_python_this_is(fake):
+    client = fake(inspect=[answer(INSPECTION)])
+    client.inspect("/m.onnx")
+    assert fake.received("initialize")[0]["params"]["initializationOptions"] == {"python": sys.prefix}
+
+
 def test_only_what_was_asked_is_sent(fake):
     client = fake(inspect=[answer(INSPECTION)], recommend=[answer(RECOMMENDATION)])
     client.inspect("/m.onnx")
