@@ -113,11 +113,12 @@ struct RuntimeSearch {
 
 /// The names in a directory, sorted; none if it cannot be read.
 func names(in directory: String) -> [String] {
-  guard let stream = opendir(directory) else { return [] }
+  // An entry ends with its name, so that the field as Swift sees it, of 256 bytes, must not be copied.
+  guard let nameOffset = MemoryLayout<dirent>.offset(of: \.d_name), let stream = opendir(directory) else { return [] }
   defer { closedir(stream) }
   var names: [String] = []
   while let entry = readdir(stream) {
-    let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    let name = String(cString: (UnsafeRawPointer(entry) + nameOffset).assumingMemoryBound(to: CChar.self))
     if name != ".", name != ".." { names.append(name) }
   }
   return names.sorted()

@@ -44,6 +44,13 @@ extension Proto {
   }
 }
 
+/// Memory of the process that no file backs.
+func privateBytes() throws -> Int {
+  let status = try String(contentsOfFile: "/proc/self/status", encoding: .utf8).split(separator: "\n")
+  let line = try #require(status.first { $0.hasPrefix("RssAnon:") })
+  return try #require(line.split(whereSeparator: \.isWhitespace).compactMap { Int($0) }.first) * 1024
+}
+
 extension Tensor {
   /// The elements as numbers of `type`.
   func elements<T: BitwiseCopyable>(_ type: T.Type) -> [T] {

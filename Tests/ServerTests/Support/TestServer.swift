@@ -112,11 +112,12 @@ final class TemporaryDirectory: Sendable {
   }
 
   var names: [String] {
-    guard let directory = opendir(path) else { return [] }
+    // An entry ends with its name, so that the field as Swift sees it, of 256 bytes, must not be copied.
+    guard let nameOffset = MemoryLayout<dirent>.offset(of: \.d_name), let directory = opendir(path) else { return [] }
     defer { closedir(directory) }
     var names: [String] = []
     while let entry = readdir(directory) {
-      let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      let name = String(cString: (UnsafeRawPointer(entry) + nameOffset).assumingMemoryBound(to: CChar.self))
       if name != ".", name != ".." { names.append(name) }
     }
     return names.sorted()
