@@ -105,7 +105,7 @@ def test_examples(heading, blocks, stdio, tmp_path):
 def test_the_document_has_examples_of_every_method():
     methods = {json.loads(text)["method"] for _, blocks in sections() for kind, text in blocks
                if kind in ("request", "notification")}
-    assert methods >= {"initialize", "initialized", "shutdown", "exit", "ping", "inspect", "recommend", "compress",
+    assert methods >= {"initialize", "initialized", "shutdown", "exit", "ping", "inspect", "recommend", "compress", "verify",
                        "models", "release", "daemon/stop", "$/cancelRequest", "$/setTrace"}
 
 

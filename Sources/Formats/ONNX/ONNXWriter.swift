@@ -20,16 +20,21 @@ package struct ONNXWriter {
   /// Smaller tensors stay in the model file when the others get a file of their own.
   private static let inlineLimit = 1024
 
+  private let messageLimit: Int
   private let graph: Graph
   private let outputs: [ValueID]
   private let names: [String]
   /// The model as one message, tensors and all.
   private var whole = WireMessage()
 
-  /// - Parameter additionalOutputs: values that are to be outputs besides the graph's own, after them.
+  /// - Parameters:
+  ///   - additionalOutputs: values that are to be outputs besides the graph's own, after them.
+  ///   - messageLimit: bytes beyond which tensors get a file of their own.
   /// - Throws: `modelUnsupportedOperator` for a graph with inputs that are no tensors.
-  package init(_ graph: Graph, additionalOutputs: [ValueID] = []) throws(Failure) {
-    self.graph = graph
+  package init(
+    _ graph: Graph, additionalOutputs: [ValueID] = [], messageLimit: Int = largestMessage
+  ) throws(Failure) {
+    (self.graph, self.messageLimit) = (graph, messageLimit)
     var listed = Set(graph.outputs)
     outputs = graph.outputs + additionalOutputs.filter { listed.insert($0).inserted }
     // The empty name means absence.
@@ -40,6 +45,7 @@ package struct ONNXWriter {
 
   /// Bytes of the model with its tensors.
   package var byteCount: Int { whole.count }
+  package var fitsOneMessage: Bool { byteCount <= messageLimit }
 
   /// The name a value has in the model; its own unless that is empty.
   package func name(of id: ValueID) -> String { names[id.index] }
@@ -49,11 +55,11 @@ package struct ONNXWriter {
   /// The model in memory, tensors and all.
   /// - Throws: `resourceLimit` beyond what one message can hold (write a file then), or cancelled.
   package func bytes(work: Work) throws(Failure) -> TensorBytes {
-    guard byteCount <= Self.largestMessage else {
+    guard fitsOneMessage else {
       throw Failure(
         .resourceLimit,
-        "the model takes \(byteCount) bytes as one message; \(Self.largestMessage) is the most that can be read",
-        details: ["needed_bytes": .int(byteCount), "limit_bytes": .int(Self.largestMessage)])
+        "the model takes \(byteCount) bytes as one message; \(messageLimit) is the most that can be read",
+        details: ["needed_bytes": .int(byteCount), "limit_bytes": .int(messageLimit)])
     }
     return try whole.encoded(work: work)
   }
@@ -64,7 +70,7 @@ package struct ONNXWriter {
   package func write(to path: String, overwrite: Bool, work: Work) throws(Failure) -> [WrittenFile] {
     let modelFile = try OutputFile(path: path, overwrite: overwrite)
     var parts = [(modelFile, whole)]
-    if byteCount > Self.largestMessage {
+    if !fitsOneMessage {
       let dataFile = try OutputFile(path: modelFile.path + ".data", overwrite: overwrite)
       let (model, data) = try message(dataFile: splitPath(dataFile.path).name)
       parts = [(dataFile, data), (modelFile, model)]

@@ -64,7 +64,8 @@ struct CompressTask: ModelTask {
       if let runtime {
         let verifier = Verifier(
           runtime: runtime, document: model.document, planned: planned,
-          samples: try .make(for: model.compressible, dataset: dataset, work: work), threads: server.configuration.threads)
+          samples: try .make(for: model.compressible, dataset: dataset, work: work),
+          threads: server.configuration.threads)
         let check: FileCheck = { path throws(Failure) in
           let found = try verifier.verify(path, work: work.part(0.4...1))
           if found.status == .failed { throw found.failure }

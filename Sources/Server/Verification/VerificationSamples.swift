@@ -39,7 +39,8 @@ struct VerificationSamples {
     let shapes = model.shapes
     return try generated(
       for: model.graph, shapes.nominal,
-      isOpen: { input, axis in shapes.nominalLengths.shapes[input]?[axis] != shapes.analysisLengths.shapes[input]?[axis] })
+      isOpen: { input, axis in shapes.nominalLengths.shapes[input]?[axis] != shapes.analysisLengths.shapes[input]?[axis]
+      })
   }
 
   private static func generated(

@@ -12,8 +12,18 @@ struct Verifier {
   let runtime: ONNXRuntime
   let document: any ModelDocument
   let planned: PlannedCompression
-  var samples: VerificationSamples
+  private var samples: VerificationSamples
   let threads: Int
+  /// Whether all is run in float32, whatever the model is stored in.
+  private var widens = false
+
+  init(
+    runtime: ONNXRuntime, document: any ModelDocument, planned: PlannedCompression, samples: VerificationSamples,
+    threads: Int
+  ) {
+    (self.runtime, self.document, self.planned) = (runtime, document, planned)
+    (self.samples, self.threads) = (samples, threads)
+  }
 
   /// - Parameter path: of the compressed model, complete.
   func verify(_ path: String, work: Work) throws(Failure) -> VerificationReport {
@@ -31,16 +41,14 @@ struct Verifier {
   private func verifyOutputs(_ path: String, work: Work) throws(Failure) -> VerificationReport {
     let found: [[Tensor]]
     do {
-      found = try outputs(of: .file(path), .none, work: work.part(0...0.2))
+      found = try outputs(of: .file(path), work: work.part(0...0.2))
     } catch {
       guard error.kind == .runtimeFailed else { throw error }
       return try explain(error, path, work: work.part(0.2...1))
     }
-    let noise = try distance(from: found, .file(path), .all, work: work.part(0.2...0.4))
-    let tolerance = RoundingTolerance(noise: noise)
+    let tolerance = RoundingTolerance(noise: try distance(from: found, .file(path), .all, work: work.part(0.2...0.4)))
     let hasApproximations = !planned.approximations.isEmpty
-    let maskedWork = work.part(0.4...(hasApproximations ? 0.7 : 1))
-    let distance = try distance(from: found, restrictingStatistics: false, work: maskedWork)
+    let distance = try distance(from: found, .masked, work: work.part(0.4...(hasApproximations ? 0.7 : 1)))
     var report = VerificationReport(
       status: .exact, distance: distance, twin: nil, tolerance: tolerance.relative, noise: tolerance.noise,
       sampleCount: samples.source.sampleCount, reason: nil)
@@ -50,7 +58,7 @@ struct Verifier {
       report.reason = "its outputs are not those of the original with the removed channels silenced: \(words(distance))"
       return report
     }
-    let twin = try self.distance(from: found, restrictingStatistics: true, work: work.part(0.7...1))
+    let twin = try self.distance(from: found, .twin, work: work.part(0.7...1))
     report.twin = twin
     if tolerance.allows(twin) {
       report.status = .approximate
@@ -64,15 +72,21 @@ struct Verifier {
     return report
   }
 
-  /// The compressed model does not run. Either the original does not run either, on these inputs or at all, or this is
-  /// the verdict.
+  /// The compressed model does not run. Either the original does not run either: on these inputs, in its own element
+  /// types, or at all; or this is the verdict.
   private func explain(_ failure: Failure, _ path: String, work: Work) throws(Failure) -> VerificationReport {
     do {
-      _ = try distance(from: [], restrictingStatistics: false, work: work.part(0...0.3))
+      _ = try outputs(of: .masked, work: work.part(0...0.3))
     } catch {
-      guard error.kind == .runtimeFailed, let shorter = try samples.shortened(for: document.graph) else { throw error }
+      guard error.kind == .runtimeFailed else { throw error }
       var other = self
-      other.samples = shorter
+      if !widens, document.graph.hasOtherFloats {
+        other.widens = true
+      } else if let shorter = try samples.shortened(for: document.graph) {
+        other.samples = shorter
+      } else {
+        throw error
+      }
       return try other.verifyOutputs(path, work: work.part(0.3...1))
     }
     return VerificationReport(
@@ -87,21 +101,27 @@ struct Verifier {
 
   // MARK: Running
 
-  private func outputs(
-    of model: InferenceSession.Model, _ level: InferenceSession.OptimizationLevel, work: Work
-  ) throws(Failure) -> [[Tensor]] {
+  private enum Subject {
+    /// The compressed file.
+    case file(String)
+    /// The original with the removed channels silenced.
+    case masked
+    /// The same with statistics of what stays.
+    case twin
+  }
+
+  private func outputs(of subject: Subject, work: Work) throws(Failure) -> [[Tensor]] {
     var all: [[Tensor]] = []
-    try run(model, level, work) { tensors in all.append(tensors) }
+    try run(subject, .none, work) { tensors in all.append(tensors) }
     return all
   }
 
   private func distance(
-    from found: [[Tensor]], _ model: InferenceSession.Model, _ level: InferenceSession.OptimizationLevel, work: Work
+    from found: [[Tensor]], _ subject: Subject, _ level: InferenceSession.OptimizationLevel = .none, work: Work
   ) throws(Failure) -> OutputDistance {
     var distance = OutputDistance()
     var index = 0
-    try run(model, level, work) { tensors in
-      guard index < found.count else { return }
+    try run(subject, level, work) { tensors in
       for ((name, expected), found) in zip(zip(names, tensors), found[index]) {
         distance.add(name, expected: expected, found: found)
       }
@@ -110,36 +130,54 @@ struct Verifier {
     return distance
   }
 
-  private func distance(
-    from found: [[Tensor]], restrictingStatistics: Bool, work: Work
-  ) throws(Failure) -> OutputDistance {
-    let masked = MaskedOriginal(planned, shapes: samples.shapes)
-    let writer = try ONNXWriter(masked.graph(restrictingStatistics: restrictingStatistics, work: work))
-    guard writer.byteCount <= ONNXWriter.largestMessage else {
-      let directory = try ScratchDirectory()
-      let path = directory.path + "/model.onnx"
-      _ = try writer.write(to: path, overwrite: false, work: work.part(0...0.3))
-      defer { withExtendedLifetime(directory) {} }
-      return try distance(from: found, .file(path), .none, work: work.part(0.3...1))
-    }
-    return try distance(from: found, .view(writer.bytes(work: work)), .none, work: work)
-  }
-
   private var names: [String] { document.graph.outputs.map { document.graph[$0].name } }
 
   private func run(
-    _ model: InferenceSession.Model, _ level: InferenceSession.OptimizationLevel, _ work: Work,
-    _ body: ([Tensor]) -> Void
+    _ subject: Subject, _ level: InferenceSession.OptimizationLevel, _ work: Work, _ body: ([Tensor]) -> Void
   ) throws(Failure) {
-    let session = try InferenceSession(
-      model, settings: .init(optimization: level, threads: threads, externalDataFolder: folder), runtime: runtime,
-      work: work)
-    try session.forEachBatch(of: samples.source, outputs: names, work: work) { _, outputs throws(Failure) in
-      body(names.compactMap { outputs[$0] })
+    let session = try load(subject, level, work: work.part(0...0.3))
+    try samples.source.forEachBatch(work: work.part(0.3...1)) { batch throws(Failure) in
+      let inputs = widens ? batch.inputs.mapValues(\.widened) : batch.inputs
+      body(try session.run(inputs, outputs: names, work: work))
+      work.progress(
+        0.3 + 0.7 * Double(batch.samples.upperBound) / Double(batch.sampleCount),
+        "ran \(batch.samples.upperBound) of \(batch.sampleCount) samples")
     }
   }
 
-  /// Where tensors lie that subgraphs keep in other files.
+  private func load(
+    _ subject: Subject, _ level: InferenceSession.OptimizationLevel, work: Work
+  ) throws(Failure) -> InferenceSession {
+    let graph: Graph
+    switch subject {
+    case .file(let path):
+      // As it was written; unless the runtime has nothing for its types.
+      guard widens else { return try load(.file(path), level, work) }
+      graph = try ModelFormats.open(path: path, work: work).graph
+    case .masked, .twin:
+      let isTwin = if case .twin = subject { true } else { false }
+      graph = try MaskedOriginal(planned, shapes: samples.shapes).graph(restrictingStatistics: isTwin, work: work)
+    }
+    let writer = try ONNXWriter(widens ? graph.widened(work: work) : graph)
+    if writer.fitsOneMessage { return try load(.view(writer.bytes(work: work)), level, work) }
+    let directory = try ScratchDirectory()
+    defer { withExtendedLifetime(directory) {} }
+    let path = directory.path + "/model.onnx"
+    _ = try writer.write(to: path, overwrite: false, work: work)
+    return try load(.file(path), level, work)
+  }
+
+  private func load(
+    _ model: InferenceSession.Model, _ level: InferenceSession.OptimizationLevel, _ work: Work
+  ) throws(Failure) -> InferenceSession {
+    // A file's other files lie beside it.
+    let folder = if case .file = model { String?.none } else { folder }
+    return try InferenceSession(
+      model, settings: .init(optimization: level, threads: threads, externalDataFolder: folder), runtime: runtime,
+      work: work)
+  }
+
+  /// Where tensors lie that subgraphs of the original keep in other files.
   private var folder: String? {
     guard let path = document.files.first?.path, let end = path.lastIndex(of: "/") else { return nil }
     return String(path[..<end])

@@ -13,6 +13,7 @@ from .errors import (
     ServerStopped,
 )
 from .results import (
+    Approximation,
     CachedModel,
     Compression,
     CopiedVector,
@@ -27,10 +28,12 @@ from .results import (
     RemovedSlices,
     Size,
     SkippedLayer,
+    Twin,
     Verification,
 )
 
 __all__ = [
+    "Approximation",
     "CachedModel",
     "Call",
     "CallTimeout",
@@ -59,6 +62,7 @@ __all__ = [
     "ServerStopped",
     "Size",
     "SkippedLayer",
+    "Twin",
     "Verification",
     "connect",
 ]

@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--method", default="PR_L2", help="compression method (default PR_L2)")
     compress.add_argument("-o", "--output", required=True)
     compress.add_argument("--overwrite", action="store_true")
+    compress.add_argument("--verify", action="store_true", help="run the result before it is written")
     return main
 
 
@@ -47,9 +48,13 @@ def run(client: Client, arguments: argparse.Namespace) -> None:
             recommendation_ratio=arguments.ratio,
             compression_method=arguments.method,
             overwrite=arguments.overwrite,
+            verify=arguments.verify,
         )
         print_sizes(result.original, result.compressed)
         print(f"written to {result.output_path}")
+        if arguments.verify:
+            found = result.verification
+            print(f"verified: {found.status}" + (f" ({found.reason})" if found.reason else ""))
 
 
 def print_sizes(before, after) -> None:

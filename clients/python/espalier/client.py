@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypedDict
 
 from .connection import Call, Connection, ProgressCallback
 from .errors import ProtocolError
-from .results import CachedModel, Compression, Inspection, LayerSetting, Recommendation, decode
+from .results import CachedModel, Compression, Inspection, LayerSetting, Recommendation, Verification, decode
 from .transport import ChildProcess, Command, UnixSocket, find_server
 
 Path = Union[str, "os.PathLike[str]"]
@@ -178,10 +178,16 @@ class Client:
         input_shapes: Optional[InputShapes] = None,
         overwrite: bool = False,
         dry_run: bool = False,
+        verify: bool = False,
+        dataset_path: Optional[Path] = None,
         progress: Optional[ProgressCallback] = None,
         timeout: Optional[float] = None,
     ) -> Compression:
-        """Writes a smaller model to `output_path`: by a ratio, or by `layers` as `recommend` gave them or chosen."""
+        """Writes a smaller model to `output_path`: by a ratio, or by `layers` as `recommend` gave them or chosen.
+
+        With `verify` the file is run before it gets its name, on the first samples of the dataset at `dataset_path`
+        or on numbers made up, and not written if it does not compute what it must (kind `verify.failed`).
+        """
         return self.start_compress(
             model,
             output_path,
@@ -193,6 +199,8 @@ class Client:
             input_shapes=input_shapes,
             overwrite=overwrite,
             dry_run=dry_run,
+            verify=verify,
+            dataset_path=dataset_path,
             progress=progress,
         ).result(timeout)
 
@@ -209,6 +217,8 @@ class Client:
         input_shapes: Optional[InputShapes] = None,
         overwrite: bool = False,
         dry_run: bool = False,
+        verify: bool = False,
+        dataset_path: Optional[Path] = None,
         progress: Optional[ProgressCallback] = None,
     ) -> Call[Compression]:
         if (recommendation_ratio is None) == (layers is None):
@@ -221,6 +231,8 @@ class Client:
             "output_path": _absolute(output_path),
             "overwrite": overwrite or None,
             "dry_run": dry_run or None,
+            "verify": verify or None,
+            "dataset_path": None if dataset_path is None else _absolute(dataset_path),
         }
         if layers is not None:
             params["layers"] = [layer.to_json() for layer in layers]
@@ -228,6 +240,45 @@ class Client:
             params["recommendation_method"] = recommendation_method
             params["recommendation_ratio"] = recommendation_ratio
         return self._start("compress", params, Compression, progress)
+
+    def verify(
+        self,
+        model: Path,
+        compressed: Path,
+        compression: Compression,
+        *,
+        dataset_path: Optional[Path] = None,
+        input_shapes: Optional[InputShapes] = None,
+        progress: Optional[ProgressCallback] = None,
+        timeout: Optional[float] = None,
+    ) -> Verification:
+        """Whether the file `compressed` is what `compression` made of the model, found out by running both.
+
+        `compression` is what `compress` answered when it wrote the file.
+        """
+        return self.start_verify(
+            model, compressed, compression, dataset_path=dataset_path, input_shapes=input_shapes, progress=progress
+        ).result(timeout)
+
+    def start_verify(
+        self,
+        model: Path,
+        compressed: Path,
+        compression: Compression,
+        *,
+        dataset_path: Optional[Path] = None,
+        input_shapes: Optional[InputShapes] = None,
+        progress: Optional[ProgressCallback] = None,
+    ) -> Call[Verification]:
+        params: Dict[str, Any] = {
+            "model": _absolute(model),
+            "compressed": _absolute(compressed),
+            "removed": [entry.to_json() for entry in compression.removed],
+            "copied": [entry.to_json() for entry in compression.copied],
+            "dataset_path": None if dataset_path is None else _absolute(dataset_path),
+            "input_shapes": _shapes(input_shapes),
+        }
+        return self._start("verify", params, Verification, progress)
 
     def models(self) -> List[CachedModel]:
         """What the server holds in memory."""

@@ -132,6 +132,9 @@ class RemovedSlices:
     indices: Optional[List[int]] = None
     indices_per_group: Optional[List[List[int]]] = None
 
+    def to_json(self) -> Dict[str, Any]:
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
 
 @dataclass(frozen=True)
 class CopiedVector:
@@ -143,15 +146,45 @@ class CopiedVector:
     axis: int
     indices: List[int]
 
+    def to_json(self) -> Dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """An operator that takes statistics across channels of which some were removed."""
+
+    name: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The comparison with the original in which those operators see only what stays; "exact" or "failed"."""
+
+    status: str
+    max_abs_error: Optional[float] = None
+    max_rel_error: Optional[float] = None
+
 
 @dataclass(frozen=True)
 class Verification:
-    """`status`: "exact", "approximate", "failed" or "skipped" (then `reason` says why)."""
+    """`status`: "exact", "approximate", "failed" or "skipped"; `reason` says why it is not exact.
+
+    Errors are distances from the original with the removed channels silenced, relative ones in units of the largest
+    magnitude of the output; up to `tolerance` they count as rounding.
+    """
 
     status: str
     certificate: Any = None
+    approximations: List[Approximation] = field(default_factory=list)
     max_abs_error: Optional[float] = None
     max_rel_error: Optional[float] = None
+    twin: Optional[Twin] = None
+    tolerance: Optional[float] = None
+    noise: Optional[float] = None
+    samples: Optional[int] = None
     reason: Optional[str] = None
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

@@ -1,0 +1,67 @@
+import Compression
+import ModelGraph
+import TestSupport
+import Testing
+
+// A compressed model as it could come back from its file, right and with one thing wrong.
+
+@Suite("What a compressed file holds") struct CompressedContentsTests {
+  /// Two convolutions between which channels 1 and 2 of 4 go.
+  private func network(
+    first: Tensor, bias: Tensor, second: Tensor, op: String = "Relu", pads: Int = 0, reads: String = "first"
+  ) -> Graph {
+    let g = GraphBuilder()
+    let x = g.input("x", [1, 2, 3, 3])
+    let a = g("Conv", x, g.stored(first, name: "first.w"), g.stored(bias, name: "first.b"), name: "first")
+    let relu = g(op, a, name: "relu")
+    g.output(
+      g(
+        "Conv", reads == "first" ? relu : a, g.stored(second, name: "second.w"),
+        with: ["pads": .ints([pads, pads, pads, pads])], name: "second"))
+    return g.build()
+  }
+
+  private let first = Tensor(float32: (0..<8).map(Float.init), shape: [4, 2, 1, 1])
+  private let bias = Tensor(float32: [10, 11, 12, 13])
+  private let second = Tensor(float32: (20..<32).map(Float.init), shape: [3, 4, 1, 1])
+  private let keptFirst: [Float] = [0, 1, 6, 7]
+  private let keptSecond: [Float] = [20, 23, 24, 27, 28, 31]
+
+  private func difference(_ compressed: Graph) throws -> String? {
+    let original = network(first: first, bias: bias, second: second)
+    let plan = try PlanReading(original, removing: ["first": [1, 2]])
+    return try CompressedContents(plan.planned, of: original, in: compressed).firstDifference(work: Work())
+  }
+
+  private func compressed(
+    first: [Float]? = nil, bias: [Float] = [10, 13], second: [Float]? = nil, op: String = "Relu", pads: Int = 0,
+    reads: String = "first"
+  ) -> Graph {
+    network(
+      first: Tensor(float32: first ?? keptFirst, shape: [2, 2, 1, 1]), bias: Tensor(float32: bias),
+      second: Tensor(float32: second ?? keptSecond, shape: [3, 2, 1, 1]), op: op, pads: pads, reads: reads)
+  }
+
+  @Test func whatItShouldBe() throws { #expect(try difference(compressed()) == nil) }
+
+  @Test("Numbers in another order, or others")
+  func numbers() throws {
+    #expect(try difference(compressed(first: [6, 7, 0, 1]))?.contains("'first.w'") == true)
+    #expect(try difference(compressed(bias: [10, 13.000001]))?.contains("'first.b'") == true)
+    #expect(try difference(compressed(second: [20, 23, 24, 27, 28, 30]))?.contains("'second.w'") == true)
+  }
+
+  @Test("Other slices")
+  func shapes() throws {
+    let wide = network(first: first, bias: bias, second: second)
+    #expect(try difference(wide)?.contains("[4, 2, 1, 1]") == true)
+    #expect(try difference(compressed(first: [2, 3, 4, 5]))?.contains("'first.w'") == true)
+  }
+
+  @Test("Other nodes")
+  func nodes() throws {
+    #expect(try difference(compressed(op: "Sigmoid"))?.contains("Sigmoid") == true)
+    #expect(try difference(compressed(pads: 1))?.contains("'pads'") == true)
+    #expect(try difference(compressed(reads: "nothing"))?.contains("'first_out' as input 0") == true)
+  }
+}
