@@ -16,6 +16,8 @@ package struct MaskedOriginal {
   private let plan: CompressionPlan
   private let shapes: ShapeTable
   private let mixers: [NodeID: Reason]
+  /// Nodes that sum channels with weights of their own, whatever else they do.
+  private let consumers: Set<NodeID>
   private var graph: Graph { removal.coupling.graph }
   private var analysis: CouplingAnalysis { removal.coupling.analysis }
 
@@ -23,6 +25,8 @@ package struct MaskedOriginal {
   package init(_ planned: PlannedCompression, shapes: ShapeTable) {
     (removal, plan, self.shapes) = (planned.removal, planned.plan, shapes)
     mixers = planned.removal.mixers()
+    consumers = Set(
+      planned.removal.coupling.facts.roles.lazy.filter { $0.role.kind == .consumer }.map(\.role.node))
   }
 
   /// - Parameter restrictingStatistics: whether to make the twin.
@@ -34,7 +38,8 @@ package struct MaskedOriginal {
       if restrictingStatistics, mixers[id] != nil {
         try restrict(id, &building)
       } else if let sums = removal.coupling.facts.contractions[id], !takesStatistics(id) {
-        try mask(id, isWhole: sums > 1, &building)
+        // A recurrence sums its own state, even where it has but one input.
+        try mask(id, isWhole: sums > 1 || graph[id].int("hidden_size") != nil, &building)
       } else {
         building.splicing.append(graph[id])
       }
@@ -52,7 +57,7 @@ package struct MaskedOriginal {
   /// compressed model than need be. Sums of other kinds are exact with it.
   private func takesStatistics(_ id: NodeID) -> Bool {
     switch mixers[id]?.kind {
-    case .normalized: true
+    case .normalized: !consumers.contains(id)
     case .reduced: graph[id].op == "ReduceMean"
     default: false
     }
@@ -100,11 +105,7 @@ package struct MaskedOriginal {
       } else if let known = building.masked[input] {
         inputs[k] = known
       } else {
-        guard let zero = try zero(of: k, id, &building) else {
-          throw impossible(id, "reads '\(graph[input].name)', whose element type is not known")
-        }
-        let mask = building.splicing.constant(kept.broadcastMask)
-        let masked = building.splicing("Where", [mask, input, zero])
+        let masked = try silenced(input, kept, of: k, id, &building)
         if zeroPoint(of: k, node) == nil { building.masked[input] = masked }
         inputs[k] = masked
       }
@@ -112,20 +113,36 @@ package struct MaskedOriginal {
     building.splicing.append(node.with(inputs: inputs))
   }
 
-  /// The number that stands for nothing in input `k`.
-  private func zero(of k: Int, _ id: NodeID, _ building: inout Building) throws(Failure) -> ValueID? {
+  /// The value of input `k` with the number that stands for nothing where it is not kept.
+  private func silenced(
+    _ value: ValueID, _ kept: KeptElements, of k: Int, _ id: NodeID, _ building: inout Building
+  ) throws(Failure) -> ValueID {
     let node = graph[id]
-    if let zeroPoint = zeroPoint(of: k, node) { return zeroPoint }
-    let types = ([node.input(k)] + node.inputs).lazy.compactMap { $0 }.compactMap { graph.elementType(of: $0) }
-    guard let dtype = types.first, let width = dtype.byteWidth else { return nil }
-    return building.splicing.constant(
-      Tensor(dtype: dtype, shape: [], bytes: TensorBytes(copying: [UInt8](repeating: 0, count: width))))
+    let zeroPoint = zeroPoint(of: k, node)
+    let types = [value, zeroPoint].compactMap { $0 } + node.inputs.compactMap { $0 }
+    guard let dtype = types.lazy.compactMap({ graph.elementType(of: $0) }).first, let width = dtype.byteWidth,
+      zeroPoint.flatMap({ shapes[$0] }).map({ $0.reduce(1, *) == 1 }) ?? true
+    else {
+      throw impossible(id, "reads '\(graph[value].name)', for which it is not known what stands for nothing")
+    }
+    let zero =
+      zeroPoint
+      ?? building.splicing.constant(
+        Tensor(dtype: dtype, shape: [], bytes: TensorBytes(copying: [UInt8](repeating: 0, count: width))))
+    let mask = building.splicing.constant(kept.broadcastMask)
+    guard dtype == .int8 else { return building.splicing("Where", [mask, value, zero]) }
+    // ONNX Runtime selects among all types of numbers but this one.
+    func cast(_ value: ValueID, to dtype: DType) -> ValueID {
+      building.splicing("Cast", [value], ["to": .int(dtype.rawValue)])
+    }
+    return cast(building.splicing("Where", [mask, cast(value, to: .int32), cast(zero, to: .int32)]), to: .int8)
   }
 
   /// By operator, the inputs whose numbers count from a zero point, and the inputs that give it.
   private static let zeroPoints: [String: [Int: Int]] = [
-    "QLinearConv": [0: 2, 3: 5], "QLinearMatMul": [0: 2, 3: 5], "ConvInteger": [0: 2, 1: 3],
-    "MatMulInteger": [0: 2, 1: 3],
+    "QLinearConv": [0: 2, 3: 5], "QLinearMatMul": [0: 2, 3: 5], "com.microsoft.QGemm": [0: 2, 3: 5],
+    "ConvInteger": [0: 2, 1: 3], "MatMulInteger": [0: 2, 1: 3], "com.microsoft.MatMulIntegerToFloat": [0: 4, 1: 5],
+    "com.microsoft.DynamicQuantizeMatMul": [1: 3],
   ]
 
   private func zeroPoint(of k: Int, _ node: Node) -> ValueID? {

@@ -134,6 +134,49 @@ def test_a_recommendation_is_replayed_as_it_came(fake):
     assert all(isinstance(index, int) for index in params["layers"][1]["values"])
 
 
+COMPRESSION = {
+    "output_path": "/o.onnx",
+    "original": {"parameters": 10, "macs": 20, "size_bytes": 40},
+    "compressed": {"parameters": 7, "macs": 12, "size_bytes": 28},
+    "layers": [],
+    "removed": [
+        {"parameter": "w", "axis": 0, "indices": [1, 2]},
+        {"parameter": "v", "axis": 1, "indices_per_group": [[0], [1]]},
+    ],
+    "copied": [{"parameter": "b", "node": "conv", "input": 2, "axis": 0, "indices": [3]}],
+    "skipped": [],
+    "verification": {
+        "status": "approximate",
+        "certificate": {},
+        "approximations": [{"name": "norm", "op": "LayerNormalization", "reason": "so"}],
+        "max_abs_error": 0.5,
+        "max_rel_error": None,
+        "twin": {"status": "exact", "max_abs_error": 0.0, "max_rel_error": 0.0},
+        "tolerance": 1e-05,
+        "samples": 3,
+        "reason": "so",
+    },
+}
+
+
+def test_what_compress_answered_is_what_verify_is_asked(fake):
+    client = fake(compress=[answer(COMPRESSION)], verify=[answer(COMPRESSION["verification"])])
+    made = client.compress("/m.onnx", "/o.onnx", recommendation_ratio=0.5, verify=True, dataset_path="/d.npy")
+    assert fake.received("compress")[0]["params"]["verify"] is True
+    assert fake.received("compress")[0]["params"]["dataset_path"] == "/d.npy"
+    assert made.verification.twin == espalier.Twin("exact", 0.0, 0.0)
+    assert made.verification.approximations == [espalier.Approximation("norm", "LayerNormalization", "so")]
+    assert made.verification.max_rel_error is None
+    assert client.verify("/m.onnx", "/o.onnx", made) == made.verification
+    params = fake.received("verify")[0]["params"]
+    assert params == {
+        "model": "/m.onnx",
+        "compressed": "/o.onnx",
+        "removed": COMPRESSION["removed"],
+        "copied": COMPRESSION["copied"],
+    }
+
+
 def test_compress_wants_a_ratio_or_layers(fake):
     client = fake()
     for arguments in ({}, {"recommendation_ratio": 0.5, "layers": []}):

@@ -147,3 +147,13 @@ def test_cancelled_calls_leave_nothing_behind(client, tmp_path):
             assert (tmp_path / f"{index}.onnx").exists()
     assert all(path.suffix == ".onnx" for path in tmp_path.iterdir())
     client.ping()
+
+
+@pytest.mark.parametrize("model", [RESNET, MOBILE])
+def test_a_result_is_verified_while_and_after_it_is_written(client, model, held_out, tmp_path):
+    output, data = tmp_path / "out.onnx", tmp_path / "images.npy"
+    np.save(data, held_out[0])
+    made = client.compress(model, output, recommendation_ratio=0.5, verify=True, dataset_path=data)
+    assert made.verification.status == "exact" and made.verification.max_rel_error <= made.verification.tolerance
+    assert client.verify(model, output, made, dataset_path=data) == made.verification
+    assert client.verify(model, model, made).status == "failed"
