@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 
 import blocks
-import blocks_shapes  # noqa: F401  registers its blocks with the others
+import blocks_sequences  # noqa: F401  registers its blocks with the others
+import blocks_shapes  # noqa: F401
 import net as nets
 import running
 

@@ -319,7 +319,10 @@ class Masker:
     def disturb(self, tensor, rng):
         array = numpy_helper.to_array(tensor).copy()
         dead = np.logical_or.reduce(list(self.producing[tensor.name].values()))
+        positive = (array > 0).all()  # a variance, say, without which all would be NaN
         array[dead] += rng.normal(0, 3, int(dead.sum())).astype(array.dtype)
+        if positive:
+            array[dead] = np.abs(array[dead])
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
     def insert_mask(self, index, dead):
