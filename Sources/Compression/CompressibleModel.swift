@@ -52,7 +52,8 @@ package final class CompressibleModel: Sendable {
   package func coupling(_ couplingOptions: CouplingOptions, _ work: Work) throws(Failure) -> ChannelCoupling {
     if let known = derived.withLock({ $0.couplings[couplingOptions] }) { return known }
     let coupling = try analysis(work).solved(couplingOptions)
-    derived.withLock { $0.couplings[couplingOptions] = coupling }
+    // What was found out while planning is good for that plan alone.
+    if couplingOptions.withheld.isEmpty { derived.withLock { $0.couplings[couplingOptions] = coupling } }
     return coupling
   }
 
@@ -64,7 +65,7 @@ package final class CompressibleModel: Sendable {
   func scores(_ key: ScoreKey, _ work: Work) throws(Failure) -> ScoredGroups {
     if let known = derived.withLock({ $0.scores[key] }) { return known }
     let scored = try ScoredGroups(coupling(key.couplingOptions, work), method: key.method, work: work)
-    derived.withLock { $0.scores[key] = scored }
+    if key.couplingOptions.withheld.isEmpty { derived.withLock { $0.scores[key] = scored } }
     return scored
   }
 
@@ -84,6 +85,7 @@ package final class CompressibleModel: Sendable {
       options: RankingOptions(options), include: options.include, exclude: options.exclude)
     if let known = derived.withLock({ $0.rankings.first { $0.key == key }?.ranked }) { return known }
     let ranked = try RankedModel(scores(key.score, work), options: options, work: work)
+    guard options.withheld.isEmpty else { return ranked }
     derived.withLock { state in
       state.rankings.insert((key, ranked), at: 0)
       if state.rankings.count > Self.keptRankings { state.rankings.removeLast() }

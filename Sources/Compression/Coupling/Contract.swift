@@ -23,6 +23,7 @@ extension Facts {
   ) -> LabelledValue? {
     guard let aligned = align(operands, at: node) else { return nil }
     if roles { noteRoles(aligned, output: output, at: node) }
+    noteBatches(aligned, output: output)
     if sumsLabels(aligned, output: output) { noteContraction(node) }
     relate(aligned, at: node)
     return emit(aligned, output: output, at: node)
@@ -296,6 +297,24 @@ extension Facts {
         }
         let kind: Role.Kind = !output.contains(letter) ? .consumer : elsewhere ? .follower : .producer
         noteRole(kind, label: set.labels.first, node: node)
+      }
+    }
+  }
+
+  /// In a product of activations: sets over an index that runs along both operands and another that does not.
+  private mutating func noteBatches(_ operands: [Operand], output: [Letter]) {
+    guard operands.count > 1, !operands.contains(where: \.value.isStored),
+      operands.contains(where: { $0.letters.contains { !output.contains($0) } })
+    else { return }
+    for (k, operand) in operands.enumerated() {
+      for set in operand.value.sets where set.factors.count > 1 {
+        let isShared = set.factors.map { factor in
+          operands.indices.contains { $0 != k && operands[$0].value.has(factor) }
+            && operand.letters.indices.contains {
+              output.contains(operand.letters[$0]) && operand.value.axes[$0].contains(factor)
+            }
+        }
+        if isShared.contains(true), isShared.contains(false) { noteBatched(set.labels) }
       }
     }
   }

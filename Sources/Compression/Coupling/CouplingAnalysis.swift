@@ -43,10 +43,14 @@ package struct CouplingAnalysis: Sendable {
   /// Solves the facts under a reading of split axes and forms units, groups and balances.
   package func solved(_ options: CouplingOptions = CouplingOptions()) -> ChannelCoupling {
     var facts = facts
-    // Joint sets of activations; those of group convolutions' weights stay as they are.
-    let outer = options.prunesBlocks ? values.indices.flatMap { v in jointSets(ValueID(v)) } : []
     if options.exactOnly { facts.forbidApproximations() }
-    facts.solve(joiningInner: outer)
+    for id in options.withheld.sorted() {
+      let reason = facts.reason(.unproved, id)
+      for value in graph[id].inputs + graph[id].outputs {
+        for set in value.flatMap({ values[$0.index] })?.sets ?? [] { facts.freeze(set.labels, reason) }
+      }
+    }
+    facts.solve(joiningInner: options.prunesBlocks ? separableBlocks(facts) : [])
     let isLive = graph.reachingOutputs
     while true {
       let classOf = facts.representatives()
@@ -65,9 +69,17 @@ package struct CouplingAnalysis: Sendable {
     }
   }
 
-  private func jointSets(_ id: ValueID) -> [LabelArray] {
-    guard let value = values[id.index], !value.isStored else { return [] }
-    return value.sets.filter { $0.factors.count > 1 }.map(\.labels)
+  /// The joint sets whose whole blocks can be pruned: heads, that a product of activations runs through one by one.
+  /// Where these turn out to be all one, indices within them are pruned after all.
+  private func separableBlocks(_ facts: Facts) -> [LabelArray] {
+    var blocks = facts.batched
+    while true {
+      var trial = facts
+      trial.solve(joiningInner: blocks)
+      let separable = blocks.filter { !trial.effectiveFactors($0).isEmpty }
+      if separable.count == blocks.count { return blocks }
+      blocks = separable
+    }
   }
 
   /// Per class, a fingerprint of the sorted multiset of (parameter, axis) it cuts; 0 if it cuts nothing stored that an
@@ -92,8 +104,15 @@ package struct CouplingOptions: Hashable, Sendable {
   /// What could be removed only approximately stays (`exact_only`).
   package var exactOnly: Bool
 
+  /// Nodes at which nothing may be cut.
+  var withheld: Set<NodeID>
+
   package init(prunesBlocks: Bool = false, exactOnly: Bool = false) {
-    (self.prunesBlocks, self.exactOnly) = (prunesBlocks, exactOnly)
+    self.init(prunesBlocks: prunesBlocks, exactOnly: exactOnly, withheld: [])
+  }
+
+  init(prunesBlocks: Bool, exactOnly: Bool, withheld: Set<NodeID>) {
+    (self.prunesBlocks, self.exactOnly, self.withheld) = (prunesBlocks, exactOnly, withheld)
   }
 }
 

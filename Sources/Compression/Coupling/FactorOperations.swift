@@ -8,7 +8,11 @@ import ModelGraph
 package struct Extent: Sendable {
   var length: Int
   var hasFactor: Bool
-  package init(_ length: Int, original: Int) { (self.length, hasFactor) = (length, length > 1 || original > 1) }
+  /// In a certificate: whether the axis was longer, so that it must hold a factor that lost entries.
+  var isShrunk: Bool
+  package init(_ length: Int, original: Int) {
+    (self.length, hasFactor, isShrunk) = (length, length > 1 || original > 1, length < original)
+  }
 }
 
 extension LabelledValue {
@@ -189,6 +193,19 @@ extension LabelledValue {
     sets = remaining
   }
 
+  /// Drops the factors of size 1 on axis `axis`: in a certificate, what is left of an axis that had only one entry.
+  mutating func dropUnits(ofAxis axis: Int) {
+    for factor in axes[axis] where factor.size == 1 {
+      for s in sets.indices.reversed() {
+        guard let k = sets[s].position(of: factor) else { continue }
+        sets[s].labels = sets[s].labels.selecting(k, index: 0)
+        sets[s].factors.remove(at: k)
+        if sets[s].factors.isEmpty { sets.remove(at: s) }
+      }
+    }
+    axes[axis].removeAll { $0.size == 1 }
+  }
+
   /// Forgets the factor, freezing nothing: its axis gets length 1 (reductions, after the sets were dealt with).
   mutating func dropFactors(ofAxis axis: Int) { axes[axis] = [] }
 
@@ -257,11 +274,12 @@ extension LabelledValue {
       if targets[t].length == 1, targets[t].hasFactor {
         axis = result.unitFactor(&next, newAxes: newAxes, &facts)
       } else {
-        // A factor that shrank to 1 stays with the axis of the factors it shares a set with, unless the next target
-        // asks for it.
+        // A factor that shrank to 1 stays with the axis of the factors it shares a set with, or that has lost entries
+        // and shows no other factor that did, unless the next target asks for it.
         let wanted = t + 1 < targets.count && targets[t + 1].length == 1 && targets[t + 1].hasFactor
         while !wanted, next < result.axes[0].count, result.axes[0][next].size == 1,
           t == targets.count - 1 || result.shareSet(result.axes[0][next], axis)
+            || (targets[t].isShrunk && !axis.contains(where: \.isShrunk))
         {
           axis.append(result.axes[0][next])
           next += 1

@@ -28,6 +28,7 @@ package struct Reason: Hashable, Sendable {
     case normalized
     case reduced
     case shapeDependent
+    case unproved
   }
   package var kind: Kind
   package var node: NodeID?
@@ -97,6 +98,9 @@ package struct Facts: Sendable {
   /// How many sums over labelled indices each node takes: those of one read its operands as they come, others also
   /// what they compute in between.
   private(set) var contractions: [NodeID: Int] = [:]
+  /// Label arrays over several factors, one of which a product of activations sums over or leaves while another runs
+  /// along both operands: heads and their widths.
+  private(set) var batched: [LabelArray] = []
   /// Nodes that join two or more activations element by element, with a label of the joined value.
   private(set) var activationJoins: [(node: NodeID, label: Int32)] = []
   /// Where runs of labels were made equal, by their first labels: what an explanation of a group goes by.
@@ -235,6 +239,8 @@ package struct Facts: Sendable {
   mutating func keepRectangular(_ labels: LabelArray, at node: NodeID) {
     if labels.rank >= 2 { blocks.append((labels, node)) }
   }
+
+  mutating func noteBatched(_ labels: LabelArray) { batched.append(labels) }
 
   mutating func noteActivationJoin(_ node: NodeID, label: Int32) { activationJoins.append((node, label)) }
   mutating func noteContraction(_ node: NodeID) { contractions[node, default: 0] += 1 }

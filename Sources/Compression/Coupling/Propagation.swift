@@ -68,6 +68,10 @@ struct Propagation: Sendable {
       if let outputs, fit(outputs, node) {
         for (output, value) in zip(node.outputs, outputs) {
           guard let output else { continue }
+          var value = value
+          for (axis, length) in (originalShapes[output] ?? []).enumerated() where length == 1 {
+            value.dropUnits(ofAxis: axis)
+          }
           values[output.index] = value
           for set in value.sets { facts.keepRectangular(set.labels, at: id) }
         }

@@ -1,3 +1,5 @@
+import ModelGraph
+
 /// The options of pruning, with the defaults of the field's public client. Names on the wire are the snake_case forms.
 package struct PruningOptions: Sendable, Hashable {
   /// How the normalized scores of the members of a coupled group combine.
@@ -60,10 +62,13 @@ package struct PruningOptions: Sendable, Hashable {
   /// The number of the first channel in PR_ID's values: 0 or 1.
   package var indexBase = 0
 
+  /// Nodes whose channels stay whole because a plan that cut them could not be proved.
+  var withheld: Set<NodeID> = []
+
   package init() {}
 
   var couplingOptions: CouplingOptions {
-    CouplingOptions(prunesBlocks: reshapeChannelAxis.prunesBlocks, exactOnly: exactOnly)
+    CouplingOptions(prunesBlocks: reshapeChannelAxis.prunesBlocks, exactOnly: exactOnly, withheld: withheld)
   }
 }
 

@@ -1,8 +1,53 @@
 import ModelGraph
 
 extension CompressibleModel {
+  /// Where a recommendation meets a place that cannot be rewritten or proved, the channels there stay, and the budget is
+  /// spent elsewhere; where that is not enough, those of the nodes before it too. So often a plan starts over.
+  private static let mostAttempts = 8
+
   /// Decides what to remove, works out every edit, and proves the result.
   package func plan(_ request: CompressionRequest, work: Work) throws(Failure) -> PlannedCompression {
+    var request = request
+    var failures: [Failure] = []
+    var warnings: [String] = []
+    while true {
+      do throws(Failure) {
+        var planned = try provedPlan(request, work)
+        planned.warnings += warnings
+        return planned
+      } catch {
+        failures.append(error)
+        // What a user named is refused, not changed.
+        guard case .recommended = request.choice, failures.count < Self.mostAttempts, let node = place(of: error) else {
+          throw failures[0]
+        }
+        if request.options.withheld.insert(node).inserted {
+          let name = "\(graph[node].op) '\(graph.displayName(node))'"
+          warnings.append("channels at \(name) stay, because no plan that cuts them could be proved: \(error.message)")
+        } else {
+          request.options.withheld.formUnion(producers(of: request.options.withheld))
+        }
+      }
+    }
+  }
+
+  /// The node at which removed channels could not be dealt with; nil for other failures.
+  private func place(of failure: Failure) -> NodeID? {
+    guard [.certificateFailed, .modelUnsupportedOperator, .layerUnavailable].contains(failure.kind) else { return nil }
+    if case .string(let name)? = failure.details["node"] {
+      return graph.nodeIDs.first { graph.displayName($0) == name }
+    }
+    guard case .string(let name)? = failure.details["value"],
+      let value = graph.valueIDs.first(where: { graph[$0].name == name })
+    else { return nil }
+    return graph[value].producer ?? graph.uses(of: value).first?.node
+  }
+
+  private func producers(of nodes: Set<NodeID>) -> [NodeID] {
+    nodes.flatMap { graph[$0].inputs.compactMap { $0.flatMap { graph[$0].producer } } }
+  }
+
+  private func provedPlan(_ request: CompressionRequest, _ work: Work) throws(Failure) -> PlannedCompression {
     let chosen = try choose(request, work)
     let coupling = try coupling(request.options.couplingOptions, work)
     guard !chosen.classes.isEmpty else {
