@@ -3,7 +3,7 @@
 A skeleton keeps everything an exporter wrote (nodes, names, metadata, integers, small constants) but the numbers of
 float initializers of more than 64 elements; gzip makes a hundred-megabyte network a few kilobytes. `materialize` fills
 them again from a generator seeded by each tensor's name, at the scale its reader needs: He's for what is summed over,
-positive for variances, near one for scales. So the network is well conditioned, and the same everywhere.
+positive for variances, near one for scales and embeddings. So the network is well conditioned, and the same everywhere.
 
 Invariant: materialize(strip(model)) has the structure of `model`, bit for bit but for the emptied numbers.
 """
@@ -21,6 +21,7 @@ from onnx import TensorProto
 FOLDER = pathlib.Path(__file__).resolve().parent / "skeletons"
 FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
 LARGEST_KEPT = 64
+NORMS = {"LayerNormalization", "InstanceNormalization", "GroupNormalization"}
 
 
 def strip(model):
@@ -88,6 +89,14 @@ def numbers(rng, shape, node, position):
         return normal(math.sqrt(2 / shape[1 if transposed else 0])) * spread(rng, shape, 0 if transposed else 1)
     if op == "BatchNormalization" and position in (1, 4):
         return rng.uniform(0.5 if position == 1 else 0.75, 1.5, shape)
+    if (op in NORMS and position == 1) or (op == "Mul" and max(shape) == math.prod(shape)):
+        return rng.uniform(0.5, 1.5, shape)  # a scale per channel
+    if op == "Gather":
+        return normal(1) * spread(rng, shape, len(shape) - 1)
+    if op in ("LSTM", "GRU", "RNN") and position in (1, 2):
+        return normal(1 / math.sqrt(shape[2])) * spread(rng, shape, 1)
+    if op == "MatMul" and len(shape) > 2:
+        return normal(math.sqrt(2 / shape[-2 if position else -1]))
     return normal(0.1)
 
 
