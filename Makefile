@@ -96,6 +96,10 @@ bench: build .venv/stamp ## Measure latency, memory and throughput
 zoo: .venv-zoo/stamp ## Export the architectures whose skeletons the tests read (with PyTorch, in .venv-zoo)
 	.venv-zoo/bin/python Tests/Zoo/make_zoo.py
 
+.PHONY: zoo-table
+zoo-table: build .venv/stamp ## Prune every network of the zoo and write docs/zoo.md
+	$(PYTHON) Tests/Zoo/table.py
+
 .PHONY: networks
 networks: .venv-zoo/stamp ## Train the networks of the demo again (with PyTorch, in .venv-zoo)
 	.venv-zoo/bin/python clients/python/examples/train_digits.py
