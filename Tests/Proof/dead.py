@@ -168,6 +168,11 @@ class Deaths:
                 self.put(name, mask)
         elif op in OTHER_NORMS:
             self.other_norm(node, attributes, masks[0])
+        elif op == "DynamicQuantizeLinear":
+            self.mixes(node, masks[0], tuple(range(masks[0].ndim)))
+            self.put(node.output[0], masks[0])
+        elif op == "QLinearConcat":
+            self.put(node.output[0], np.concatenate(masks[2::3], attributes["axis"]))
         elif op in POOLS:
             self.pool(node, masks[0])
         elif op == "BatchNormalization":

@@ -22,7 +22,7 @@ import masking
 import running
 
 TOLERANCE = 1e-4
-# Attributes and integer inputs whose numbers follow from channel counts.
+# Attributes whose numbers follow from channel counts; an attention's scale is written so that it stays as it was.
 SIZE_ATTRIBUTES = {
     "group",
     "split",
@@ -34,6 +34,11 @@ SIZE_ATTRIBUTES = {
     "shape",
     "output_shape",
     "hidden_size",
+    "num_heads",
+    "q_num_heads",
+    "kv_num_heads",
+    "qkv_hidden_sizes",
+    "scale",
 }
 INTEGERS = {TensorProto.INT64, TensorProto.INT32}
 

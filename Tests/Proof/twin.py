@@ -131,6 +131,12 @@ def without_mixing(model, deaths):
             usual = usual if abs(usual) > 1e-6 else 1.0
             node("Add", f"{output}/gone", constant(usual, f"{output}/usual", result.dtype), output)
             continue
+        if op == "DynamicQuantizeLinear":  # the range of the original's run
+            levels = [constant(deaths.values[o], f"{o}/usual", deaths.values[o].dtype) for o in original.output[1:]]
+            node("QuantizeLinear", current.input[0], *levels, output)
+            for level, name in zip(levels, current.output[1:]):
+                node("Identity", level, name)
+            continue
         parts, x = current.input, sum(deaths.values[n].astype(np.float64) for n in original.input[: addends(op)])
         size = 1 / max(root_mean_square(x), 1e-6)
         if op not in dead.LAYER_NORMS:  # their scale and shift go with them
