@@ -19,12 +19,14 @@ PIXELS = {"torchscript": 224, "dynamic": 96, "dynamo": 128}
 
 @dataclasses.dataclass
 class Architecture:
-    """`inputs` gives example inputs for an exporter; `axes` says per input what the `dynamic` exporter leaves open."""
+    """`inputs` gives example inputs for an exporter; `axes` says per input what the `dynamic` exporter leaves open;
+    `fusion` is what ONNX Runtime's optimizer is told: kind of network, heads, width."""
 
     make: Callable[[], nn.Module]
     inputs: Callable[[str], tuple]
     exporters: tuple = ("torchscript",)
     axes: tuple = ({0: "batch"},)
+    fusion: tuple = ()
 
 
 BOTH = ("torchscript", "dynamo")
@@ -78,7 +80,7 @@ def convolutional(models):
         "inception_v3": Architecture(
             lambda: models.inception_v3(weights=None, aux_logits=False, init_weights=False, num_classes=20), image(96)
         ),
-        "mobilenet_v1": Architecture(vision.MobileNetV1, image()),
+        "mobilenet_v1": Architecture(vision.MobileNetV1, image(), ("torchscript", "quantized")),
         "mnasnet0_5": Architecture(lambda: models.mnasnet0_5(weights=None, num_classes=20), image()),
         "efficientnet_v2": Architecture(timm("tf_efficientnetv2_b0"), image()),
         "hrnet_w18_small": Architecture(timm("hrnet_w18_small"), image()),
@@ -126,7 +128,9 @@ def vision_transformers(models):
     windows = {"depths": (2, 2, 2), "embed_dim": 48, "num_heads": (2, 4, 8)}
     torchvision_windows = {"patch_size": [4, 4], "depths": [2, 2, 2], "embed_dim": 48, "num_heads": [2, 4, 8]}
     return {
-        "vit_tiny": Architecture(timm("vit_tiny_patch16_224", **small), image(), ALL),
+        "vit_tiny": Architecture(
+            timm("vit_tiny_patch16_224", **small), image(), (*ALL, "attention", "fused"), fusion=("vit", 3, 192)
+        ),
         "vit_registers": Architecture(
             timm("vit_small_patch14_reg4_dinov2", img_size=56, depth=3, embed_dim=96, num_heads=3), image(56), BOTH
         ),
@@ -245,10 +249,14 @@ def languages():
         "bert": Architecture(
             build("BertForSequenceClassification", "BertConfig", masked, num_labels=5, **width),
             language.tokens_and_mask(),
-            **TEXT,
+            (*ALL, "attention"),
+            TEXT["axes"],
         ),
         "bert_eager": Architecture(
-            build("BertForMaskedLM", "BertConfig", attention="eager", **width), tokens(12), BOTH, TEXT["axes"]
+            build("BertForMaskedLM", "BertConfig", masked, attention="eager", **width),
+            language.tokens_and_mask(),
+            (*BOTH, "fused"),
+            fusion=("bert", 4, 128),
         ),
         "distilbert": Architecture(
             build(
@@ -281,7 +289,9 @@ def languages():
         "gpt2": Architecture(
             build("GPT2LMHeadModel", "GPT2Config", vocab_size=300, n_embd=128, n_layer=2, n_head=4, n_positions=64),
             tokens(12),
-            **TEXT,
+            (*ALL, "fused"),
+            TEXT["axes"],
+            ("gpt2", 4, 128),
         ),
         "opt": Architecture(
             build(
@@ -301,6 +311,15 @@ def languages():
             build("LlamaForCausalLM", "LlamaConfig", attention="eager", tie_word_embeddings=True, **grouped),
             tokens(12),
             **TEXT,
+        ),
+        "llama_sdpa": Architecture(
+            build("LlamaForCausalLM", "LlamaConfig", **grouped), tokens(12), ("dynamo", "attention")
+        ),
+        "llama_fused": Architecture(
+            build("LlamaForCausalLM", "LlamaConfig", attention="eager", **grouped),
+            tokens(12),
+            ("fused",),
+            fusion=("gpt2", 4, 128),
         ),
         "qwen3": Architecture(
             build("Qwen3ForCausalLM", "Qwen3Config", attention="eager", head_dim=32, **grouped), tokens(12)

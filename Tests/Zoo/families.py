@@ -52,7 +52,7 @@ FAMILIES = {
     "DeBERTa": ["deberta"],
     "GPT-2": ["gpt2"],
     "OPT": ["opt"],
-    "Llama": ["llama", "qwen3", "gemma", "phi"],
+    "Llama": ["llama", "llama_sdpa", "llama_fused", "qwen3", "gemma", "phi"],
     "T5": ["t5"],
     "BART": ["bart"],
     "Whisper": ["whisper_encoder"],
@@ -64,6 +64,9 @@ EXPORTERS = {
     "torchscript": "TorchScript, opset 17",
     "dynamic": "TorchScript, opset 17, symbolic batch and length",
     "dynamo": "torch.export, opset 18",
+    "attention": "torch.export, opset 23",
+    "fused": "TorchScript, fused by ONNX Runtime",
+    "quantized": "TorchScript, quantized by ONNX Runtime",
 }
 
 

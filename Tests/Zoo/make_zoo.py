@@ -3,15 +3,17 @@
 Needs what Tests/requirements-zoo.txt lists; nothing is downloaded, for only the structure is kept (skeletons.py).
 Run it to add an architecture or to follow a new exporter; the tests read the files it leaves.
 Exporters: `torchscript` (fixed shapes), `dynamic` (torchscript with a symbolic batch, for texts a symbolic length as
-well) and `dynamo` (torch.export).
+well), `dynamo` (torch.export), `attention` (the same with opset 23, which has Attention as an operator), `fused`
+(torchscript, then ONNX Runtime's transformer optimizer) and `quantized` (torchscript, then ONNX Runtime's static
+quantization to int8).
 """
 
 import argparse
-import io
 import os
 import tempfile
 import warnings
 
+import numpy as np
 import onnx
 import torch
 
@@ -32,24 +34,50 @@ def distinct(model):
     return model.eval()
 
 
-def export(model, exporter, inputs, axes):
+def export(architecture, model, exporter):
+    """The model as one exporter writes it."""
+    inputs = architecture.inputs(exporter)
     names = [f"input{i}" if i else "input" for i in range(len(inputs))]
     outputs = model(*inputs)
     count = 1 if torch.is_tensor(outputs) else len(outputs)
     named = {"input_names": names, "output_names": [f"output{i}" if i else "output" for i in range(count)]}
-    if exporter == "dynamo":
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "model.onnx")
+    if exporter == "dynamic":
+        named["dynamic_axes"] = dict(zip(names, architecture.axes)) | {n: {0: "batch"} for n in named["output_names"]}
+    with tempfile.TemporaryDirectory() as folder:
+        path, changed = os.path.join(folder, "model.onnx"), os.path.join(folder, "changed.onnx")
+        if exporter in ("dynamo", "attention"):
+            opset = 23 if exporter == "attention" else 18
             torch.onnx.export(
-                model, inputs, path, dynamo=True, opset_version=18, external_data=False, verbose=False, **named
+                model, inputs, path, dynamo=True, opset_version=opset, external_data=False, verbose=False, **named
             )
             return onnx.load(path)
-    if exporter == "dynamic":
-        open_axes = dict(zip(names, axes)) | {name: {0: "batch"} for name in named["output_names"]}
-        named["dynamic_axes"] = open_axes
-    file = io.BytesIO()
-    torch.onnx.export(model, inputs, file, dynamo=False, opset_version=17, **named)
-    return onnx.ModelProto.FromString(file.getvalue())
+        torch.onnx.export(model, inputs, path, dynamo=False, opset_version=17, **named)
+        if exporter == "fused":
+            from onnxruntime.transformers.optimizer import optimize_model
+
+            kind, heads, width = architecture.fusion
+            optimize_model(path, kind, num_heads=heads, hidden_size=width, opt_level=0).save_model_to_file(changed)
+            return onnx.load(changed)
+        if exporter == "quantized":
+            quantize(path, changed, inputs[0].shape)
+            return onnx.load(changed)
+        return onnx.load(path)
+
+
+def quantize(path, output, shape):
+    from onnxruntime import quantization
+
+    class Samples(quantization.CalibrationDataReader):
+        def __init__(self):
+            generator = np.random.default_rng(0)
+            self.rest = [{"input": generator.standard_normal(shape, np.float32)} for _ in range(4)]
+
+        def get_next(self):
+            return self.rest.pop() if self.rest else None
+
+    quantization.quantize_static(
+        path, output, Samples(), quant_format=quantization.QuantFormat.QDQ, per_channel=True
+    )
 
 
 def main():
@@ -64,8 +92,7 @@ def main():
         model = distinct(architecture.make())
         for exporter in arguments.exporters or architecture.exporters:
             with torch.no_grad():
-                exported = export(model, exporter, architecture.inputs(exporter), architecture.axes)
-            path = skeletons.write(exported, name, exporter)
+                path = skeletons.write(export(architecture, model, exporter), name, exporter)
             print(f"{path.relative_to(skeletons.FOLDER)}: {path.stat().st_size / 1024:.0f} KiB", flush=True)
 
 

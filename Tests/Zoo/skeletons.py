@@ -91,6 +91,8 @@ def numbers(rng, shape, node, position):
         return rng.uniform(0.5 if position == 1 else 0.75, 1.5, shape)
     if (op in NORMS and position == 1) or (op == "Mul" and max(shape) == math.prod(shape)):
         return rng.uniform(0.5, 1.5, shape)  # a scale per channel
+    if op in ("DequantizeLinear", "QuantizeLinear") and position == 1:
+        return rng.uniform(0.002, 0.006, shape)
     if op == "Gather":
         return normal(1) * spread(rng, shape, len(shape) - 1)
     if op in ("LSTM", "GRU", "RNN") and position in (1, 2):
