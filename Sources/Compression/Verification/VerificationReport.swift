@@ -41,15 +41,18 @@ package struct RoundingTolerance: Sendable {
   private static let multiple = 16.0
   /// A few units in the last place of float32, for networks whose two ways happen to agree.
   private static let least = 1e-5
+  /// Beyond this only quantized networks go, whose rounding is a step of their own, and they get twice their noise.
+  private static let ordinary = 0.02
   /// Beyond this no outputs are called equal.
-  private static let most = 0.02
+  private static let most = 0.2
 
   package let noise: Double
   package let relative: Double
 
   package init(noise: OutputDistance) {
     self.noise = noise.mismatch == nil ? noise.maxRelative : Self.most
-    relative = min(max(Self.least, Self.multiple * self.noise), Self.most)
+    let wanted = min(Self.multiple * self.noise, max(Self.ordinary, 2 * self.noise))
+    relative = min(max(Self.least, wanted), Self.most)
   }
 
   package func allows(_ distance: OutputDistance) -> Bool {

@@ -66,8 +66,10 @@ import Testing
     }
     #expect(RoundingTolerance(noise: OutputDistance()).relative == 1e-5)
     #expect(abs(noise(0.0001).relative - 0.0016) < 1e-5)
-    #expect(noise(0.5).relative == 0.02)
-    #expect(!noise(0.5).allows(distance(floats([1]), floats([1.021]))))
-    #expect(noise(0.5).allows(distance(floats([1]), floats([1.019]))))
+    #expect(noise(0.005).relative == 0.02)
+    #expect(abs(noise(0.05).relative - 0.1) < 1e-6)
+    #expect(noise(0.5).relative == 0.2)
+    #expect(!noise(0.5).allows(distance(floats([1]), floats([1.21]))))
+    #expect(noise(0.5).allows(distance(floats([1]), floats([1.19]))))
   }
 }
