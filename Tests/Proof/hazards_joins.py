@@ -147,3 +147,19 @@ def shuffle_between_grouped_layers(net):
     x = net.transpose(net.reshape(x, [0, 3, 4, 4, 4], (2, 3, 4, 4, 4)), [0, 2, 1, 3, 4])
     x = net.reshape(x, [0, 12, 4, 4], (2, 12, 4, 4))
     end(net, net.relu(net.conv(net.depthwise(x), 12, 1, group=3)))
+
+
+@hazard(dynamic=True)
+def packed_bias_read_in_parts(net):
+    """Cross-attention's packed projection: one weight and one bias, of which each side slices its own part."""
+    x, memory = net.relu(net.matmul(net.input((net.batch, 5, 3)), 8)), net.relu(net.matmul(net.input((net.batch, 4, 6)), 8))
+    weight, bias = net.store(net.normal(24, 8, scale=0.4)), net.store(net.normal(24, scale=0.3))
+    parts = []
+    for source, start, end in ((x, 0, 8), (memory, 8, 24)):
+        part = net.transpose(net.slice(weight, [start], [end], [0]), [1, 0])
+        y = net.node("MatMul", [source, part], (*net.shape(source)[:2], end - start))
+        parts.append(net.binary("Add", net.slice(bias, [start], [end], [0]), y))
+    q, (k, v) = parts[0], net.split(parts[1], [8, 8], axis=2)
+    scores = net.node("MatMul", [q, net.transpose(k, [0, 2, 1])], (net.batch, 5, 4))
+    y = net.node("MatMul", [net.unary("Softmax", scores, axis=-1), v], (net.batch, 5, 8))
+    net.output(net.matmul(y, 3))

@@ -20,7 +20,9 @@ extension Reason {
     case .onePerBlock: return "\(place) needs one entry for every block"
     case .axesMerged: return "\(place) merges several labelled axes into one"
     case .arrayTooLarge: return "following it through \(place) would take too much memory"
-    case .fixedPart: return "it meets a part without channels at \(place)"
+    case .fixedPart:
+      return place.isEmpty
+        ? "it meets a constant whose entries are no channels" : "it meets a part without channels at \(place)"
     case .expanded: return "\(place) repeats one entry along this axis"
     case .indexedByData: return "\(place) picks its entries by data"
     case .balancedWithFrozen: return "at \(place) it must keep pace with channels that cannot be removed"

@@ -61,7 +61,7 @@ extension CouplingAnalysis {
     "MatMul": [1, 0], "com.microsoft.FusedMatMul": [1, 0], "MatMulInteger": [1], "QLinearMatMul": [3],
     "com.microsoft.DynamicQuantizeMatMul": [1], "com.microsoft.MatMulIntegerToFloat": [1],
     "Einsum": [1, 0, 2], "RNN": [1], "GRU": [1], "LSTM": [1],
-    "Attention": [], "com.microsoft.Attention": [1],
+    "com.microsoft.Attention": [1],
   ]
 
   /// The axis of a weight as the node reads it that runs along the output channels, where the operator alone says so.

@@ -34,7 +34,7 @@ struct SharedVectors: Sendable {
         next += 1
       }
       guard uses.count > 1, !holders.contains(where: fixed.contains),
-        !uses.contains(where: { Self.isWeight($0, graph) })
+        !uses.contains(where: { Self.isWeight($0, graph) || Self.isDivided($0, graph) })
       else { continue }
       for holder in holders { sources[holder] = id }
       allUses[id] = uses.sorted { ($0.node, $0.input) < ($1.node, $1.input) }
@@ -44,6 +44,11 @@ struct SharedVectors: Sendable {
 
   /// The shared vector that `value` is or hands on.
   func source(of value: ValueID) -> ValueID? { sources[value] }
+
+  /// Parts of one vector for several uses: what each takes is told by one set of labels, as for a packed weight.
+  private static func isDivided(_ use: Use, _ graph: Graph) -> Bool {
+    ["Slice", "Split", "Gather", "Pad", "ScatterND", "ScatterElements"].contains(graph[use.node].op)
+  }
 
   private static func isWeight(_ use: Use, _ graph: Graph) -> Bool {
     switch graph[use.node].op {
