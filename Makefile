@@ -7,8 +7,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# Headers and libraries that the build links, and the Python that the tests and the demo run.
-APT_PACKAGES := libjansson-dev pkg-config python3 python3-venv zlib1g-dev
+# Headers and libraries that the build links, OpenBLAS (loaded when a method needs it), and the Python that the tests and
+# the demo run.
+APT_PACKAGES := libjansson-dev libopenblas0 pkg-config python3 python3-venv zlib1g-dev
 SWIFT_BUILD := swift build -c release
 PYTHON := .venv/bin/python
 export ESPALIER_SERVER := $(CURDIR)/.build/release/espalierd

@@ -15,11 +15,12 @@ let package = Package(
     .systemLibrary(name: "CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(name: "CFileGuard"),
+    .target(name: "COpenBLAS", linkerSettings: [.linkedLibrary("dl")]),
     .target(name: "CLinux"),
     .target(name: "CONNXRuntime", linkerSettings: [.linkedLibrary("dl")]),
 
     // MARK: The model, from bytes to plan
-    .target(name: "Numerics", swiftSettings: strict),
+    .target(name: "Numerics", dependencies: ["COpenBLAS"], swiftSettings: strict),
     .target(name: "ModelGraph", dependencies: ["Numerics"], swiftSettings: strict),
     .target(name: "Compression", dependencies: ["ModelGraph", "Numerics"], swiftSettings: strict),
     .target(
@@ -43,7 +44,7 @@ let package = Package(
     .target(name: "TestSupport", dependencies: ["ModelGraph"], path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(
-      name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "JSONRPC", "TestSupport"],
+      name: "CompressionTests", dependencies: ["Compression", "JSONRPC", "ModelGraph", "Numerics", "TestSupport"],
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
       name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph", "TestSupport"],

@@ -16,12 +16,13 @@ package final class CompressibleModel: Sendable {
   private struct Derived {
     var analysis: CouplingAnalysis?
     var couplings: [CouplingOptions: ChannelCoupling] = [:]
-    var scores: [ScoreKey: ScoredGroups] = [:]
-    /// The rankings asked for last; options are a handful, so a few are plenty.
+    /// The scores and the rankings asked for last; methods and options are a handful, so a few are plenty.
+    var scores: [(key: ScoreKey, scored: ScoredGroups)] = []
     var rankings: [(key: RankingKey, ranked: RankedModel)] = []
     var cost: CostTable?
   }
 
+  private static let keptScores = 8
   private static let keptRankings = 8
 
   /// - Parameter inputShapes: per graph input name, lengths that override what the file declares.
@@ -35,7 +36,7 @@ package final class CompressibleModel: Sendable {
   package var derivedBytes: Int {
     derived.withLock { state in
       let labels = state.analysis?.facts.frozen.count ?? 0
-      let cells = state.scores.values.reduce(0) { $0 + $1.cellCount }
+      let cells = state.scores.reduce(0) { $0 + $1.scored.cellCount }
       return labels * (24 + 32 * state.couplings.count) + cells * 24 * (1 + state.rankings.count)
     }
   }
@@ -57,15 +58,17 @@ package final class CompressibleModel: Sendable {
     return coupling
   }
 
-  struct ScoreKey: Hashable {
-    var method: CompressionMethod
-    var couplingOptions: CouplingOptions
-  }
-
-  func scores(_ key: ScoreKey, _ work: Work) throws(Failure) -> ScoredGroups {
-    if let known = derived.withLock({ $0.scores[key] }) { return known }
-    let scored = try ScoredGroups(coupling(key.couplingOptions, work), method: key.method, work: work)
-    if key.couplingOptions.withheld.isEmpty { derived.withLock { $0.scores[key] = scored } }
+  func scores(_ key: ScoreKey, maps: (any FeatureMapSource)?, _ work: Work) throws(Failure) -> ScoredGroups {
+    if let known = derived.withLock({ $0.scores.first { $0.key == key }?.scored }) { return known }
+    let coupling = try coupling(key.coupling, work)
+    var single = key.coupling
+    single.prunesBlocks = false
+    let scored = try ScoredGroups(coupling, channels: self.coupling(single, work), key: key, maps: maps, work: work)
+    guard key.coupling.withheld.isEmpty else { return scored }
+    derived.withLock { state in
+      state.scores.insert((key, scored), at: 0)
+      if state.scores.count > Self.keptScores { state.scores.removeLast() }
+    }
     return scored
   }
 
@@ -77,14 +80,15 @@ package final class CompressibleModel: Sendable {
   }
 
   /// The groups that `options` admit, ranked.
+  /// - Parameter maps: for the methods that measure feature maps; the others do without.
   func ranking(
-    _ method: CompressionMethod, _ options: PruningOptions, _ work: Work
+    _ method: CompressionMethod, _ options: PruningOptions, maps: (any FeatureMapSource)?, _ work: Work
   ) throws(Failure) -> RankedModel {
     let key = RankingKey(
-      score: ScoreKey(method: method, couplingOptions: options.couplingOptions),
-      options: RankingOptions(options), include: options.include, exclude: options.exclude)
+      score: ScoreKey(method, options, data: maps?.identity), options: RankingOptions(options),
+      include: options.include, exclude: options.exclude)
     if let known = derived.withLock({ $0.rankings.first { $0.key == key }?.ranked }) { return known }
-    let ranked = try RankedModel(scores(key.score, work), options: options, work: work)
+    let ranked = try RankedModel(scores(key.score, maps: maps, work), options: options, work: work)
     guard options.withheld.isEmpty else { return ranked }
     derived.withLock { state in
       state.rankings.insert((key, ranked), at: 0)

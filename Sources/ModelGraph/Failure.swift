@@ -38,7 +38,7 @@ package struct Failure: Error, Sendable, CustomStringConvertible {
     case verifyFailed = "verify.failed"
     /// The model cannot be verified by running it, for a reason the message names.
     case verifyImpossible = "verify.impossible"
-    /// What was asked for needs ONNX Runtime, and there is none, or none that will do.
+    /// What was asked for needs a library (ONNX Runtime, OpenBLAS), and there is none, or none that will do.
     case runtimeUnavailable = "runtime.unavailable"
     /// ONNX Runtime refused the model or could not finish a run; the message is its own.
     case runtimeFailed = "runtime.failed"
@@ -50,6 +50,10 @@ package struct Failure: Error, Sendable, CustomStringConvertible {
     /// The data are not what the model takes: names, element types, shapes or their number.
     case datasetMismatch = "dataset.mismatch"
     case datasetChanged = "dataset.changed"
+    /// The data make the model compute NaN or infinity where a criterion measures.
+    case datasetNonFinite = "dataset.nonFinite"
+    /// No choice of channels comes near enough to the wanted size.
+    case targetUnreachable = "target.unreachable"
   }
 
   package enum Detail: Sendable, Equatable {

@@ -4,11 +4,11 @@ import ModelGraph
 import TestSupport
 import Testing
 
-// PR_L2 against golden vectors, against a direct loop over every layout and format, and against weights that are not
-// numbers.
+// The norms of filters against golden vectors, against a direct loop over every layout and format, and against weights
+// that are not numbers.
 
-/// Weights of any rank in a golden file, with the shape they are nested in.
-private struct NestedWeight: Decodable {
+/// Numbers of any rank in a golden file, with the shape they are nested in.
+struct NestedWeight: Decodable {
   var shape: [Int] = []
   var elements: [Double] = []
 
@@ -30,7 +30,7 @@ private struct NestedWeight: Decodable {
 }
 
 /// Tensors made of rounded doubles, and what a direct loop says of them.
-private func tensor(_ dtype: DType, _ shape: [Int], _ elements: [Double], offset: Int = 0) -> Tensor {
+func tensor(_ dtype: DType, _ shape: [Int], _ elements: [Double], offset: Int = 0) -> Tensor {
   var bytes = [UInt8](repeating: 0xAA, count: offset)
   for element in elements {
     switch dtype {
@@ -59,19 +59,22 @@ private func rounded(_ x: Double, to dtype: DType) -> Double {
   }
 }
 
-private func directNorms(_ shape: [Int], _ elements: [Double], axis: Int, blocks: Int, dtype: DType) -> [Double] {
+private func directNorms(
+  _ shape: [Int], _ elements: [Double], axis: Int, blocks: Int, dtype: DType, _ norm: FilterNorm = .l2
+) -> [Double] {
   let inner = shape[(axis + 1)...].reduce(1, *)
   let rows = shape[..<axis].reduce(1, *) / blocks
   var sums = [Double](repeating: 0, count: blocks * shape[axis])
   for (index, element) in elements.enumerated() {
     let filter = index / inner % shape[axis]
     let block = index / (inner * shape[axis]) / rows
-    sums[block * shape[axis] + filter] += rounded(element, to: dtype) * rounded(element, to: dtype)
+    let x = abs(rounded(element, to: dtype))
+    sums[block * shape[axis] + filter] += norm == .l1 ? x : x * x
   }
-  return sums.map { $0.squareRoot() }
+  return norm == .l1 ? sums : sums.map { $0.squareRoot() }
 }
 
-private func scores(_ result: CriterionScores) throws -> [Double] {
+func scores(_ result: CriterionScores) throws -> [Double] {
   guard case .scores(let values) = result else {
     Issue.record("not finite: \(result)")
     throw Failure(.modelMalformed, "not finite")
@@ -79,20 +82,31 @@ private func scores(_ result: CriterionScores) throws -> [Double] {
   return values
 }
 
-@Suite struct L2NormTests {
+/// The l2 norms of a weight's filters.
+private func norms(
+  _ weight: Tensor, axis: Int, blocks: Int = 1, cells: [Int]? = nil, cellCount: Int? = nil, work: Work = Work(),
+  _ norm: FilterNorm = .l2
+) throws -> CriterionScores {
+  let filters = try #require(WeightFilters(weight, axis: axis, blocks: blocks, cells: cells))
+  return try norm.scores(of: filters, cellCount: cellCount, work: work)
+}
+
+@Suite struct FilterNormTests {
   static let formats: [DType] = [.float16, .bfloat16, .float32, .float64]
 
   @Test func goldenFilters() throws {
     struct Contents: Decodable {
-      struct Case: Decodable { let name: String, weight: NestedWeight, l2: [Double], l2_order: [Int] }
+      struct Case: Decodable { let name: String, weight: NestedWeight, l1: [Double], l2: [Double], l2_order: [Int] }
       let cases: [Case]
     }
     let cases = try golden("criteria.json", as: Contents.self).cases
     #expect(cases.count == 7)
     for entry in cases {
       let weight = tensor(.float64, entry.weight.shape, entry.weight.elements)
-      let found = try scores(try L2Norm.scores(of: weight, axis: entry.name == "conv_transpose" ? 1 : 0))
+      let found = try scores(try norms(weight, axis: entry.name == "conv_transpose" ? 1 : 0))
       #expect(isClose(found, entry.l2), "\(entry.name)")
+      let sums = try scores(try norms(weight, axis: entry.name == "conv_transpose" ? 1 : 0, .l1))
+      #expect(isClose(sums, entry.l1), "\(entry.name)")
       #expect(found.indices.sorted { (found[$0], $0) < (found[$1], $1) } == entry.l2_order, "\(entry.name)")
     }
   }
@@ -104,13 +118,13 @@ private func scores(_ result: CriterionScores) throws -> [Double] {
     }
     let grouped = try golden("group_policy.json", as: Contents.self).grouped_conv
     let weight = tensor(.float64, grouped.weight.shape, grouped.weight.elements)
-    #expect(isClose(try scores(try L2Norm.scores(of: weight, axis: 0)), grouped.l2.flatMap { $0 }))
+    #expect(isClose(try scores(try norms(weight, axis: 0)), grouped.l2.flatMap { $0 }))
   }
 
   @Test func aTriangleByHand() throws {
     let weight = Tensor(float32: [3, 0, 4, 0, 0, -2], shape: [2, 3])
-    #expect(try L2Norm.scores(of: weight, axis: 0) == .scores([5, 2]))
-    #expect(try L2Norm.scores(of: weight, axis: 1) == .scores([3, 0, 20.0.squareRoot()]))
+    #expect(try norms(weight, axis: 0) == .scores([5, 2]))
+    #expect(try norms(weight, axis: 1) == .scores([3, 0, 20.0.squareRoot()]))
   }
 
   @Test(arguments: formats)
@@ -126,9 +140,12 @@ private func scores(_ result: CriterionScores) throws -> [Double] {
         for blocks in axis == 0 ? [1] : [1, shape[0]] {
           for offset in [0, 1] {
             let weight = tensor(dtype, shape, elements, offset: offset)
-            let found = try scores(try L2Norm.scores(of: weight, axis: axis, blocks: blocks))
+            let found = try scores(try norms(weight, axis: axis, blocks: blocks))
             let expected = directNorms(shape, elements, axis: axis, blocks: blocks, dtype: dtype)
             #expect(isClose(found, expected, relative: 1e-14), "\(dtype) \(shape) axis \(axis) blocks \(blocks)")
+            let sums = try scores(try norms(weight, axis: axis, blocks: blocks, .l1))
+            let direct = directNorms(shape, elements, axis: axis, blocks: blocks, dtype: dtype, .l1)
+            #expect(isClose(sums, direct, relative: 1e-14), "\(dtype) \(shape) axis \(axis) blocks \(blocks)")
           }
         }
       }
@@ -141,7 +158,7 @@ private func scores(_ result: CriterionScores) throws -> [Double] {
   ])
   func largeWeightsAgreeWithTheDefinition(shape: [Int], axis: Int) throws {
     let elements = (0..<shape.reduce(1, *)).map { Double($0 % 1009) / 512 - 1 }
-    let found = try scores(try L2Norm.scores(of: tensor(.float32, shape, elements), axis: axis))
+    let found = try scores(try norms(tensor(.float32, shape, elements), axis: axis))
     #expect(isClose(found, directNorms(shape, elements, axis: axis, blocks: 1, dtype: .float32), relative: 1e-12))
   }
 
@@ -153,10 +170,10 @@ private func scores(_ result: CriterionScores) throws -> [Double] {
         let axis = layout[0] == 1 ? 1 : 0
         let weight = Tensor(dtype: .float16, shape: layout, bytes: TensorBytes(copying: finite))
         let expected = finite.map { abs(Double(Float16(bitPattern: $0))) }
-        #expect(try L2Norm.scores(of: weight, axis: axis) == .scores(expected))
+        #expect(try norms(weight, axis: axis) == .scores(expected))
         finite[4711] = pattern
         let spoiled = Tensor(dtype: .float16, shape: layout, bytes: TensorBytes(copying: finite))
-        #expect(try L2Norm.scores(of: spoiled, axis: axis) == .nonFinite(filter: 4711))
+        #expect(try norms(spoiled, axis: axis) == .nonFinite(filter: 4711))
       }
     }
   }
@@ -170,13 +187,13 @@ private func scores(_ result: CriterionScores) throws -> [Double] {
         elements[position] = bad
         let weight = tensor(dtype, shape, elements)
         let inner = count / shape[0]
-        #expect(try L2Norm.scores(of: weight, axis: 0) == .nonFinite(filter: position / inner))
+        #expect(try norms(weight, axis: 0) == .nonFinite(filter: position / inner))
         #expect(
-          try L2Norm.scores(of: weight, axis: 1)
+          try norms(weight, axis: 1)
             == .nonFinite(filter: position / (inner / shape[1]) % shape[1]))
         let ignored = [Int](repeating: -1, count: shape[0])
         #expect(
-          try L2Norm.scores(of: weight, axis: 0, cells: ignored, cellCount: 1) == .nonFinite(filter: position / inner))
+          try norms(weight, axis: 0, cells: ignored, cellCount: 1) == .nonFinite(filter: position / inner))
       }
     }
   }
@@ -184,32 +201,35 @@ private func scores(_ result: CriterionScores) throws -> [Double] {
   @Test func squaresBeyondTheRangeOfDouble() throws {
     for magnitude in [1e200, 1e-200, 1.7e308, .leastNonzeroMagnitude, 2e-308] {
       let weight = tensor(.float64, [3, 2], [magnitude, 0, 0, magnitude / 2, 0, 0])
-      let found = try scores(try L2Norm.scores(of: weight, axis: 0))
+      let found = try scores(try norms(weight, axis: 0))
       #expect(isClose(found, [magnitude, magnitude / 2, 0]), "\(magnitude)")
     }
     let largest = Double.greatestFiniteMagnitude
-    #expect(try L2Norm.scores(of: tensor(.float64, [1, 2], [largest, largest]), axis: 0) == .scores([largest]))
+    #expect(try norms(tensor(.float64, [2, 2], [largest, largest, 1, -2]), axis: 0, .l1) == .scores([largest, 3]))
+    let worse = tensor(.float64, [2, 2], [largest, largest, 1, .nan])
+    #expect(try norms(worse, axis: 0, .l1) == .nonFinite(filter: 1))
+    #expect(try norms(tensor(.float64, [1, 2], [largest, largest]), axis: 0) == .scores([largest]))
     let bad = tensor(.float64, [2, 2], [1e200, 1e200, .nan, 1])
-    #expect(try L2Norm.scores(of: bad, axis: 0) == .nonFinite(filter: 1))
+    #expect(try norms(bad, axis: 0) == .nonFinite(filter: 1))
   }
 
   @Test func cellsOfSeveralFilters() throws {
     let weight = Tensor(float32: [3, 1, 4, 7, 2, 12], shape: [6, 1])
-    let found = try L2Norm.scores(of: weight, axis: 0, cells: [0, 1, 0, -1, 1, 0], cellCount: 3)
+    let found = try norms(weight, axis: 0, cells: [0, 1, 0, -1, 1, 0], cellCount: 3)
     #expect(found == .scores([13, 5.0.squareRoot(), 0]))
-    #expect(try L2Norm.scores(of: weight, axis: 0, cells: [-1, -1, -1, -1, -1, -1]) == .scores([]))
+    #expect(try norms(weight, axis: 0, cells: [-1, -1, -1, -1, -1, -1]) == .scores([]))
   }
 
   @Test func emptyWeights() throws {
-    #expect(try L2Norm.scores(of: Tensor(float32: [], shape: [3, 0]), axis: 0) == .scores([0, 0, 0]))
-    #expect(try L2Norm.scores(of: Tensor(float32: [], shape: [0, 3]), axis: 0) == .scores([]))
+    #expect(try norms(Tensor(float32: [], shape: [3, 0]), axis: 0) == .scores([0, 0, 0]))
+    #expect(try norms(Tensor(float32: [], shape: [0, 3]), axis: 0) == .scores([]))
   }
 
   @Test func aCancelledRequestStops() {
     let flag = CancellationFlag()
     flag.set()
     #expect {
-      try L2Norm.scores(of: Tensor(float32: [1, 2], shape: [2]), axis: 0, work: Work(cancellation: flag))
+      try norms(Tensor(float32: [1, 2], shape: [2]), axis: 0, work: Work(cancellation: flag))
     } throws: {
       ($0 as? Failure)?.kind == .cancelled
     }

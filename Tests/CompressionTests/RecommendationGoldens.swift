@@ -61,7 +61,7 @@ func selected(_ groups: [SelectionGroup], ratios: [Double?], _ options: PruningO
   @Test func policyOfAPublishedResidualBlock() throws {
     struct Contents: Decodable {
       struct Figure: Decodable {
-        struct Inputs: Decodable { let x: [Double], g: [Double], f: [Double] }
+        struct Inputs: Decodable { let x: [Double], g: [Double], f: [Double], join_for_backward: [Double] }
         struct Expected: Decodable {
           let coupled: [Double], inner: [Double], remove_40pct_of_coupled: [Int], global_50pct: [String: [Int]]
         }
@@ -71,13 +71,15 @@ func selected(_ groups: [SelectionGroup], ratios: [Double?], _ options: PruningO
     }
     let figure = try golden("policy.json", as: Contents.self).documented_figure
     let (x, f) = (MemberScores(figure.inputs.x), MemberScores(figure.inputs.f))
-    let groups = [
-      SelectionGroup(width: 5, members: [x, f]),
-      SelectionGroup(width: 5, members: [MemberScores(figure.inputs.g)]),
-    ]
     for policy in PruningOptions.Policy.allCases {
+      // Under `backward` the joined map speaks for both.
+      let members = policy == .backward ? [MemberScores(figure.inputs.join_for_backward)] : [x, f]
+      let groups = [
+        SelectionGroup(width: 5, members: members),
+        SelectionGroup(width: 5, members: [MemberScores(figure.inputs.g)]),
+      ]
       let expected = try #require(figure.expected[policy.rawValue])
-      #expect(isClose(policy.combined([x, f], normalization: .tssNorm), expected.coupled))
+      #expect(isClose(policy.combined(members, normalization: .tssNorm), expected.coupled))
       #expect(isClose(PruningOptions.LayerNorm.tssNorm.normalized(figure.inputs.g), expected.inner))
       let options = plainOptions { ($0.layerNorm, $0.policy, $0.allocation) = (.tssNorm, policy, .score) }
       let manual = try selected(groups, ratios: [0.4, nil], options)
@@ -99,7 +101,7 @@ func selected(_ groups: [SelectionGroup], ratios: [Double?], _ options: PruningO
     let pair = try golden("policy.json", as: Contents.self).residual_pair
     let members = [MemberScores(pair.l2_a), MemberScores(pair.l2_b)]
     for norm in PruningOptions.LayerNorm.allCases {
-      for policy in PruningOptions.Policy.allCases {
+      for policy in [PruningOptions.Policy.sum, .average] {
         let expected = try #require(pair.expected["\(norm.rawValue)/\(policy.rawValue)"])
         let scores = policy.combined(members, normalization: norm)
         #expect(isClose(scores, expected.score), "\(norm) \(policy)")

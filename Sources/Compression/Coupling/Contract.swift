@@ -22,7 +22,10 @@ extension Facts {
     _ operands: [Operand], output: [Letter], at node: NodeID, roles: Bool = false
   ) -> LabelledValue? {
     guard let aligned = align(operands, at: node) else { return nil }
-    if roles { noteRoles(aligned, output: output, at: node) }
+    if roles {
+      noteRoles(aligned, output: output, at: node)
+      noteProduct(aligned, output: output, at: node)
+    }
     noteBatches(aligned, output: output)
     if sumsLabels(aligned, output: output) { noteContraction(node) }
     relate(aligned, at: node)
@@ -317,6 +320,19 @@ extension Facts {
         if isShared.contains(true), isShared.contains(false) { noteBatched(set.labels) }
       }
     }
+  }
+
+  /// Two computed operands that are summed over an axis on which both have labels.
+  private mutating func noteProduct(_ operands: [Operand], output: [Letter], at node: NodeID) {
+    guard operands.count == 2, operands.allSatisfy({ !$0.value.isStored }) else { return }
+    func summed(_ operand: Operand) -> Set<Letter> {
+      Set(
+        operand.letters.indices.lazy.filter { axis in
+          !output.contains(operand.letters[axis]) && operand.value.axes[axis].contains(where: operand.value.isLabelled)
+        }.map { operand.letters[$0] })
+    }
+    guard !summed(operands[0]).isDisjoint(with: summed(operands[1])) else { return }
+    noteProduct(Product(node: node, letters: operands.map(\.letters), output: output))
   }
 
   // MARK: Mixing

@@ -81,6 +81,14 @@ package struct Facts: Sendable {
     var node: NodeID
   }
 
+  /// A node that multiplies two activations and sums over an axis with channels of both, such as attention scores.
+  struct Product: Sendable {
+    var node: NodeID
+    /// Per operand, which is the node's input at the same position, the letters of its axes.
+    var letters: [[Letter]]
+    var output: [Letter]
+  }
+
   /// Labels of one pass. A decoder of 70 billion parameters has 15 million.
   private static let labelBudget = 200_000_000
 
@@ -105,6 +113,7 @@ package struct Facts: Sendable {
   private(set) var activationJoins: [(node: NodeID, label: Int32)] = []
   /// Where runs of labels were made equal, by their first labels: what an explanation of a group goes by.
   private(set) var meetings: [(node: NodeID, a: Int32, b: Int32)] = []
+  private(set) var products: [Product] = []
   /// Roles by the first label of the stored axis as an operator met it.
   private(set) var roles: [(label: Int32, role: Role)] = []
   /// Labels below this number are the classes of an analysis that is over: they must not be joined any more, and where
@@ -244,6 +253,7 @@ package struct Facts: Sendable {
 
   mutating func noteActivationJoin(_ node: NodeID, label: Int32) { activationJoins.append((node, label)) }
   mutating func noteContraction(_ node: NodeID) { contractions[node, default: 0] += 1 }
+  mutating func noteProduct(_ product: Product) { products.append(product) }
   mutating func noteRole(_ kind: Role.Kind, label: Int32, node: NodeID) {
     roles.append((label, Role(kind: kind, node: node)))
   }

@@ -6,6 +6,9 @@ import ModelGraph
 // Invariant: aligning an aligned count changes nothing, so a recommended ratio applied by hand gives the same count.
 // The step and the minimum concern the channels kept, since what remains is what hardware runs; the minimum is itself
 // raised to the step. Layers that lose nothing are left as they are.
+//
+// Channels that come in blocks are aligned per block. A block narrower than twice the minimum keeps half of its
+// channels instead: its layer is as wide as all blocks together, and would otherwise keep everything.
 package struct ChannelAlignment: Sendable, Equatable {
   package let stepSize: Int
   package let stepOp: PruningOptions.StepOp
@@ -28,8 +31,10 @@ package struct ChannelAlignment: Sendable, Equatable {
   }
 
   /// The channels to remove of `channels` when `requested` are called for.
-  /// - Parameter limit: the most that can be removed at all (some may be fixed); less than `channels`.
-  package func removed(of channels: Int, requested: Int, limit: Int) -> Int {
+  /// - Parameters:
+  ///   - limit: the most that can be removed at all (some may be fixed); less than `channels`.
+  ///   - isBlock: whether the layer has several blocks of so many channels.
+  package func removed(of channels: Int, requested: Int, limit: Int, isBlock: Bool = false) -> Int {
     guard requested > 0 else { return 0 }
     var kept = max(0, channels - requested)
     if stepSize > 1 {
@@ -43,7 +48,8 @@ package struct ChannelAlignment: Sendable, Equatable {
         }
       kept = max(1, steps) * stepSize
     }
-    let minimum = max(minimumKept, channels - min(limit, maximumRemoved(of: channels)), 1)
+    let stated = isBlock ? min(minimumKept, (channels + 1) / 2) : minimumKept
+    let minimum = max(stated, channels - min(limit, maximumRemoved(of: channels)), 1)
     // As large as needed and still a multiple of the step; a minimum beyond the layer keeps all of it.
     let aligned = minimum >= channels ? channels : (minimum + stepSize - 1) / stepSize * stepSize
     return channels - min(max(kept, aligned), channels)

@@ -24,9 +24,12 @@ extension RankedGroups {
   /// The selection of so many units per block of every set, after alignment.
   func aligned(_ requested: [Int], options: PruningOptions) throws(Failure) -> Selection {
     let alignment = try ChannelAlignment(options)
-    let counts = requested.indices.map { set in
-      alignment.removed(of: width(ofSet: set), requested: requested[set], limit: limit(ofSet: set))
-    }
-    return selection(counts: counts, requested: requested)
+    return selection(
+      counts: requested.indices.map { aligned(requested[$0], ofSet: $0, alignment) }, requested: requested)
+  }
+
+  func aligned(_ requested: Int, ofSet set: Int, _ alignment: ChannelAlignment) -> Int {
+    alignment.removed(
+      of: width(ofSet: set), requested: requested, limit: limit(ofSet: set), isBlock: hasBlocks(set))
   }
 }

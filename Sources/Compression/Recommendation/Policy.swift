@@ -6,7 +6,8 @@
 
 extension PruningOptions.Policy {
   /// The ranking score R of every cell: the sum or the mean of the normalized scores of the members that produce it;
-  /// 0 where there is none, infinite where doubles do not reach.
+  /// 0 where there is none, infinite where doubles do not reach. Under `backward` one member speaks for all, and where
+  /// several are left they are averaged.
   package func combined(_ members: [MemberScores], normalization: PruningOptions.LayerNorm) -> [Double] {
     guard let cells = members.first?.scores.count else { return [] }
     var total = [Double](repeating: 0, count: cells)
@@ -20,7 +21,7 @@ extension PruningOptions.Policy {
       }
     }
     for cell in total.indices {
-      if self == .average, voters[cell] > 1 { total[cell] /= Double(voters[cell]) }
+      if self != .sum, voters[cell] > 1 { total[cell] /= Double(voters[cell]) }
     }
     return total
   }

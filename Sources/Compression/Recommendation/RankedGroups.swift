@@ -84,6 +84,9 @@ package struct RankedGroups: Sendable {
   func limit(ofSet set: Int) -> Int { sets[set].map { groups[$0].limit }.min() ?? 0 }
 
   func width(ofSet set: Int) -> Int { groups[sets[set][0]].table.width }
+
+  /// Whether units of the set are taken from several blocks at once.
+  func hasBlocks(_ set: Int) -> Bool { sets[set].contains { groups[$0].hasBlocks } }
 }
 
 /// One group, ranked.
@@ -95,6 +98,7 @@ struct RankedGroup: Sendable {
   let magnitudes: [Double]
   let limit: Int
   let totalChannels: Int
+  let hasBlocks: Bool
   private let marks: CountMarks?
   private let blocks: Int
   private let blockWidth: Int
@@ -119,6 +123,7 @@ struct RankedGroup: Sendable {
       ? CountMarks(table, order: removalOrder(of: marked, by: ranking)) : nil
     (self.table, limit, totalChannels) = (table, table.limit, table.cost.reduce(0, +))
     (blocks, blockWidth) = (group.blocks, group.width)
+    hasBlocks = group.blocks > 1 && !group.removesWholeBlocks
   }
 
   /// Units per block that a manual ratio calls for.

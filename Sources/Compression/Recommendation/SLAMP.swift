@@ -160,7 +160,9 @@ extension RankedGroups {
   /// (scope layer), and which.
   ///
   /// Global: floor(ratio * channels) are the budget of one walk over all units by LAMP score; then every group is
-  /// aligned. What constraints withhold from one group is not given to another.
+  /// aligned. What the minimum withholds from a layer is not given to another; blocks that cannot shrink any further
+  /// leave the walk, and the budget goes to the others. (Not under group policy `count`, which wants fewer marks to
+  /// mean fewer channels.)
   ///
   /// - Throws: `invalidParams` unless 0 < ratio < 1, and for alignment options out of range.
   package func recommending(ratio: Double, options: PruningOptions) throws(Failure) -> Selection {
@@ -173,10 +175,15 @@ extension RankedGroups {
       return try selecting(ratios: [Double?](repeating: ratio, count: groups.count), options: options)
     }
     precondition(RankingOptions(options) == self.options, "ranked under other options")
-    let alignment = try ChannelAlignment(options)
-    let counts = ladder.counts(channels: totalChannels.share(ratio)) { set in
-      alignment.maximumRemoved(of: width(ofSet: set))
+    return try aligned(counts(channels: totalChannels.share(ratio), ChannelAlignment(options)), options: options)
+  }
+
+  /// Per set, the units that a budget of channels calls for, before alignment.
+  func counts(channels: Int, _ alignment: ChannelAlignment) -> [Int] {
+    ladder.counts(channels: channels) { set in
+      let width = width(ofSet: set)
+      return hasBlocks(set) && self.options.groupPolicy != .count
+        ? aligned(width, ofSet: set, alignment) : alignment.maximumRemoved(of: width)
     }
-    return try aligned(counts, options: options)
   }
 }

@@ -1,6 +1,25 @@
 import ModelGraph
 
-/// Every group of a coupling with the scores its producers give its cells: where coupling and criteria meet.
+/// What scores depend on besides the model: they are kept under it.
+struct ScoreKey: Hashable {
+  var method: CompressionMethod
+  var coupling: CouplingOptions
+  /// Policy `backward`: a group's layers are scored as one.
+  var isJoined: Bool
+  var seed: Int?
+  var components: AttentionPairs.Components?
+  var data: String?
+
+  init(_ method: CompressionMethod, _ options: PruningOptions, data: String?) {
+    (self.method, coupling) = (method, options.couplingOptions)
+    isJoined = options.policy == .backward && method.isCriterion && method != .random
+    seed = method == .random ? options.seed : nil
+    components = method == .snp ? options.snpGamma : nil
+    self.data = method.measuresFeatureMaps ? data : nil
+  }
+}
+
+/// Every group of a coupling with the scores a criterion gives its cells: where coupling and criteria meet.
 struct ScoredGroups: Sendable {
   let coupling: ChannelCoupling
   /// Per group: what the recommenders see, or why it cannot be ranked.
@@ -13,53 +32,42 @@ struct ScoredGroups: Sendable {
 
   var cellCount: Int { coupling.groups.reduce(0) { $0 + $1.cells.count } }
 
-  init(_ coupling: ChannelCoupling, method: CompressionMethod, work: Work) throws(Failure) {
+  /// - Parameters:
+  ///   - channels: the coupling of channels, where `coupling` is that of whole blocks; otherwise the same.
+  ///   - maps: for the criteria that measure feature maps.
+  init(
+    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, maps: (any FeatureMapSource)?, work: Work
+  ) throws(Failure) {
     self.coupling = coupling
     let bytes = coupling.groups.map { group in
       group.producers.reduce(0) { $0 + (coupling.graph[$1.origin.value].tensor?.bytes.count ?? 0) }
     }
     let total = Double(max(bytes.reduce(0, +), 1))
+    let criterion = try Criterion(coupling, channels: channels, key: key, maps: maps, work: work)
     var done = 0
     var outcomes: [Outcome] = []
     for (g, group) in coupling.groups.enumerated() {
       work.progress(Double(done) / total, "scoring \(group.name)")
-      outcomes.append(try Self.score(group, g, coupling, method, work))
+      try work.checkCancellation()
+      outcomes.append(try Self.outcome(g, criterion, work))
       done += bytes[g]
     }
     groups = outcomes
   }
 
-  private static func score(
-    _ group: ChannelGroup, _ g: Int, _ coupling: ChannelCoupling, _ method: CompressionMethod, _ work: Work
-  ) throws(Failure) -> Outcome {
+  private static func outcome(_ g: Int, _ criterion: Criterion, _ work: Work) throws(Failure) -> Outcome {
+    let coupling = criterion.coupling
+    let group = coupling.groups[g]
     guard group.cells.count > 1 else {
       let channels = group.weights.reduce(0, +)
       return .unavailable(
         channels > 1 ? "its \(channels) channels can only go all together" : "it has a single channel")
     }
-    guard method != .indices else {
-      return .ranked(SelectionGroup(blocks: group.blocks, width: group.width, members: [], link: group.link))
+    let members: [MemberScores]
+    switch try criterion.votes(on: g, work: work) {
+    case .unavailable(let reason): return .unavailable(reason)
+    case .members(let found): members = found
     }
-    var members: [MemberScores] = []
-    for producer in group.producers {
-      guard let tensor = coupling.graph.realWeight(producer.origin.value) else { continue }
-      let cells = producer.origin.range.map { label in
-        coupling.group(of: label) == g ? coupling.cell(of: label) ?? -1 : -1
-      }
-      switch try L2Norm.scores(
-        of: tensor, axis: producer.origin.axis, blocks: producer.origin.blocks, cells: cells,
-        cellCount: group.cells.count, work: work)
-      {
-      case .scores(let scores):
-        var covers = [Bool](repeating: false, count: group.cells.count)
-        for cell in cells where cell >= 0 { covers[cell] = true }
-        members.append(MemberScores(scores, covers: covers.allSatisfy { $0 } ? nil : covers))
-      case .nonFinite(let filter):
-        return .unavailable(
-          "the weight '\(coupling.graph[producer.origin.value].name)' holds NaN or infinity in filter \(filter)")
-      }
-    }
-    guard !members.isEmpty else { return .unavailable("no layer with real weights makes these channels") }
     var removable = group.removable
     for part in coupling.guarded[g] where part.allSatisfy({ removable[$0] }) {
       // The most important one stays; of equals the first.
@@ -145,7 +153,9 @@ struct RankedModel: Sendable {
     zip(admitted, selection.groups).map { g, chosen in
       LayerSetting(
         name: scored.coupling.groups[g].name, channels: [scored.coupling.groups[g].weights.reduce(0, +)],
-        values: chosen.count > 0 ? .ratio(chosen.ratio) : .empty, use: chosen.count > 0)
+        values: chosen.count > 0 ? .ratio(chosen.ratio) : .empty, use: chosen.count > 0,
+        requested: scored.coupling.groups[g].width == 0
+          ? 0 : min(1, Double(chosen.requestedCount) / Double(scored.coupling.groups[g].width)))
     }
   }
 }

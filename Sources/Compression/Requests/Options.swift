@@ -3,7 +3,11 @@ import ModelGraph
 /// The options of pruning, with the defaults of the field's public client. Names on the wire are the snake_case forms.
 package struct PruningOptions: Sendable, Hashable {
   /// How the normalized scores of the members of a coupled group combine.
-  package enum Policy: String, Sendable, CaseIterable { case sum, average }
+  package enum Policy: String, Sendable, CaseIterable {
+    case sum, average
+    /// The members are not combined: the criterion measures what they make together.
+    case backward
+  }
 
   /// How the scores of one layer are made comparable with another's.
   package enum LayerNorm: String, Sendable, CaseIterable {
@@ -61,6 +65,10 @@ package struct PruningOptions: Sendable, Hashable {
   package var exactOnly = false
   /// The number of the first channel in PR_ID's values: 0 or 1.
   package var indexBase = 0
+  /// Another number, other scores of PR_RANDOM.
+  package var seed = 0
+  /// How many singular vectors of the attention scores PR_SNP looks at.
+  package var snpGamma = AttentionPairs.Components.energy(0.9)
 
   /// Nodes whose channels stay whole because a plan that cut them could not be proved.
   var withheld: Set<NodeID> = []
@@ -74,7 +82,20 @@ package struct PruningOptions: Sendable, Hashable {
 
 package enum CompressionMethod: String, Sendable, CaseIterable {
   case l2 = "PR_L2"
+  case geometricMedian = "PR_GM"
+  case nuclearNorm = "PR_NN"
+  case snp = "PR_SNP"
   case indices = "PR_ID"
+  case l1 = "PR_L1"
+  case batchNormL2 = "PR_BN_L2"
+  case groupL2 = "PR_GROUP_L2"
+  case random = "PR_RANDOM"
+
+  /// Whether it scores channels, so that counts can be recommended and ratios given.
+  package var isCriterion: Bool { self != .indices }
+
+  /// Whether it may look at what the model computes on samples.
+  package var measuresFeatureMaps: Bool { self == .nuclearNorm || self == .snp }
 }
 
 package enum RecommendationMethod: String, Sendable, CaseIterable {

@@ -56,9 +56,11 @@ extension CompressibleModel {
         "the request removes no channel: ratios are too small for step_size and min_num_of_value, or every entry is empty or unused"
       )
     }
-    return try plan(
+    var planned = try plan(
       Removal(coupling, classes: chosen.classes), layers: chosen.layers, skipped: chosen.skipped,
       warnings: chosen.warnings, work)
+    (planned.goal, planned.achievedRatio) = (chosen.goal, chosen.achievedRatio)
+    return planned
   }
 
   /// Works out every edit of a removal, and proves the result.
@@ -92,31 +94,29 @@ extension CompressibleModel {
     var layers: [LayerSetting]
     var skipped: [SkippedLayer]
     var warnings: [String] = []
+    var goal: RecommendationGoal?
+    var achievedRatio: Double?
   }
 
   private func choose(_ request: CompressionRequest, _ work: Work) throws(Failure) -> Chosen {
     switch request.choice {
-    case .recommended(_, let ratio):
-      guard request.method != .indices else {
-        throw Failure(
-          .invalidCombination, "PR_ID removes the channels you name: give them as layers, or choose PR_L2 with SLAMP")
-      }
-      let model = try ranking(request.method, request.options, work)
-      try model.requireChoice()
-      let selection = try model.ranked.recommending(ratio: ratio, options: request.options)
+    case .recommended(_, let goal):
+      let model = try ranking(recommending: request.method, request.options, maps: request.maps, work)
+      let selection = try selection(of: model, for: goal, options: request.options, work: work)
       return Chosen(
         classes: model.classes(selection), layers: model.settings(selection),
-        skipped: model.held(selection, options: request.options) + model.skipped)
+        skipped: model.held(selection, options: request.options) + model.skipped, goal: goal,
+        achievedRatio: selection.achievedRatio)
     case .layers(let settings) where request.method == .indices:
       let coupling = try coupling(request.options.couplingOptions, work)
       let indices = try ChannelIndices(settings, coupling: coupling, indexBase: request.options.indexBase)
       return Chosen(classes: indices.classes, layers: indices.layers, skipped: [])
     case .layers(let settings):
-      let model = try ranking(request.method, request.options, work)
+      let model = try ranking(request.method, request.options, maps: request.maps, work)
       let manual = try ManualRatios(settings, model: model)
       let selection = try model.ranked.selecting(ratios: manual.ratios, options: request.options)
       return Chosen(
-        classes: model.classes(selection), layers: model.settings(selection).filter(\.use), skipped: [],
+        classes: model.classes(selection), layers: model.settings(selection).filter(\.use).map(\.asStated), skipped: [],
         warnings: manual.warnings)
     }
   }

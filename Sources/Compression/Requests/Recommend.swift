@@ -3,21 +3,45 @@ import ModelGraph
 extension CompressibleModel {
   /// Proposes how much to remove from every layer. The proposal, handed back as `layers`, gives the identical model.
   package func recommend(_ request: RecommendationRequest, work: Work) throws(Failure) -> Recommendation {
-    guard request.method != .indices else {
+    let model = try ranking(recommending: request.method, request.options, maps: request.maps, work)
+    let selection = try selection(of: model, for: request.goal, options: request.options, work: work)
+    let removal = Removal(model.scored.coupling, classes: model.classes(selection))
+    return Recommendation(
+      availableLayers: model.settings(selection),
+      skipped: model.held(selection, options: request.options) + model.skipped,
+      goal: request.goal,
+      achievedRatio: selection.achievedRatio, original: cost.original, compressed: try cost.after(removal))
+  }
+}
+
+extension CompressibleModel {
+  /// The groups from which a recommendation chooses.
+  func ranking(
+    recommending method: CompressionMethod, _ options: PruningOptions, maps: (any FeatureMapSource)?, _ work: Work
+  ) throws(Failure) -> RankedModel {
+    guard method.isCriterion else {
       throw Failure(
         .invalidCombination,
         "PR_ID removes the channels you name, so there is nothing to recommend; use PR_L2 with SLAMP, or compress with layers"
       )
     }
-    let model = try ranking(request.method, request.options, work)
+    let model = try ranking(method, options, maps: maps, work)
     try model.requireChoice()
-    let selection = try model.ranked.recommending(ratio: request.ratio, options: request.options)
-    let removal = Removal(model.scored.coupling, classes: model.classes(selection))
-    return Recommendation(
-      availableLayers: model.settings(selection),
-      skipped: model.held(selection, options: request.options) + model.skipped,
-      requestedRatio: request.ratio,
-      achievedRatio: selection.achievedRatio, original: cost.original, compressed: try cost.after(removal))
+    return model
+  }
+
+  func selection(
+    of model: RankedModel, for goal: RecommendationGoal, options: PruningOptions, work: Work
+  ) throws(Failure) -> Selection {
+    switch goal {
+    case .ratio(let ratio): return try model.ranked.recommending(ratio: ratio, options: options)
+    case .size(let measure, let share):
+      let cost = cost
+      return try SizeSearch(model.ranked, options: options, original: cost.original[measure], work: work) {
+        selection throws(Failure) in
+        try cost.after(Removal(model.scored.coupling, classes: model.classes(selection)))[measure]
+      }.selection(share: share, of: measure)
+    }
   }
 }
 

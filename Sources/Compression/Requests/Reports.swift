@@ -93,9 +93,16 @@ package struct LayerSetting: Sendable, Equatable {
   package var channels: [Int]
   package var values: Values
   package var use: Bool
-  package init(name: String, channels: [Int], values: Values, use: Bool) {
-    (self.name, self.channels, self.values, self.use) = (name, channels, values, use)
+  /// The share that the recommendation called for before alignment, minimum and limits had their say.
+  package var requested: Double?
+  package init(name: String, channels: [Int], values: Values, use: Bool, requested: Double? = nil) {
+    (self.name, self.channels, self.values, self.use, self.requested) = (name, channels, values, use, requested)
   }
+}
+
+extension LayerSetting {
+  /// Without what a recommendation wanted.
+  var asStated: LayerSetting { LayerSetting(name: name, channels: channels, values: values, use: use) }
 }
 
 package struct SkippedLayer: Sendable, Equatable {
@@ -104,23 +111,50 @@ package struct SkippedLayer: Sendable, Equatable {
   package init(name: String, reason: String) { (self.name, self.reason) = (name, reason) }
 }
 
+/// What a recommendation is to reach.
+package enum RecommendationGoal: Sendable, Equatable {
+  /// The share of all prunable channels to remove, 0 < ratio < 1.
+  case ratio(Double)
+  /// The share of the original size that is to be left, 0 < share < 1.
+  case size(ModelSize.Measure, share: Double)
+}
+
+extension ModelSize {
+  package enum Measure: String, Sendable, CaseIterable {
+    case parameters, macs
+    case sizeBytes = "size_bytes"
+  }
+
+  package subscript(measure: Measure) -> Int {
+    switch measure {
+    case .parameters: parameters
+    case .macs: macs
+    case .sizeBytes: sizeBytes
+    }
+  }
+}
+
 package struct RecommendationRequest: Sendable {
   package var method: CompressionMethod
   package var recommendation: RecommendationMethod
-  /// 0 < ratio < 1, the share of channels to remove.
-  package var ratio: Double
+  package var goal: RecommendationGoal
   package var options: PruningOptions
+  /// For the methods that measure feature maps.
+  package var maps: (any FeatureMapSource)?
   package init(
-    method: CompressionMethod, recommendation: RecommendationMethod, ratio: Double, options: PruningOptions
+    method: CompressionMethod, recommendation: RecommendationMethod, goal: RecommendationGoal, options: PruningOptions,
+    maps: (any FeatureMapSource)? = nil
   ) {
-    (self.method, self.recommendation, self.ratio, self.options) = (method, recommendation, ratio, options)
+    (self.method, self.recommendation, self.goal) = (method, recommendation, goal)
+    (self.options, self.maps) = (options, maps)
   }
 }
 
 package struct Recommendation: Sendable {
   package var availableLayers: [LayerSetting]
   package var skipped: [SkippedLayer]
-  package var requestedRatio: Double
+  package var goal: RecommendationGoal
+  /// The share of all prunable channels that go.
   package var achievedRatio: Double
   package var original: ModelSize
   package var compressed: ModelSize
@@ -128,14 +162,18 @@ package struct Recommendation: Sendable {
 
 package struct CompressionRequest: Sendable {
   package enum Choice: Sendable {
-    case recommended(RecommendationMethod, ratio: Double)
+    case recommended(RecommendationMethod, RecommendationGoal)
     case layers([LayerSetting])
   }
   package var method: CompressionMethod
   package var choice: Choice
   package var options: PruningOptions
-  package init(method: CompressionMethod, choice: Choice, options: PruningOptions) {
-    (self.method, self.choice, self.options) = (method, choice, options)
+  /// For the methods that measure feature maps.
+  package var maps: (any FeatureMapSource)?
+  package init(
+    method: CompressionMethod, choice: Choice, options: PruningOptions, maps: (any FeatureMapSource)? = nil
+  ) {
+    (self.method, self.choice, self.options, self.maps) = (method, choice, options, maps)
   }
 }
 
@@ -146,6 +184,9 @@ package struct PlannedCompression: Sendable {
   /// `sizeBytes` is an estimate until the file is written.
   package var compressed: ModelSize
   package var layers: [LayerSetting]
+  /// What was to be reached, and the share of all prunable channels that go; nil where the request named layers.
+  package var goal: RecommendationGoal?
+  package var achievedRatio: Double?
   package var removed: [RemovedSlices]
   package var copied: [CopiedVector]
   package var skipped: [SkippedLayer]

@@ -69,6 +69,16 @@ package struct Dataset: SampleSource {
     }
   }
 
+  /// Tells these samples from others, and from those of changed files.
+  package var identity: String {
+    let files = runs.flatMap(\.parts).map { part in
+      let (stamp, modified, changed) = (part.stamp, part.stamp.modified, part.stamp.changed)
+      return "\(part.path) \(stamp.device) \(stamp.inode) \(stamp.size) "
+        + "\(modified.tv_sec).\(modified.tv_nsec) \(changed.tv_sec).\(changed.tv_nsec)"
+    }
+    return files.joined(separator: "\n") + "\n\(sampleCount)"
+  }
+
   // MARK: Files
 
   private static func files(_ path: String) throws(Failure) -> [String] {

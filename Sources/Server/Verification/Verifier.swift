@@ -1,6 +1,5 @@
 import Compression
 import Formats
-import Glibc
 import ModelGraph
 import Runtime
 
@@ -152,35 +151,23 @@ struct Verifier {
     switch subject {
     case .file(let path):
       // As it was written; unless the runtime has nothing for its types.
-      guard widens else { return try load(.file(path), level, work) }
+      guard widens else {
+        // A file's other files lie beside it.
+        return try InferenceSession(.file(path), settings: settings(level, folder: nil), runtime: runtime, work: work)
+      }
       graph = try ModelFormats.open(path: path, work: work).graph
     case .masked, .twin:
       let isTwin = if case .twin = subject { true } else { false }
       graph = try MaskedOriginal(planned, shapes: samples.shapes).graph(restrictingStatistics: isTwin, work: work)
     }
-    let writer = try ONNXWriter(widens ? graph.widened(work: work) : graph)
-    if writer.fitsOneMessage { return try load(.view(writer.bytes(work: work)), level, work) }
-    let directory = try ScratchDirectory()
-    defer { withExtendedLifetime(directory) {} }
-    let path = directory.path + "/model.onnx"
-    _ = try writer.write(to: path, overwrite: false, work: work)
-    return try load(.file(path), level, work)
+    return try ONNXWriter(widens ? graph.widened(work: work) : graph).session(
+      settings(level, folder: document.folder), runtime: runtime, work: work)
   }
 
-  private func load(
-    _ model: InferenceSession.Model, _ level: InferenceSession.OptimizationLevel, _ work: Work
-  ) throws(Failure) -> InferenceSession {
-    // A file's other files lie beside it.
-    let folder = if case .file = model { String?.none } else { folder }
-    return try InferenceSession(
-      model, settings: .init(optimization: level, threads: threads, externalDataFolder: folder), runtime: runtime,
-      work: work)
-  }
-
-  /// Where tensors lie that subgraphs of the original keep in other files.
-  private var folder: String? {
-    guard let path = document.files.first?.path, let end = path.lastIndex(of: "/") else { return nil }
-    return String(path[..<end])
+  private func settings(
+    _ level: InferenceSession.OptimizationLevel, folder: String?
+  ) -> InferenceSession.Settings {
+    InferenceSession.Settings(optimization: level, threads: threads, externalDataFolder: folder)
   }
 }
 
@@ -191,24 +178,5 @@ extension [Approximation] {
     let others = count > 1 ? " (and \(count - 1) more)" : ""
     return "\(first.op) '\(first.name)'\(others) takes statistics across channels of which some were removed; "
       + "where it sees only what stays, the outputs are equal"
-  }
-}
-
-/// A directory of the system's for temporary files, gone with the object.
-private final class ScratchDirectory {
-  let path: String
-
-  init() throws(Failure) {
-    let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-    var template = Array("\(base)/espalier-XXXXXX".utf8CString)
-    guard let made = mkdtemp(&template) else {
-      throw Failure(.resourceLimit, "cannot make a temporary directory in \(base): \(String(cString: strerror(errno)))")
-    }
-    path = String(cString: made)
-  }
-
-  deinit {
-    for name in ["model.onnx", "model.onnx.data"] { unlink("\(path)/\(name)") }
-    rmdir(path)
   }
 }

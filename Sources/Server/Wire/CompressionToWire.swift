@@ -4,7 +4,7 @@ import JSONRPC
 extension PlannedCompression {
   /// - Parameter output: the written file; nil for a dry run.
   func json(output: WirePath?, compressed: ModelSize, verification: JSONValue) -> JSONValue {
-    [
+    var object: JSONObject = [
       "output_path": output.map { .string($0.spelled) } ?? .null,
       "original": original.json,
       "compressed": compressed.json,
@@ -17,6 +17,11 @@ extension PlannedCompression {
       "verification": verification,
       "warnings": .array(warnings.map(JSONValue.string)),
     ]
+    if let goal, let achievedRatio {
+      object.append("requested", goal.json)
+      object.append("achieved", RecommendationGoal.achieved(achievedRatio, original, compressed))
+    }
+    return .object(object)
   }
 }
 

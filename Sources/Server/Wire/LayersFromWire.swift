@@ -30,7 +30,7 @@ extension Params {
     case .indices:
       let indices = try ints("values", atLeast: 0) ?? []
       return .indices(indices)
-    case .l2:
+    default:
       guard elements.count == 1, let ratio = elements[0].numberValue, 0 < ratio, ratio <= 1 else {
         throw .invalidParams(
           pointer("values"), "for \(method.rawValue), 'values' is one number above 0 and at most 1: the share removed")

@@ -5,7 +5,8 @@ extension PruningOptions {
   /// The options' names on the wire, in the order in which they are documented.
   static let wireNames = [
     "policy", "layer_norm", "group_policy", "reshape_channel_axis", "step_size", "step_op", "min_num_of_value",
-    "reverse", "scope", "allocation", "max_layer_ratio", "include", "exclude", "exact_only", "index_base",
+    "reverse", "scope", "allocation", "max_layer_ratio", "include", "exclude", "exact_only", "index_base", "seed",
+    "snp_gamma",
   ]
 
   /// Reads the member `options`. Unlike elsewhere, unknown members are refused: a misspelled option would silently
@@ -35,6 +36,11 @@ extension PruningOptions {
     exclude = try options.strings("exclude") ?? exclude
     exactOnly = try options.bool("exact_only") ?? exactOnly
     indexBase = try options.int("index_base", in: 0...1) ?? indexBase
+    seed = try options.int("seed", in: 0...Int(Int32.max)) ?? seed
+    let gamma = try options.number("snp_gamma", "a share above 0 and below 1, or a whole number of at least 1") {
+      (0 < $0 && $0 < 1) || ($0 >= 1 && $0 <= Double(PruningOptions.largestCount) && $0.rounded() == $0)
+    }
+    if let gamma { snpGamma = gamma < 1 ? .energy(gamma) : .fixed(Int(gamma)) }
   }
 
   /// No layer has so many channels, and products with it do not overflow.
@@ -65,6 +71,17 @@ extension PruningOptions {
       "exclude": ["default": []],
       "exact_only": ["default": .bool(defaults.exactOnly)],
       "index_base": ["default": .int(defaults.indexBase), "values": [0, 1]],
+      "seed": ["default": .int(defaults.seed), "minimum": 0],
+      "snp_gamma": ["default": defaults.snpGamma.json, "minimum": 0],
     ]
+  }
+}
+
+extension AttentionPairs.Components {
+  fileprivate var json: JSONValue {
+    switch self {
+    case .energy(let share): .double(share)
+    case .fixed(let count): .int(count)
+    }
   }
 }

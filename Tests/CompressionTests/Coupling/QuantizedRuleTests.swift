@@ -221,7 +221,7 @@ let fused: [OperatorCase] = [
     var options = PruningOptions()
     (options.stepSize, options.minNumOfValue) = (1, 1)
     let plan = try model.plan(
-      CompressionRequest(method: .l2, choice: .recommended(.slamp, ratio: 0.5), options: options), work: Work())
+      CompressionRequest(method: .l2, choice: .recommended(.slamp, .ratio(0.5)), options: options), work: Work())
     let removed = try #require(plan.removed.first { $0.parameter == "q" && $0.axis == 0 })
     #expect(removed.indices == .all([0, 2]))
   }

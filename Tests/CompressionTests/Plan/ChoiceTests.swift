@@ -100,7 +100,7 @@ import Testing
   @Test("PR_ID cannot be recommended")
   func recommendedIndices() throws {
     let request = CompressionRequest(
-      method: .indices, choice: .recommended(.slamp, ratio: 0.5), options: PruningOptions())
+      method: .indices, choice: .recommended(.slamp, .ratio(0.5)), options: PruningOptions())
     let failure = try #require(throws: Failure.self) { try model().plan(request, work: Work()) }
     #expect(failure.kind == .invalidCombination)
   }
@@ -153,7 +153,7 @@ import Testing
       var options = PruningOptions()
       (options.include, options.exclude) = (include, exclude)
       return try model().recommend(
-        RecommendationRequest(method: .l2, recommendation: .slamp, ratio: 0.5, options: options), work: Work()
+        RecommendationRequest(method: .l2, recommendation: .slamp, goal: .ratio(0.5), options: options), work: Work()
       ).availableLayers.map(\.name)
     }
     #expect(try names(nil, []) == ["sum", "body/b", "body/k"])
@@ -174,11 +174,11 @@ import Testing
     let model = try model()
     for ratio in [0.1, 0.3, 0.5, 0.8] {
       let recommendation = try model.recommend(
-        RecommendationRequest(method: .l2, recommendation: .slamp, ratio: ratio, options: options), work: Work())
+        RecommendationRequest(method: .l2, recommendation: .slamp, goal: .ratio(ratio), options: options), work: Work())
       func plan(_ choice: CompressionRequest.Choice, of model: CompressibleModel) throws -> PlannedCompression {
         try model.plan(CompressionRequest(method: .l2, choice: choice, options: options), work: Work())
       }
-      let direct = try plan(.recommended(.slamp, ratio: ratio), of: model)
+      let direct = try plan(.recommended(.slamp, .ratio(ratio)), of: model)
       // A model that was never asked before gives the same.
       let replayed = try plan(.layers(recommendation.availableLayers), of: self.model())
       #expect(direct.plan.slices == replayed.plan.slices)

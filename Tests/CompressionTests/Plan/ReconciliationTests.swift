@@ -320,7 +320,7 @@ private let numbers: [SettingCase] = [
     let model = try CompressibleModel(graph: graph, sizeBytes: 0)
     for ratio in [0.25, 0.5, 0.75, 0.99] {
       let planned = try model.plan(
-        CompressionRequest(method: .l2, choice: .recommended(.slamp, ratio: ratio), options: options), work: Work())
+        CompressionRequest(method: .l2, choice: .recommended(.slamp, .ratio(ratio)), options: options), work: Work())
       #expect(planned.certificate.valuesChecked > 0)
     }
   }

@@ -26,7 +26,7 @@ import Testing
 
   @Test("A recommendation leaves them whole, says so, and prunes the rest")
   func recommended() throws {
-    let planned = try plan(.recommended(.slamp, ratio: 0.4))
+    let planned = try plan(.recommended(.slamp, .ratio(0.4)))
     #expect(planned.warnings.count == 1)
     #expect(planned.warnings.first?.contains("Slice 'slice'") == true)
     #expect(planned.removed.map(\.parameter) == ["free", "t"])

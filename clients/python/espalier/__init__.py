@@ -1,6 +1,6 @@
 """Client of espalierd, the daemon that prunes trained neural networks. See `connect` and `Client`."""
 
-from .client import Client, InputShapes, Options, connect
+from .client import COMPRESSION_METHODS, Client, InputShapes, Options, Target, connect
 from .connection import Call, Progress, ProgressCallback
 from .errors import (
     CallTimeout,
@@ -34,6 +34,7 @@ from .results import (
 
 __all__ = [
     "Approximation",
+    "COMPRESSION_METHODS",
     "CachedModel",
     "Call",
     "CallTimeout",
@@ -62,6 +63,7 @@ __all__ = [
     "ServerStopped",
     "Size",
     "SkippedLayer",
+    "Target",
     "Twin",
     "Verification",
     "connect",

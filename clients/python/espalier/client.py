@@ -48,8 +48,17 @@ class Options(TypedDict, total=False):
     max_layer_ratio: float
     include: List[str]
     exclude: List[str]
+    seed: int
+    snp_gamma: float
     index_base: int
 
+
+# What is to be left, as a share of the original: {"parameters": 0.5}, {"macs": 0.5} or {"size_bytes": 0.5}.
+Target = Mapping[str, float]
+# What decides which channels matter least; protocol.md says what each means.
+COMPRESSION_METHODS = (
+    "PR_L2", "PR_GM", "PR_NN", "PR_SNP", "PR_ID", "PR_L1", "PR_BN_L2", "PR_GROUP_L2", "PR_RANDOM"
+)  # fmt: skip
 
 class Client:
     """One session with a server.
@@ -125,22 +134,29 @@ class Client:
         self,
         model: Path,
         *,
-        recommendation_ratio: float,
+        recommendation_ratio: Optional[float] = None,
+        target: Optional[Target] = None,
         compression_method: str = "PR_L2",
         recommendation_method: str = "SLAMP",
         options: Optional[Options] = None,
         input_shapes: Optional[InputShapes] = None,
+        dataset_path: Optional[Path] = None,
         progress: Optional[ProgressCallback] = None,
         timeout: Optional[float] = None,
     ) -> Recommendation:
-        """How much to take from each layer so that `recommendation_ratio` of all channels go. Writes nothing."""
+        """How much to take from each layer so that `recommendation_ratio` of all channels go, or `target` is left.
+
+        Writes nothing. PR_NN and PR_SNP measure on the samples at `dataset_path`.
+        """
         return self.start_recommend(
             model,
             recommendation_ratio=recommendation_ratio,
+            target=target,
             compression_method=compression_method,
             recommendation_method=recommendation_method,
             options=options,
             input_shapes=input_shapes,
+            dataset_path=dataset_path,
             progress=progress,
         ).result(timeout)
 
@@ -148,20 +164,26 @@ class Client:
         self,
         model: Path,
         *,
-        recommendation_ratio: float,
+        recommendation_ratio: Optional[float] = None,
+        target: Optional[Target] = None,
         compression_method: str = "PR_L2",
         recommendation_method: str = "SLAMP",
         options: Optional[Options] = None,
         input_shapes: Optional[InputShapes] = None,
+        dataset_path: Optional[Path] = None,
         progress: Optional[ProgressCallback] = None,
     ) -> Call[Recommendation]:
+        if (recommendation_ratio is None) == (target is None):
+            raise ValueError("recommend takes either recommendation_ratio or target")
         params = {
             "model": _absolute(model),
             "compression_method": compression_method,
             "recommendation_method": recommendation_method,
             "recommendation_ratio": recommendation_ratio,
+            "target": target,
             "options": options,
             "input_shapes": _shapes(input_shapes),
+            "dataset_path": None if dataset_path is None else _absolute(dataset_path),
         }
         return self._start("recommend", params, Recommendation, progress)
 
@@ -171,6 +193,7 @@ class Client:
         output_path: Path,
         *,
         recommendation_ratio: Optional[float] = None,
+        target: Optional[Target] = None,
         layers: Optional[Sequence[LayerSetting]] = None,
         compression_method: str = "PR_L2",
         recommendation_method: str = "SLAMP",
@@ -183,15 +206,17 @@ class Client:
         progress: Optional[ProgressCallback] = None,
         timeout: Optional[float] = None,
     ) -> Compression:
-        """Writes a smaller model to `output_path`: by a ratio, or by `layers` as `recommend` gave them or chosen.
+        """Writes a smaller model to `output_path`: by a ratio, a target, or `layers` as `recommend` gave or chosen.
 
         With `verify` the file is run before it gets its name, on the first samples of the dataset at `dataset_path`
-        or on numbers made up, and not written if it does not compute what it must (kind `verify.failed`).
+        or on numbers made up, and not written if it does not compute what it must (kind `verify.failed`). PR_NN and
+        PR_SNP measure on that dataset too.
         """
         return self.start_compress(
             model,
             output_path,
             recommendation_ratio=recommendation_ratio,
+            target=target,
             layers=layers,
             compression_method=compression_method,
             recommendation_method=recommendation_method,
@@ -210,6 +235,7 @@ class Client:
         output_path: Path,
         *,
         recommendation_ratio: Optional[float] = None,
+        target: Optional[Target] = None,
         layers: Optional[Sequence[LayerSetting]] = None,
         compression_method: str = "PR_L2",
         recommendation_method: str = "SLAMP",
@@ -221,8 +247,8 @@ class Client:
         dataset_path: Optional[Path] = None,
         progress: Optional[ProgressCallback] = None,
     ) -> Call[Compression]:
-        if (recommendation_ratio is None) == (layers is None):
-            raise ValueError("compress takes either recommendation_ratio or layers")
+        if [recommendation_ratio, target, layers].count(None) != 2:
+            raise ValueError("compress takes either recommendation_ratio, target or layers")
         params: Dict[str, Any] = {
             "model": _absolute(model),
             "compression_method": compression_method,
@@ -239,6 +265,7 @@ class Client:
         else:
             params["recommendation_method"] = recommendation_method
             params["recommendation_ratio"] = recommendation_ratio
+            params["target"] = target
         return self._start("compress", params, Compression, progress)
 
     def verify(

@@ -82,15 +82,17 @@ class Inspection:
 
 @dataclass(frozen=True)
 class LayerSetting:
-    """What is done to one layer: `values` is [ratio] for PR_L2, channel indices for PR_ID; `use` says whether it is."""
+    """What is done to one layer: `values` is [ratio], or channel indices for PR_ID; `use` says whether it is."""
 
     name: str
     channels: List[int]
     values: List[float]
     use: bool = True
+    # The ratio that a recommendation called for before alignment, minimum and limits.
+    requested: Optional[float] = None
 
     def to_json(self) -> Dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {"name": self.name, "channels": self.channels, "values": self.values, "use": self.use}
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,9 @@ class Recommendation:
     # Shares of the channels: `achieved_ratio` differs where steps, minima or blocks stood in the way.
     requested_ratio: Optional[float] = None
     achieved_ratio: Optional[float] = None
+    # What was asked for, {"ratio"} or the target, and what became of it: the ratio, and the shares that are left.
+    requested: Optional[Dict[str, float]] = None
+    achieved: Optional[Dict[str, float]] = None
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 

@@ -1,0 +1,27 @@
+// OpenBLAS, loaded when it is first needed: linked in, its start-up (threads, buffers, 35 MB to map) would be paid by
+// every run of the program, also by those that multiply no matrix.
+#pragma once
+
+// The functions used, by their Fortran names. Matrices are column-major; numbers and sizes go by reference.
+typedef struct {
+  // C = alpha * A * A' + beta * C, or A' * A; one triangle of C.
+  void (*dsyrk)(const char *uplo, const char *trans, const int *n, const int *k, const double *alpha, const double *a,
+                const int *lda, const double *beta, double *c, const int *ldc);
+  // C = alpha * op(A) * op(B) + beta * C.
+  void (*dgemm)(const char *transa, const char *transb, const int *m, const int *n, const int *k, const double *alpha,
+                const double *a, const int *lda, const double *b, const int *ldb, const double *beta, double *c,
+                const int *ldc);
+  // Eigenvalues (ascending), and eigenvectors if jobz is V, of a symmetric matrix.
+  void (*dsyevd)(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work,
+                 const int *lwork, int *iwork, const int *liwork, int *info);
+  // A = U * diag(s) * VT, s descending.
+  void (*dgesdd)(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
+                 const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info);
+} openblas_functions;
+
+// The functions, or NULL if the library cannot be loaded. Loads it on the first call, for one thread per call: callers
+// run side by side, and results must not depend on how many processors there are.
+const openblas_functions *openblas_load(void);
+
+// Why it cannot be loaded; valid after openblas_load has returned NULL.
+const char *openblas_load_error(void);

@@ -1,0 +1,55 @@
+import Compression
+import Formats
+import ModelGraph
+import Runtime
+
+/// The feature maps of a model on a user's samples, computed by ONNX Runtime from the graph with the wanted values
+/// among its outputs. The model is in the runtime for as long as a pass takes; one batch of maps is in memory at a
+/// time.
+struct DatasetFeatureMaps: FeatureMapSource {
+  let identity: String
+  private let document: any ModelDocument
+  private let dataset: Dataset
+  private let runtime: ONNXRuntime
+  private let threads: Int
+
+  /// - Throws: `runtimeUnavailable`, or what is wrong with the dataset.
+  init(_ dataset: WirePath, for document: any ModelDocument, in server: Server, work: Work) throws(Failure) {
+    let graph = document.graph
+    self.document = document
+    self.dataset = try Dataset(path: dataset.path, for: graph.inputs.map { ModelValue(graph[$0]) }, work: work)
+    identity = self.dataset.identity
+    runtime = try server.runtime.runtime(work: work)
+    threads = server.configuration.threads
+  }
+
+  func run(
+    _ values: [ValueID], work: Work, _ body: ([FeatureMap]) throws(Failure) -> Void
+  ) throws(Failure) {
+    let writer = try ONNXWriter(document.graph, additionalOutputs: values)
+    let names = values.map(writer.name)
+    let session = try writer.session(
+      .init(threads: threads, externalDataFolder: document.folder), runtime: runtime, work: work.part(0...0.1))
+    try session.forEachBatch(of: dataset, outputs: names, work: work.part(0.1...1)) { _, outputs throws(Failure) in
+      var maps: [FeatureMap] = []
+      for (value, name) in zip(values, names) {
+        guard let map = outputs[name].flatMap({ FeatureMap(value: value, tensor: $0) }) else {
+          throw Failure(
+            .runtimeFailed, "the runtime gives no real numbers for '\(name)'", details: ["value": .string(name)])
+        }
+        maps.append(map)
+      }
+      try body(maps)
+    }
+  }
+}
+
+extension Server {
+  /// What a method measures on a dataset; nil where it measures nothing or there is no dataset.
+  func featureMaps(
+    for method: CompressionMethod, of document: any ModelDocument, dataset: WirePath?, work: Work
+  ) throws(Failure) -> (any FeatureMapSource)? {
+    guard method.measuresFeatureMaps, let dataset else { return nil }
+    return try DatasetFeatureMaps(dataset, for: document, in: self, work: work)
+  }
+}
