@@ -2,8 +2,8 @@ import ModelGraph
 
 /// Which elements of one value stay, over the axes that lose some, under the lengths of one run.
 ///
-/// Labels were given under the lengths of the analysis; lengths that a run chooses otherwise belong to factors without
-/// labels, and are found again here from the length of the axis.
+/// Labels were given under the lengths of the analysis; lengths that a run chooses otherwise belong to factors along
+/// which nothing is removed, and are found again here from the length of the axis.
 struct KeptElements {
   /// The value's lengths in the run.
   let lengths: [Int]
@@ -25,7 +25,8 @@ struct KeptElements {
     guard lengths.count == value.axes.count else { throw Self.unclear(lengths) }
     var factors: [(factor: Factor, size: Int)] = []
     for (axis, isCut) in isCut.enumerated() where isCut {
-      guard let sizes = Self.sizes(of: value.axes[axis], in: value, length: lengths[axis]) else {
+      let isOpen = value.axes[axis].map { factor in !sets.contains { $0.set.contains(factor) } }
+      guard let sizes = Self.sizes(value.axes[axis].map(\.size), isOpen: isOpen, length: lengths[axis]) else {
         throw Self.unclear(lengths)
       }
       factors += zip(value.axes[axis], sizes).map { (factor: $0, size: $1) }
@@ -42,13 +43,13 @@ struct KeptElements {
     self.mask = mask
   }
 
-  /// The sizes of an axis's factors where its length is `length`: those without labels take what the others leave.
-  private static func sizes(of factors: [Factor], in value: LabelledValue, length: Int) -> [Int]? {
-    var sizes = factors.map(\.size)
+  /// The sizes of an axis's factors where its length is `length`: the open ones take what the others leave.
+  private static func sizes(_ sizes: [Int], isOpen: [Bool], length: Int) -> [Int]? {
+    var sizes = sizes
     if sizes.reduce(1, *) == length { return sizes }
-    let open = factors.indices.filter { !value.isLabelled(factors[$0]) }
-    let fixed = factors.indices.reduce(1) { open.contains($1) ? $0 : $0 * sizes[$1] }
-    // Neighbours without labels are as one.
+    let open = sizes.indices.filter { isOpen[$0] }
+    let fixed = sizes.indices.reduce(1) { isOpen[$1] ? $0 : $0 * sizes[$1] }
+    // Neighbours along which nothing is removed are as one.
     guard let first = open.first, let last = open.last, last - first == open.count - 1, length % fixed == 0 else {
       return nil
     }
