@@ -224,7 +224,7 @@ def check_tensors(original, compressed, removed):
     for name, tensor in before.items():
         if name not in after:
             require(name not in used, f"{name!r} is read and no longer stored")
-            shared = len(tensor.dims) == 1 and use_counts[name] > 1  # each use may have got its own selection
+            shared = is_vector(tensor) and use_counts[name] > 1  # each use may have got its own selection
             require(tensor.data_type in INTEGERS or shared, f"the stored tensor {name!r} is gone")
             continue
         new = after[name]
@@ -244,7 +244,7 @@ def check_tensors(original, compressed, removed):
             )
     for name in after.keys() - before.keys():
         if after[name].data_type not in INTEGERS and after[name].dims:  # a scalar is no parameter
-            vectors = [t for n, t in before.items() if len(t.dims) == 1 and use_counts[n] > 0]
+            vectors = [t for n, t in before.items() if is_vector(t) and use_counts[n] > 0]
             few = math.prod(after[name].dims) <= 4
             require(few or any(is_selection(after[name], t) for t in vectors), f"a tensor {name!r} was added")
             added += math.prod(after[name].dims)
@@ -257,12 +257,17 @@ def check_tensors(original, compressed, removed):
     return gone, added
 
 
+def is_vector(tensor):
+    """Do its elements lie along one axis? Only what does is shared by layers that prune different channels."""
+    return max(tensor.dims, default=0) == math.prod(tensor.dims)
+
+
 def is_selection(new, old):
     """Is the vector `new` what is left of the vector `old` when some elements are taken out, bit for bit?"""
-    if new.data_type != old.data_type or len(new.dims) != 1:
+    if new.data_type != old.data_type or len(new.dims) != len(old.dims) or not is_vector(new):
         return False
-    rest = iter(numpy_helper.to_array(old))
-    return all(any(a.tobytes() == b.tobytes() for b in rest) for a in numpy_helper.to_array(new))
+    rest = iter(numpy_helper.to_array(old).reshape(-1))
+    return all(any(a.tobytes() == b.tobytes() for b in rest) for a in numpy_helper.to_array(new).reshape(-1))
 
 
 def readers(model):

@@ -96,7 +96,8 @@ def zero_point(node, values, weight):
     if slot is None or slot >= len(node.input) or not node.input[slot]:
         return weight.dtype.type(0)
     zero = values[node.input[slot]]
-    return zero.reshape(-1, *[1] * (weight.ndim - 1)) if zero.size > 1 and "Conv" in node.op_type else zero
+    rows = "Conv" in node.op_type or any(a.name == "transB" and a.i for a in node.attribute)
+    return zero.reshape(-1, *[1] * (weight.ndim - 1)) if zero.size > 1 and rows else zero
 
 
 def without_mixing(model, deaths):
