@@ -385,6 +385,12 @@ def languages():
             ),
             lambda exporter: (torch.randn(1, 800),),
         ),
+        "torch_transformer": Architecture(
+            language.EncoderDecoder,
+            lambda exporter: (torch.randn(1, 9, 20), torch.randn(1, 5, 12)),
+            ALL,
+            ({0: "batch"}, {0: "batch"}),
+        ),
         "lstm": Architecture(lambda: language.Recurrent("LSTM", True), tokens(12), BOTH, TEXT["axes"]),
         "gru": Architecture(lambda: language.Recurrent("GRU", False), tokens(12), axes=TEXT["axes"]),
     }

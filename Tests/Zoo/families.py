@@ -57,6 +57,7 @@ FAMILIES = {
     "BART": ["bart"],
     "Whisper": ["whisper_encoder"],
     "wav2vec 2.0": ["wav2vec2"],
+    "torch.nn.Transformer": ["torch_transformer"],
     "LSTM": ["lstm"],
     "GRU": ["gru"],
 }

@@ -80,3 +80,15 @@ class Recurrent(nn.Module):
 
     def forward(self, ids):
         return self.head(self.layers(self.embedding(ids))[0][:, -1])
+
+
+class EncoderDecoder(nn.Module):
+    """torch.nn's own transformer between two sequences of numbers; cross attention reads parts of one packed weight."""
+
+    def __init__(self, width=128):
+        super().__init__()
+        self.source, self.target, self.head = nn.Linear(20, width), nn.Linear(12, width), nn.Linear(width, 7)
+        self.layers = nn.Transformer(width, 4, 2, 2, 2 * width, batch_first=True)
+
+    def forward(self, source, target):
+        return self.head(self.layers(self.source(source), self.target(target)))
