@@ -49,7 +49,8 @@ swift-toolchain:
 # Whichever python3 comes first may be old or lack venv; the Debian one, just installed, has it.
 .venv/stamp: Tests/requirements.txt
 .venv-zoo/stamp: Tests/requirements-zoo.txt
-.venv/stamp .venv-zoo/stamp: clients/python/pyproject.toml | apt-packages
+.venv-bench/stamp: Tests/requirements-bench.txt
+.venv/stamp .venv-zoo/stamp .venv-bench/stamp: clients/python/pyproject.toml | apt-packages
 	@for python in python3 /usr/bin/python3; do \
 	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
 	  python=; \
@@ -90,8 +91,9 @@ demo: build .venv/stamp ## Prune two trained networks and measure what is left o
 	@$(PYTHON) clients/python/examples/demo.py --output demo-output
 
 .PHONY: bench
-bench: build .venv/stamp ## Measure latency, memory and throughput
+bench: build .venv/stamp .venv-bench/stamp ## Measure latency, memory and throughput, and the tools one could use instead
 	$(PYTHON) Tests/Benchmarks/bench.py
+	.venv-bench/bin/python Tests/Benchmarks/peers.py
 
 .PHONY: zoo
 zoo: .venv-zoo/stamp ## Export the architectures whose skeletons the tests read (with PyTorch, in .venv-zoo)

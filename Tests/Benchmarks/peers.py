@@ -1,4 +1,4 @@
-"""Pruning against the tools a user could pick instead, in one run: `make bench-peers`, or
+"""Pruning against the tools a user could pick instead, in one run: part of `make bench`, or
 `python Tests/Benchmarks/peers.py [--rounds N] [--only NAME ...]` in an environment with Tests/requirements-bench.txt.
 
 The same networks for all, with random weights: resnet50 and densenet121 and swin_t of torchvision, and a BERT encoder
