@@ -109,6 +109,18 @@ import Testing
     #expect(try recommended(pair, ratio: 0.4, plainOptions()).groups.map(\.removed) == [[0], [0]])
   }
 
+  /// Equal magnitudes: a step of four blocks of two scores 1/2 and 1, eight channels 1/8 and up. Per channel the step
+  /// is at 1/8 too, and comes first, its group being the earlier one.
+  @Test func stepsOfManyBlocksMayCompeteByChannel() throws {
+    let groups =
+      [SelectionGroup(blocks: 4, width: 2, members: [MemberScores([Double](repeating: 1, count: 8))])]
+      + plainGroups([[Double](repeating: 1, count: 8)])
+    let found = try recommended(groups, ratio: 0.4, plainOptions())
+    #expect(found.groups.map(\.count) == [0, 6])
+    let perChannel = try recommended(groups, ratio: 0.4, plainOptions { $0.allocation = .lampPerChannel })
+    #expect(perChannel.groups.map(\.count) == [1, 2])
+  }
+
   @Test func fixedCellsStayAndCountAsKept() throws {
     let group = SelectionGroup(
       width: 4, members: [MemberScores([1, 2, 3, 4])], removable: [false, true, false, true])

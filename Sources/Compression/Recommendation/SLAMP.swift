@@ -34,6 +34,9 @@ package func slampScores(_ magnitudes: [Double]) -> [Double] {
 /// p takes the p-th weakest of each. Blocks that choose on their own enter with the mean magnitude of their p-th
 /// weakest; linked groups, whose magnitudes may have different scales, with the mean of their scores. Under group
 /// policy `count` a step marks a single cell instead, and the block with fewest marks decides for its set.
+///
+/// A step of many blocks has the score of one unit among few, and so comes late: wide layers are cut to the width of a
+/// block before the first step. Allocation `lamp_per_channel` divides its score by the channels that go with it.
 struct SLAMPLadder: Sendable {
   private struct Step: Sendable {
     let cost: Int
@@ -122,10 +125,18 @@ struct SLAMPLadder: Sendable {
         for level in 0..<limit { costs[level] += table.cost[groups[group].rows[row][level]] }
       }
       for level in means.indices { means[level] /= Double(table.rows) }
-      let groupScores = allocation == .lamp ? slampScores(means) : means
+      let groupScores = allocation == .score ? means : slampScores(means)
       for level in 0..<limit { scores[level] += groupScores[level] }
     }
     if set.count > 1 { for level in scores.indices { scores[level] /= Double(set.count) } }
+    if allocation == .lampPerChannel {
+      // No step comes before an earlier one of its set, however costs differ.
+      var last = 0.0
+      for level in scores.indices {
+        last = max(last, scores[level] / Double(max(1, costs[level])))
+        scores[level] = last
+      }
+    }
     return (0..<limit).map {
       Entry(score: scores[$0], group: set[0], index: $0, cost: costs[$0], counter: counter)
     }
@@ -137,7 +148,7 @@ struct SLAMPLadder: Sendable {
     let table = ranked.table
     let order = orderFixedLast(table.removable.indices, table, ranked.magnitudes)
     let magnitudes = order.map { ranked.magnitudes[$0] }
-    let scores = allocation == .lamp ? slampScores(magnitudes) : magnitudes
+    let scores = allocation == .score ? magnitudes : slampScores(magnitudes)
     // One cell always stays; so do the fixed ones, which stand last.
     let count = min(order.count - 1, table.removable.count { $0 })
     return (0..<count).map { level in

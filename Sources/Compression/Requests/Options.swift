@@ -31,8 +31,13 @@ package struct PruningOptions: Sendable, Hashable {
   /// What a recommendation ratio means: a share of all channels, spent where they matter least, or of each layer.
   package enum Scope: String, Sendable, CaseIterable { case global, layer }
 
-  /// What is ranked across layers: the LAMP-normalized score, or the combined score itself.
-  package enum Allocation: String, Sendable, CaseIterable { case lamp, score }
+  /// What is ranked across layers: the LAMP-normalized score, that of a step divided by the channels it removes, or the
+  /// combined score itself.
+  package enum Allocation: String, Sendable, CaseIterable {
+    case lamp
+    case lampPerChannel = "lamp_per_channel"
+    case score
+  }
 
   /// Which factor of a split axis (768 read as 12 x 64) is pruned: the inner one (-1, 1) or whole blocks (-2, 0).
   package enum ReshapeChannelAxis: Int, Sendable, CaseIterable {
