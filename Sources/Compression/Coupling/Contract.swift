@@ -215,6 +215,7 @@ extension Facts {
     let (inS, inT) = (common.compactMap(s.position), common.compactMap(t.position))
     switch (common.count == s.factors.count, common.count == t.factors.count) {
     case (true, true):
+      if isCollapsedBlocks(s, t) { return }
       equal(s.labels, t.labels.permuted(inT))
       if inT != inT.sorted() { order(t.labels, inT, at: node) }
     case (false, true):
@@ -236,8 +237,12 @@ extension Facts {
     var result = set
     for (k, factor) in other.factors.enumerated() where !result.contains(factor) {
       guard value.has(factor), !value.isLabelled(factor) else { continue }
-      // Before the first factor that follows it in the other's order.
-      let position = other.factors[(k + 1)...].lazy.compactMap(result.position).first ?? result.factors.count
+      // Before the first factor that follows it in the other's order, or after the last that precedes it: repeats of a
+      // block belong to the block, not inside what is cut from it.
+      let position =
+        other.factors[(k + 1)...].lazy.compactMap(result.position).first
+        ?? other.factors[..<k].reversed().lazy.compactMap(result.position).first.map { $0 + 1 }
+        ?? result.factors.count
       result.labels = result.labels.broadcast(at: position, size: factor.size)
       result.factors.insert(factor, at: position)
     }

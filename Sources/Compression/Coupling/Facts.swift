@@ -119,6 +119,7 @@ package struct Facts: Sendable {
   /// Labels below this number are the classes of an analysis that is over: they must not be joined any more, and where
   /// an operator wants to join two, that is a fault. 0 in an analysis.
   private(set) var certifiedLabels: Int32 = 0
+  private var staysInCertificate: [Bool] = []
   private(set) var faults: [(node: NodeID, a: Int32, b: Int32)] = []
   private(set) var comparisons = 0
   /// The node whose rule is running.
@@ -183,10 +184,28 @@ package struct Facts: Sendable {
     classes.join(a, b)
   }
 
-  /// From here on labels `0 ..< labels` are settled classes.
-  mutating func beginCertificate(labels: Int) {
-    _ = freshLabels(labels)
-    certifiedLabels = Int32(labels)
+  /// From here on labels `0 ..< isFrozen.count` are settled classes, of which some always stay.
+  mutating func beginCertificate(isFrozen: [Bool]) {
+    _ = freshLabels(isFrozen.count)
+    certifiedLabels = Int32(isFrozen.count)
+    staysInCertificate = isFrozen
+  }
+
+  /// In a certificate: whether blocks of which one entry is left each meet, entry by entry, what belongs to the blocks
+  /// and always stays. Were there more entries they would be seen as blocks.
+  mutating func isCollapsedBlocks(_ s: LabelSet, _ t: LabelSet) -> Bool {
+    guard certifiedLabels > 0, s.factors.contains(where: \.isShrunk) else { return false }
+    func stays(_ set: LabelSet) -> (all: Bool, none: Bool) {
+      var (all, none) = (true, true)
+      set.labels.forEach { label in
+        let c = find(label)
+        if c < certifiedLabels, staysInCertificate[Int(c)] { none = false } else { all = false }
+        if c >= certifiedLabels { none = false }
+      }
+      return (all, none)
+    }
+    let (a, b) = (stays(s), stays(t))
+    return (a.all && b.none) || (a.none && b.all)
   }
 
   mutating func freeze(_ label: Int32, _ reason: ReasonID) {

@@ -79,9 +79,17 @@ struct GroupExplanations {
         sentence += ", which \(describe(tie))\(more > 0 ? " and \(more) more" : "") ties to them"
       }
     }
-    if let g = groups.first, groups.count == 1, coupling.groups[g].blocks > 1 {
+    let cells = Set(
+      outputs.range.compactMap { coupling.classOf[Int($0)] }.filter { coupling.groupOfClass[Int($0)] >= 0 })
+    if cells.count * outputs.width < free * outputs.width { sentence += ", in \(cells.count) units of several" }
+    for g in groups where coupling.groups[g].blocks > 1 {
       let group = coupling.groups[g]
-      sentence += ", equally many from each of \(group.blocks) blocks of \(group.width)"
+      sentence +=
+        ", equally many from each of \(group.blocks) blocks of \(group.width)"
+        + (groups.count > 1 ? " of group '\(group.name)'" : "")
+    }
+    if groups.contains(where: { coupling.groups[$0].link != nil }) {
+      sentence += "; what is read side by side must lose as many"
     }
     if free < outputs.count, let label = outputs.range.first(where: { coupling.frozenReason(of: $0) != nil }),
       let reason = coupling.frozenReason(of: label)

@@ -41,7 +41,7 @@ package struct Certificate {
       originalShapes: ShapeTable(
         shapes: analysis.shapes.shapes + shapes.shapes[original.values.count...], contents: []),
       originalNode: { id in rewritten.origin[id.index].map { original[$0] } })
-    pass.facts.beginCertificate(labels: removal.coupling.classOf.count)
+    pass.facts.beginCertificate(isFrozen: removal.coupling.flags.frozen.map { $0 >= 0 })
     let slices = Dictionary(plan.slices.map { ($0.value, $0) }) { first, _ in first }
     var misfit: ValueID?
     try pass.run(work: work) { id, tensor, facts in
@@ -89,7 +89,7 @@ package struct Certificate {
   private static func fault(_ what: String, _ details: [String: Failure.Detail] = [:]) -> Failure {
     Failure(
       .certificateFailed,
-      "the plan did not pass its own proof and nothing was written: \(what). This is a defect of Espalier; please report it",
+      "the plan did not pass its own proof: \(what). This is a defect of Espalier; please report it",
       details: details)
   }
 }

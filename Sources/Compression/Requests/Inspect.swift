@@ -97,7 +97,9 @@ extension ChannelCoupling {
   /// Why none of the layer's output channels can be removed, nil if some can.
   func reasonNotPrunable(_ layer: Layer) -> String? {
     guard let outputs = layer.outputs else { return "it has a single output channel" }
-    for label in outputs.range where group(of: label) != nil && frozenReason(of: label) == nil { return nil }
-    return frozenReason(of: outputs.first)?.sentence(in: graph) ?? "no operator follows its channels"
+    for label in outputs.range where frozenReason(of: label) == nil {
+      if let g = group(of: label), !groups[g].producers.isEmpty { return nil }
+    }
+    return frozenReason(of: outputs.first)?.sentence(in: graph) ?? "no layer with weights makes these channels alone"
   }
 }

@@ -10,8 +10,9 @@ package struct OutputDistance: Sendable, Equatable {
   package private(set) var maxRelative = 0.0
   /// The output of the largest relative distance.
   package private(set) var worstOutput: String?
-  /// Elements compared.
+  /// Elements compared, and how many of them were finite.
   package private(set) var count = 0
+  package private(set) var finiteCount = 0
   /// Why the outputs cannot be compared at all: they differ in type or shape, or are not finite in the same places.
   package private(set) var mismatch: String?
 
@@ -33,6 +34,7 @@ package struct OutputDistance: Sendable, Equatable {
       return
     }
     count += expected.elementCount
+    finiteCount += distance.finiteCount
     maxAbsolute = max(maxAbsolute, distance.largest)
     let relative = distance.largest == 0 ? 0 : distance.scale == 0 ? .infinity : distance.largest / distance.scale
     if relative > maxRelative || worstOutput == nil { (maxRelative, worstOutput) = (relative, name) }
@@ -41,6 +43,7 @@ package struct OutputDistance: Sendable, Equatable {
   private struct Distance {
     var largest = 0.0
     var scale = 0.0
+    var finiteCount = 0
     var differsInFinity = false
 
     @inline(__always)
@@ -49,6 +52,7 @@ package struct OutputDistance: Sendable, Equatable {
         if a != b && !(a.isNaN && b.isNaN) { differsInFinity = true }
         return
       }
+      finiteCount += 1
       scale = max(scale, a.magnitude)
       largest = max(largest, (a - b).magnitude)
     }

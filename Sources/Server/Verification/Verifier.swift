@@ -48,6 +48,12 @@ struct Verifier {
     let tolerance = RoundingTolerance(noise: try distance(from: found, .file(path), .all, work: work.part(0.2...0.4)))
     let hasApproximations = !planned.approximations.isEmpty
     let distance = try distance(from: found, .masked, work: work.part(0.4...(hasApproximations ? 0.7 : 1)))
+    if distance.mismatch == nil, distance.count > 0, distance.finiteCount == 0 {
+      throw Failure(
+        .verifyImpossible,
+        "no output of the model is finite on these samples, so there is nothing to compare; give others with dataset_path"
+      )
+    }
     var report = VerificationReport(
       status: .exact, distance: distance, twin: nil, tolerance: tolerance.relative, noise: tolerance.noise,
       sampleCount: samples.source.sampleCount, reason: nil)

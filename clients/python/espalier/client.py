@@ -46,6 +46,7 @@ class Options(TypedDict, total=False):
     scope: str
     allocation: str
     max_layer_ratio: float
+    exact_only: bool
     include: List[str]
     exclude: List[str]
     seed: int
