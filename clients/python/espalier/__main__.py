@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 from . import tables
@@ -22,12 +23,34 @@ def parser() -> argparse.ArgumentParser:
     compress = commands.add_parser("compress", help="write the smaller model")
     for command in (recommend, compress):
         command.add_argument("model")
-        command.add_argument("--ratio", type=float, required=True, help="share of the channels to remove, 0 to 1")
+        amount = command.add_mutually_exclusive_group(required=True)
+        amount.add_argument("--ratio", type=float, help="share of the channels to remove, 0 to 1")
+        amount.add_argument("--target", type=target, metavar="SIZE=SHARE", help="what to leave, such as macs=0.5")
         command.add_argument("--method", default="PR_L2", help="compression method (default PR_L2)")
+        command.add_argument("--dataset", metavar="PATH", help="samples: .npy, .npz or a folder of them")
+        command.add_argument(
+            "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="such as step_size=8"
+        )
     compress.add_argument("-o", "--output", required=True)
     compress.add_argument("--overwrite", action="store_true")
     compress.add_argument("--verify", action="store_true", help="run the result before it is written")
     return main
+
+
+def target(text: str) -> dict:
+    name, _, share = text.partition("=")
+    return {name: float(share)}
+
+
+def option(text: str) -> tuple:
+    """The value is JSON where it reads as such, else a word."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(text)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def run(client: Client, arguments: argparse.Namespace) -> None:
@@ -37,7 +60,12 @@ def run(client: Client, arguments: argparse.Namespace) -> None:
         print(f"\n{report.parameters:,} parameters, {report.macs:,} MACs, {report.model.size_bytes:,} bytes")
     elif arguments.command == "recommend":
         advice = client.recommend(
-            arguments.model, recommendation_ratio=arguments.ratio, compression_method=arguments.method
+            arguments.model,
+            recommendation_ratio=arguments.ratio,
+            target=arguments.target,
+            compression_method=arguments.method,
+            dataset_path=arguments.dataset,
+            options=dict(arguments.option),
         )
         print(tables.recommendation(advice))
         print_sizes(advice.estimate.original, advice.estimate.compressed)
@@ -46,7 +74,10 @@ def run(client: Client, arguments: argparse.Namespace) -> None:
             arguments.model,
             arguments.output,
             recommendation_ratio=arguments.ratio,
+            target=arguments.target,
             compression_method=arguments.method,
+            dataset_path=arguments.dataset,
+            options=dict(arguments.option),
             overwrite=arguments.overwrite,
             verify=arguments.verify,
         )

@@ -226,9 +226,17 @@ class Connection:
                 error = {"code": errors.METHOD_NOT_FOUND, "message": f"{method} is not a method of this client"}
                 self._send({"id": identifier}, error, "error")
         elif "error" in message and identifier is None:
-            log.error("the server could not read a message: %s", message["error"])
+            self._fail_all(message["error"])
         else:
             self._receive_answer(identifier, message)
+
+    def _fail_all(self, error: Any) -> None:
+        """The server could not read a message and cannot say which: no call that waits may wait forever."""
+        log.error("the server could not read a message: %s", error)
+        with self._lock:
+            calls, self._calls = list(self._calls.values()), {}
+        for call in calls:
+            call._fail(ProtocolError(f"the server could not read a message, perhaps {call.method}: {error}"))
 
     def _receive_notification(self, method: str, params: Mapping[str, Any]) -> None:
         if method == "$/progress":
