@@ -53,7 +53,7 @@ def helper_output(name):
     return onnx.helper.make_empty_tensor_value_info(name)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "mobilenet_v1", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "googlenet", "mobilenet_v2"])
 def test_nuclear_norms_of_real_networks(client, tmp_path, name):
     network = Network(name, tmp_path)
     rng = np.random.default_rng(5)
