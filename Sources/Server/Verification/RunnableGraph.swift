@@ -39,7 +39,8 @@ private final class ScratchDirectory {
 
   init() throws(Failure) {
     let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-    var template = Array("\(base)/espalier-XXXXXX".utf8CString)
+    // mkdtemp fills in the last six characters.
+    var template = Array("\(base)/espalier-\(String(repeating: "X", count: 6))".utf8CString)
     guard let made = mkdtemp(&template) else {
       throw Failure(.resourceLimit, "cannot make a temporary directory in \(base): \(String(cString: strerror(errno)))")
     }

@@ -53,33 +53,32 @@ def option(text: str) -> tuple:
         return name, value
 
 
+def choice(arguments: argparse.Namespace) -> dict:
+    return {
+        "recommendation_ratio": arguments.ratio,
+        "target": arguments.target,
+        "compression_method": arguments.method,
+        "dataset_path": arguments.dataset,
+        "options": dict(arguments.option),
+    }
+
+
 def run(client: Client, arguments: argparse.Namespace) -> None:
     if arguments.command == "inspect":
         report = client.inspect(arguments.model)
         print(tables.inspection(report))
         print(f"\n{report.parameters:,} parameters, {report.macs:,} MACs, {report.model.size_bytes:,} bytes")
     elif arguments.command == "recommend":
-        advice = client.recommend(
-            arguments.model,
-            recommendation_ratio=arguments.ratio,
-            target=arguments.target,
-            compression_method=arguments.method,
-            dataset_path=arguments.dataset,
-            options=dict(arguments.option),
-        )
+        advice = client.recommend(arguments.model, **choice(arguments))
         print(tables.recommendation(advice))
         print_sizes(advice.estimate.original, advice.estimate.compressed)
     else:
         result = client.compress(
             arguments.model,
             arguments.output,
-            recommendation_ratio=arguments.ratio,
-            target=arguments.target,
-            compression_method=arguments.method,
-            dataset_path=arguments.dataset,
-            options=dict(arguments.option),
             overwrite=arguments.overwrite,
             verify=arguments.verify,
+            **choice(arguments),
         )
         print_sizes(result.original, result.compressed)
         print(f"written to {result.output_path}")
