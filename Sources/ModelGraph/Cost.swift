@@ -60,7 +60,10 @@ package enum CostModel {
       // The projections, and the product with scores and values over what they make.
       guard let x = shapes.input(0), let w = shapes.input(1), let y = shapes.output, x.count == 3, w.count == 2
       else { return nil }
-      return product(x + [w[1]]) + product([x[0], x[1], x[1], (w[1] - y[2]) / 2 + y[2]])
+      guard y.count == 3 else { return nil }
+      let (sum, overflow) = product(x + [w[1]])
+        .addingReportingOverflow(product([x[0], x[1], x[1], (w[1] - y[2]) / 2 + y[2]]))
+      return overflow ? Int.max : sum
     },
     "com.microsoft.MultiHeadAttention": packedAttention, "com.microsoft.GroupQueryAttention": packedAttention,
   ]

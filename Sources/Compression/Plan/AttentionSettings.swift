@@ -39,7 +39,7 @@ extension Reconciliation {
     else { return }
     let stated = node.ints("qkv_hidden_sizes")
     let sizes = stated ?? Array(repeating: width / 3, count: 3)
-    guard sizes.reduce(0, +) == width else { return }
+    guard sizes.count == 3, sizes.allSatisfy((0...width).contains), sizes.reduce(0, +) == width else { return }
     var (start, now, headCount) = (0, [Int](), heads)
     for (k, size) in sizes.enumerated() {
       let part = kept[start..<start + size]

@@ -13,7 +13,8 @@ enum AttentionShapes {
   @Sendable private static func packedAttention(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
     guard let x = call.shape(0), let w = call.shape(1), x.count == 3, w.count == 2 else { return [nil] }
     let sizes = call.node.ints("qkv_hidden_sizes") ?? Array(repeating: w[1] / 3, count: 3)
-    guard x[2] == w[0], sizes.count == 3, w[1] == sizes.reduce(0, +), let heads = call.node.int("num_heads"), heads > 0,
+    guard x[2] == w[0], sizes.count == 3, sizes.allSatisfy((0...w[1]).contains), w[1] == sizes.reduce(0, +),
+      let heads = call.node.int("num_heads"), heads > 0,
       sizes.allSatisfy({ $0.isMultiple(of: heads) })
     else {
       throw call.malformed("the weight \(w) does not fit the input \(x) and its heads")
@@ -25,13 +26,14 @@ enum AttentionShapes {
   @Sendable private static func multiHeadAttention(_ call: OperatorCall) throws(Failure) -> [[Int]?] {
     guard let query = call.shape(0), query.count == 3, let value = call.shape(2),
       let heads = call.node.int("num_heads"),
-      heads > 0
+      heads > 0, value.count == 3 || value.count == 4
     else { return [nil] }
     let width = value.count == 4 ? value[1] * value[3] : value[2]
     let output = [query[0], query[1], width]
     guard let key = call.shape(1), key.count == value.count, key.count == 3 || key.count == 4 else { return [output] }
-    let past = call.isPresent(6) ? call.shape(6)?[2] : 0
-    guard let past else { return [output] }
+    let pastKeys = call.isPresent(6) ? call.shape(6) : [query[0], heads, 0, 0]
+    guard let pastKeys, pastKeys.count == 4 else { return [output] }
+    let past = pastKeys[2]
     func present(_ shape: [Int]) throws(Failure) -> [Int] {
       let (length, width) = shape.count == 4 ? (shape[2], shape[3]) : (shape[1], shape[2] / heads)
       return [query[0], heads, try call.length(Int128(length) + Int128(past), "the keys' axis 2"), width]

@@ -38,15 +38,9 @@ private enum L {
     var k = packed ? call.unpackedKey(key, heads) : key, var v = packed ? call.unpackedKey(value, heads) : value,
     let extents = call.outputExtents()
   else { return nil }
-  if let past = call.input(4) {
-    guard let joined = call.facts.concatenate([past, k], axis: 2, at: call.id) else { return nil }
-    k = joined
-  }
-  if let past = call.input(5) {
-    guard let joined = call.facts.concatenate([past, v], axis: 2, at: call.id) else { return nil }
-    v = joined
-  }
-  guard let attended = call.attended(q, k, v, heads, masks: [call.input(3)]),
+  guard let keys = call.following(call.input(4), k), let values = call.following(call.input(5), v) else { return nil }
+  (k, v) = (keys, values)
+  guard let attended = call.attended(q, k, v, heads, mask: call.input(3)),
     let y = call.laidOut(attended.output, packed: packed, extents)
   else { return nil }
   return call.node.output(3) == nil ? [y, k, v] : attended.scores.map { [y, k, v, $0] }
@@ -73,7 +67,7 @@ private enum L {
   guard let parts = call.runs(of: projected, axis: 2, sizes, original: originalSizes),
     let q = call.unpackedQuery(parts[0], heads), let k = call.unpackedKey(parts[1], heads),
     let v = call.unpackedKey(parts[2], heads),
-    let attended = call.attended(q, k, v, heads, masks: [call.input(5)])
+    let attended = call.attended(q, k, v, heads, mask: call.input(5))
   else { return nil }
   return call.laidOut(attended.output, packed: true, extents).map { [$0] }
 }
@@ -87,8 +81,9 @@ private enum L {
   var q = query
   let heads = HeadCounts(query: count, key: count, originalQuery: originalCount, originalKey: originalCount)
   if let bias = call.input(3) {
-    guard let shapes = Optional([0, 1, 2].compactMap { call.shape($0) }), shapes.allSatisfy({ $0.count == 3 }),
-      let originals = Optional([0, 1, 2].compactMap { call.originalShape($0) }),
+    let shapes = [0, 1, 2].compactMap { call.shape($0) }
+    let originals = [0, 1, 2].compactMap { call.originalShape($0) }
+    guard bias.axes.count == 1, (shapes + originals).allSatisfy({ $0.count == 3 }),
       let parts = call.runs(of: bias, axis: 0, shapes.map { $0[2] }, original: originals.map { $0[2] }),
       let first = call.facts.elementwise([q, parts[0]], rank: 3, at: call.id),
       let second = call.facts.elementwise([key, parts[1]], rank: 3, at: call.id),
@@ -103,13 +98,10 @@ private enum L {
   guard let queries = call.unpackedQuery(q, heads), var keys = unpacked(&call, key),
     var values = unpacked(&call, value)
   else { return nil }
-  if let past = call.input(6), let pastValues = call.input(7) {
-    guard let k = call.facts.concatenate([past, keys], axis: 2, at: call.id),
-      let v = call.facts.concatenate([pastValues, values], axis: 2, at: call.id)
-    else { return nil }
-    (keys, values) = (k, v)
-  }
-  guard let attended = call.attended(queries, keys, values, heads, masks: [call.input(5)]) else { return nil }
+  guard let allKeys = call.following(call.input(6), keys), let allValues = call.following(call.input(7), values)
+  else { return nil }
+  (keys, values) = (allKeys, allValues)
+  guard let attended = call.attended(queries, keys, values, heads, mask: call.input(5)) else { return nil }
   return call.laidOut(attended.output, packed: true, extents).map { [$0, keys, values] }
 }
 
@@ -133,7 +125,7 @@ private enum L {
     let letters = [L.batch, L.head, L.key, L.width]
     var present = new
     if let past {
-      guard
+      guard past.axes.count == 4,
         let joined = call.facts.contract(
           [
             Operand(value: new, letters: letters),
@@ -146,7 +138,7 @@ private enum L {
     return present
   }
   guard let keys = cached(&call, k, call.input(3), output: 1), let values = cached(&call, v, call.input(4), output: 2),
-    let attended = call.attended(q, k, v, heads, masks: [call.input(10)])
+    let attended = call.attended(q, k, v, heads, mask: call.input(10))
   else { return nil }
   return call.laidOut(attended.output, packed: true, extents).map { [$0, keys, values] }
 }
@@ -156,7 +148,7 @@ private func rotaryEmbedding(_ call: inout RuleCall, tables: [Int], positions: I
   guard let x = call.input(0), let shape = call.shape(0), let original = call.originalShape(0),
     let cos = call.input(tables[0]), let sin = call.input(tables[1]), let extents = call.outputExtents(),
     let half = call.shape(tables[0])?.last, let originalHalf = call.originalShape(tables[0])?.last,
-    call.node.int("rotary_embedding_dim", default: 0) == 0, half > 0, originalHalf > 0
+    call.node.int("rotary_embedding_dim", default: 0) == 0, half > 0, originalHalf > 0, !shape.isEmpty
   else { return nil }
   // Per head, as (..., heads, 2 * half) or packed.
   let last = shape.count - 1
@@ -229,11 +221,20 @@ extension RuleCall {
     return (total / heads, shrank ? max(total / heads, 2) : total / heads)
   }
 
+  /// Keys or values after those of the past, both as (N, heads, length, width).
+  fileprivate mutating func following(_ past: LabelledValue?, _ new: LabelledValue) -> LabelledValue? {
+    guard let past else { return new }
+    guard past.axes.count == 4, new.axes.count == 4 else { return nil }
+    return facts.concatenate([past, new], axis: 2, at: id)
+  }
+
   /// Runs of `sizes` along `axis`, one after the other.
   fileprivate mutating func runs(
     of x: LabelledValue, axis: Int, _ sizes: [Int], original: [Int]
   ) -> [LabelledValue]? {
-    guard sizes.count == 3, original.count == 3, x.axes[axis].reduce(1, { $0 * $1.size }) == sizes.reduce(0, +)
+    let length = x.axes[axis].reduce(1) { $0 * $1.size }
+    guard sizes.count == 3, original.count == 3, sizes.allSatisfy((1...max(length, 1)).contains),
+      sizes.reduce(0, +) == length
     else { return nil }
     var start = 0
     return zip(sizes, original).map { size, original in
@@ -247,7 +248,7 @@ extension RuleCall {
   /// Attention over heads: the output as (N, key heads, share, queries, value width), the scores as
   /// (N, query heads, queries, keys).
   fileprivate mutating func attended(
-    _ q: LabelledValue, _ k: LabelledValue, _ v: LabelledValue, _ heads: HeadCounts?, masks: [LabelledValue?]
+    _ q: LabelledValue, _ k: LabelledValue, _ v: LabelledValue, _ heads: HeadCounts?, mask: LabelledValue?
   ) -> (output: LabelledValue, scores: LabelledValue?)? {
     let scoreLetters = [L.batch, L.head, L.share, L.query, L.key]
     guard let heads,
@@ -257,7 +258,7 @@ extension RuleCall {
           Operand(value: k, letters: [L.batch, L.head, L.key, L.width]),
         ], output: scoreLetters, at: id, roles: true)
     else { return nil }
-    for case var mask? in masks {
+    if var mask {
       // Aligned with (N, query heads, queries, keys) from the right; one for all heads demands nothing of them.
       if mask.axes.count >= 3 {
         let axis = mask.axes.count - 3
@@ -299,9 +300,9 @@ extension RuleCall {
   fileprivate mutating func rotated(
     _ x: LabelledValue, by tables: [LabelledValue], interleavedName: String
   ) -> LabelledValue? {
-    let last = x.axes.count - 1
+    guard let last = x.axes.indices.last else { return nil }
     let width = x.axes[last].reduce(1) { $0 * $1.size }
-    guard last >= 0, width % 2 == 0 else { return nil }
+    guard width % 2 == 0 else { return nil }
     let shrank = x.axes[last].contains(where: \.isShrunk)
     let half = Extent(width / 2, original: shrank ? max(width / 2, 2) : width / 2)
     let pair = Extent(2, original: 2)

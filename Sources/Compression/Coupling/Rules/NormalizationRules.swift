@@ -46,7 +46,7 @@ let normalizationRules: [String: Rule] = [
   guard let x = call.input(0), let scale = call.input(1), let bias = call.input(2), let shape = call.shape(0),
     let original = call.originalShape(0), let extents = call.outputExtents(), shape.count >= 2,
     let groups = call.node.int("num_groups"), let originalGroups = call.originalNode.int("num_groups"), groups > 0,
-    originalGroups > 0, shape[1] % groups == 0,
+    originalGroups > 0, shape[1] % groups == 0, scale.axes.count == 1, bias.axes.count == 1,
     let parts = x.splitting(
       axis: 1,
       into: [
