@@ -17,7 +17,7 @@ package struct Operand {
 extension Facts {
   /// Relates the operands and gives the value over `output`'s letters; what is not in `output` is summed away.
   ///
-  /// - Returns: nil if two operands disagree about the length of a letter.
+  /// - Returns: nil if two operands disagree about the length of a letter, or one has more or fewer axes than letters.
   package mutating func contract(
     _ operands: [Operand], output: [Letter], at node: NodeID, roles: Bool = false
   ) -> LabelledValue? {
@@ -52,6 +52,7 @@ extension Facts {
 
   /// Brings the factor lists of every letter to their common refinement and gives shared factors one identity.
   mutating func align(_ operands: [Operand], at node: NodeID) -> [Operand]? {
+    guard operands.allSatisfy({ $0.letters.count == $0.value.axes.count }) else { return nil }
     var result = operands
     // Identities must differ between letters and operands before they are made to agree within a letter.
     for k in result.indices { result[k].value = freshIdentities(result[k].value) }

@@ -300,6 +300,7 @@ extension LabelledValue {
   func splitting(
     axis: Int, into targets: [Extent], at node: NodeID, _ facts: inout Facts
   ) -> LabelledValue? {
+    guard axes.indices.contains(axis) else { return nil }
     var alone = self
     alone.axes = [axes[axis]]
     guard var result = alone.reshaped(targets, at: node, &facts) else { return nil }

@@ -66,6 +66,7 @@ extension RuleCall {
   fileprivate mutating func runTogether(
     _ values: [LabelledValue], except partial: [Int], as shape: [Int], _ original: [Int]
   ) -> LabelledValue? {
+    guard values.allSatisfy({ $0.axes.count == shape.count }) else { return nil }
     let reason = facts.reason(.indexedByData, id)
     var operands = values
     for k in operands.indices {

@@ -1,4 +1,4 @@
-"""Fused attention whose operands do not fit together: an answer or a typed error, and the daemon lives on."""
+"""Operators whose operands do not fit together, fused attention above all: an answer or a typed error, and the daemon lives on."""
 
 import espalier
 import onnx
@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 HUGE = 2**63 - 1
+STANDARD = {"LSTM", "ScatterElements"}
 CASES = {
     "value_of_two_axes": ("MultiHeadAttention", [(1, 6, 8), (1, 6, 8), (6, 8)], {"num_heads": 2}),
     "scalar_bias": ("MultiHeadAttention", [(1, 6, 8)] * 3 + [()], {"num_heads": 2}),
@@ -13,6 +14,8 @@ CASES = {
     "past_of_two_axes": ("GroupQueryAttention", [(1, 6, 8)] * 3 + [(6, 8), (6, 8)], {"num_heads": 2, "kv_num_heads": 2}),
     "negative_sizes": ("Attention", [(1, 6, 8), (8, 24)], {"num_heads": 2, "qkv_hidden_sizes": [-8, 16, 16]}),
     "huge_sizes": ("Attention", [(1, 6, 8), (8, 24)], {"num_heads": 2, "qkv_hidden_sizes": [HUGE, 8, 16]}),
+    "bias_of_one_axis": ("LSTM", [(5, 1, 8), (1, 16, 8), (1, 16, 4), (8,)], {"hidden_size": 4}),
+    "updates_of_more_axes": ("ScatterElements", [(1, 6, 8), (1, 6, 8), (2, 2, 1, 8)], {}),
     "scalar_rotation": ("RotaryEmbedding", [(), (1, 1), (9, 2), (9, 2)], {}),
 }
 
@@ -21,7 +24,7 @@ CASES = {
 def test_operands_that_do_not_fit(client, folder, name):
     op, shapes, attributes = CASES[name]
     inputs = ["" if shape is None else f"x{k}" for k, shape in enumerate(shapes)]
-    node = helper.make_node(op, inputs, ["y"], "fused", domain="com.microsoft", **attributes)
+    node = helper.make_node(op, inputs, ["y"], "fused", domain="" if op in STANDARD else "com.microsoft", **attributes)
     weight = helper.make_tensor("w", TensorProto.FLOAT, [8, 8], [0.5] * 64)
     layers = []
     for k, shape in enumerate(shapes):
