@@ -26,6 +26,12 @@ static void load(void) {
   void (*set_num_threads)(int) = (void (*)(int))symbol(library, "openblas_set_num_threads");
   *(void **)&functions.dsyrk = symbol(library, "dsyrk_");
   *(void **)&functions.dgemm = symbol(library, "dgemm_");
+  *(void **)&functions.dtrmm = symbol(library, "dtrmm_");
+  *(void **)&functions.dtrsm = symbol(library, "dtrsm_");
+  *(void **)&functions.dpotrf = symbol(library, "dpotrf_");
+  *(void **)&functions.dgeqrf = symbol(library, "dgeqrf_");
+  *(void **)&functions.dorgqr = symbol(library, "dorgqr_");
+  *(void **)&functions.dsyevr = symbol(library, "dsyevr_");
   *(void **)&functions.dsyevd = symbol(library, "dsyevd_");
   *(void **)&functions.dgesdd = symbol(library, "dgesdd_");
   if (load_error[0] != '\0') return;

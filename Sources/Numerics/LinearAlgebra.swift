@@ -10,7 +10,7 @@ package struct LinearAlgebra: Sendable {
     package let reason: String
   }
 
-  private nonisolated(unsafe) let functions: UnsafePointer<openblas_functions>
+  nonisolated(unsafe) let functions: UnsafePointer<openblas_functions>
 
   /// - Throws: where there is no OpenBLAS.
   package init() throws(Unavailable) {

@@ -11,9 +11,28 @@ typedef struct {
   void (*dgemm)(const char *transa, const char *transb, const int *m, const int *n, const int *k, const double *alpha,
                 const double *a, const int *lda, const double *b, const int *ldb, const double *beta, double *c,
                 const int *ldc);
+  // B = alpha * op(A) * B, or alpha * B * op(A), A triangular.
+  void (*dtrmm)(const char *side, const char *uplo, const char *transa, const char *diag, const int *m, const int *n,
+                const double *alpha, const double *a, const int *lda, double *b, const int *ldb);
+  // Solves op(A) * X = alpha * B, or X * op(A) = alpha * B, for X in place of B, A triangular.
+  void (*dtrsm)(const char *side, const char *uplo, const char *transa, const char *diag, const int *m, const int *n,
+                const double *alpha, const double *a, const int *lda, double *b, const int *ldb);
+  // Cholesky: A = L * L', or U' * U, in place of one triangle of A.
+  void (*dpotrf)(const char *uplo, const int *n, double *a, const int *lda, int *info);
+  // A = Q * R: R on and above the diagonal of A, Q as reflectors below it and in tau.
+  void (*dgeqrf)(const int *m, const int *n, double *a, const int *lda, double *tau, double *work, const int *lwork,
+                 int *info);
+  // The first n columns of the Q that dgeqrf left in A.
+  void (*dorgqr)(const int *m, const int *n, const int *k, double *a, const int *lda, const double *tau, double *work,
+                 const int *lwork, int *info);
   // Eigenvalues (ascending), and eigenvectors if jobz is V, of a symmetric matrix.
   void (*dsyevd)(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work,
                  const int *lwork, int *iwork, const int *liwork, int *info);
+  // The il-th to iu-th smallest eigenvalues if range is I, and their vectors if jobz is V; A is destroyed.
+  void (*dsyevr)(const char *jobz, const char *range, const char *uplo, const int *n, double *a, const int *lda,
+                 const double *vl, const double *vu, const int *il, const int *iu, const double *abstol, int *m,
+                 double *w, double *z, const int *ldz, int *isuppz, double *work, const int *lwork, int *iwork,
+                 const int *liwork, int *info);
   // A = U * diag(s) * VT, s descending.
   void (*dgesdd)(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
                  const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info);

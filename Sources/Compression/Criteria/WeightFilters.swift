@@ -55,7 +55,8 @@ package struct WeightFilters {
 }
 
 extension DType {
-  fileprivate var floatFormat: FloatFormat? {
+  /// nil for types that are not real numbers.
+  var floatFormat: FloatFormat? {
     switch self {
     case .float16: .float16
     case .bfloat16: .bfloat16

@@ -1,0 +1,81 @@
+import ModelGraph
+import Numerics
+
+/// A convolution's kernel `[outputs, inputs, positions]` as three: inputs mixed to fewer, a smaller kernel, and its
+/// outputs mixed to all (Kim et al., ICLR 2016, arXiv 1511.06530, section 3.1):
+///
+///     W[o, i, k] ~ sum over a, b of last[o, a] core[a, b, k] first[b, i]
+///
+/// Invariants: the three factors share the kernel's size evenly, index by index; the largest entry of each column of
+/// `last` and each row of `first` is positive; components descend by energy.
+package struct Tucker2: Sendable {
+  /// Columns of `last`; all outputs where `last` is nil.
+  package let outputRank: Int
+  /// Rows of `first`; all inputs where `first` is nil.
+  package let inputRank: Int
+  /// `[inputRank, inputs]`; nil at full rank, where it would be the identity.
+  package let first: [Double]?
+  /// `[outputRank, inputRank, positions]`.
+  package let core: [Double]
+  /// `[outputs, outputRank]`; nil at full rank.
+  package let last: [Double]?
+  /// ||W - W'|| / ||W||; 0 for the zero kernel.
+  package let relativeError: Double
+  /// With a whitening, the same of the output: exact for inputs that do not depend on their neighbours.
+  package let outputError: OutputError?
+  /// Of higher-order orthogonal iteration.
+  package let sweeps: Int
+
+  package struct Ranks: Sendable, Equatable {
+    package var output: Int
+    package var input: Int
+
+    package init(output: Int, input: Int) { (self.output, self.input) = (output, input) }
+
+    /// Ranks that are not above what the kernel has, nor above what the other rank lets be of use: an unfolding of the
+    /// core has no more independent rows than columns.
+    package func clamped(outputs: Int, inputs: Int, positions: Int) -> Ranks {
+      var ranks = Ranks(output: min(max(output, 1), outputs), input: min(max(input, 1), inputs))
+      ranks.input = min(ranks.input, ranks.output * positions)
+      ranks.output = min(ranks.output, ranks.input * positions)
+      return ranks
+    }
+  }
+
+  /// When to stop sweeping.
+  package struct Convergence: Sendable {
+    /// The change of the core's norm in one sweep, as a share of the kernel's norm, that ends the iteration.
+    package let tolerance: Double
+    /// 0 leaves the truncated higher-order SVD.
+    package let maximumSweeps: Int
+
+    package init(tolerance: Double = 1e-5, maximumSweeps: Int = 100) {
+      (self.tolerance, self.maximumSweeps) = (tolerance, maximumSweeps)
+    }
+  }
+
+  /// Memory: the kernel as doubles, its projections on either basis, and Gram matrices of both sides.
+  ///
+  /// - Parameters:
+  ///   - kernel: `[outputs, inputs * positions]`.
+  ///   - ranks: clamped.
+  /// - Returns: nil if an element is NaN or infinite, or eigenvalues did not converge.
+  /// - Throws: `cancelled`, looked for between products and calls of LAPACK.
+  package static func of(
+    _ kernel: MatrixSource, positions: Int, ranks: Ranks, whitening: Whitening? = nil,
+    convergence: Convergence = Convergence(), _ algebra: LinearAlgebra, work: Work = Work()
+  ) throws(Failure) -> Tucker2? {
+    let unfolding = kernel.inputUnfolding(positions: positions)
+    let ranks = ranks.clamped(outputs: kernel.rows, inputs: unfolding.columns, positions: positions)
+    precondition(whitening.map { $0.size == unfolding.columns } ?? true, "a whitening of the kernel's inputs")
+    guard let peak = try kernel.peak(work: work) else { return nil }
+    let scale = FilterNorm.inverseScale(peak: peak)
+    var iteration = OrthogonalIteration(
+      kernel: try unfolding.elements(scale: scale, work: work), outputs: kernel.rows, positions: positions,
+      inputs: unfolding.columns, ranks: ranks, algebra, work)
+    if let whitening { iteration.whiten(by: whitening) }
+    guard let sweeps = try iteration.run(convergence) else { return nil }
+    return try iteration.factors(
+      scale: scale, sweeps: sweeps, whitening: whitening, unwhitened: whitening.map { _ in unfolding })
+  }
+}

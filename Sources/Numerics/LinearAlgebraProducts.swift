@@ -1,0 +1,100 @@
+import COpenBLAS
+
+// Products of matrices, Cholesky factors and orthonormal bases, as the decompositions of weights need them.
+//
+// Matrices are row-major and dense. LAPACK sees every one of them transposed, so operands change places and triangles
+// change sides below; nothing is copied. A *basis* is a matrix `[count, length]` whose rows are its vectors.
+
+extension LinearAlgebra {
+  /// How an operand of a product lies in memory.
+  package enum Operand: Sendable {
+    case asIs, transposed
+  }
+
+  /// `c = scale * op(a) op(b) + addend * c`: op(a) is `[rows, depth]`, op(b) `[depth, columns]`, c `[rows, columns]`.
+  /// With `addend` 0, c need not hold numbers before.
+  package func multiply(
+    _ a: UnsafePointer<Double>, _ aOperand: Operand = .asIs, _ b: UnsafePointer<Double>,
+    _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, scale: Double = 1, addend: Double = 0,
+    to c: UnsafeMutablePointer<Double>
+  ) {
+    guard rows > 0, columns > 0 else { return }
+    guard depth > 0 else {
+      for element in 0..<rows * columns { c[element] = addend == 0 ? 0 : addend * c[element] }
+      return
+    }
+    var (m, n, k) = (CInt(columns), CInt(rows), CInt(depth))
+    var (alpha, beta) = (scale, addend)
+    var (lda, ldb) = (aOperand == .asIs ? k : n, bOperand == .asIs ? m : k)
+    functions.pointee.dgemm(
+      bOperand == .asIs ? "N" : "T", aOperand == .asIs ? "N" : "T", &m, &n, &k, &alpha, b, &ldb, a, &lda, &beta, c, &m)
+  }
+
+  /// Writes the transpose of a matrix `[rows, columns]` to `target`, which does not overlap it.
+  package static func transpose(
+    _ matrix: UnsafePointer<Double>, rows: Int, columns: Int, to target: UnsafeMutablePointer<Double>
+  ) {
+    // Squares of two cache lines a side, so that both matrices are met a line at a time.
+    let side = 16
+    for row in stride(from: 0, to: rows, by: side) {
+      for column in stride(from: 0, to: columns, by: side) {
+        for r in row..<min(row + side, rows) {
+          for c in column..<min(column + side, columns) { target[c * rows + r] = matrix[r * columns + c] }
+        }
+      }
+    }
+  }
+
+  /// The Cholesky factor R, upper triangular, of a positive definite matrix: `matrix = R' R`. The entries of `matrix`
+  /// on and above the diagonal are read and replaced by R; those below stay.
+  ///
+  /// - Returns: whether the matrix is positive definite; if not, it has been spoilt.
+  package func cholesky(of matrix: UnsafeMutablePointer<Double>, size: Int) -> Bool {
+    guard size > 0 else { return true }
+    var (n, info) = (CInt(size), CInt(0))
+    functions.pointee.dpotrf("L", &n, matrix, &n, &info)
+    // NaN passes some builds' test of the pivot.
+    return info == 0 && (0..<size).allSatisfy { matrix[$0 * size + $0].isFinite && matrix[$0 * size + $0] > 0 }
+  }
+
+  /// `rows = rows S` where `S = R'` for an upper triangular R `[size, size]`; `rows` is `[count, size]`.
+  package func multiply(
+    _ rows: UnsafeMutablePointer<Double>, count: Int, byTransposeOfUpper factor: UnsafePointer<Double>, size: Int
+  ) {
+    guard count > 0, size > 0 else { return }
+    var (m, n, one) = (CInt(size), CInt(count), 1.0)
+    functions.pointee.dtrmm("L", "L", "T", "N", &m, &n, &one, factor, &m, rows, &m)
+  }
+
+  /// Solves `x S = rows` for x in place of `rows` `[count, size]`, where `S = R'` for an upper triangular R.
+  package func solve(
+    _ rows: UnsafeMutablePointer<Double>, count: Int, byTransposeOfUpper factor: UnsafePointer<Double>, size: Int
+  ) {
+    guard count > 0, size > 0 else { return }
+    var (m, n, one) = (CInt(size), CInt(count), 1.0)
+    functions.pointee.dtrsm("L", "L", "T", "N", &m, &n, &one, factor, &m, rows, &m)
+  }
+
+  /// Replaces the rows of `basis`, `[count, length]` with `count <= length`, by orthonormal ones that span the same
+  /// space (a larger one, if they depend on each other). The first k new rows span what the first k old ones did.
+  ///
+  /// - Returns: false if LAPACK refused, which no finite matrix makes it do.
+  package func orthonormalize(_ basis: UnsafeMutablePointer<Double>, count: Int, length: Int) -> Bool {
+    precondition(count <= length, "no more than \(length) vectors of \(length) elements are independent")
+    guard count > 0 else { return true }
+    var (m, n, info) = (CInt(length), CInt(count), CInt(0))
+    var tau = [Double](repeating: 0, count: count)
+    var (wanted, query) = (0.0, CInt(-1))
+    functions.pointee.dgeqrf(&m, &n, basis, &m, &tau, &wanted, &query, &info)
+    guard info == 0 else { return false }
+    var size = CInt(max(1, wanted))
+    functions.pointee.dorgqr(&m, &n, &n, basis, &m, tau, &wanted, &query, &info)
+    guard info == 0 else { return false }
+    size = max(size, CInt(wanted))
+    var work = [Double](repeating: 0, count: Int(size))
+    functions.pointee.dgeqrf(&m, &n, basis, &m, &tau, &work, &size, &info)
+    guard info == 0 else { return false }
+    functions.pointee.dorgqr(&m, &n, &n, basis, &m, tau, &work, &size, &info)
+    return info == 0
+  }
+}
