@@ -84,6 +84,21 @@ package struct TruncatedSVD: Sendable {
       })
   }
 
+  /// What a bias takes up so that the mean of the output stays: `(W - W') mean`, to be added.
+  package func biasShift(of weight: MatrixSource, mean: [Double]) -> [Double] {
+    let reduced = (0..<rank).map { k in
+      mean.indices.reduce(0) { $0 + first[k * weight.columns + $1] * mean[$1] }
+    }
+    return withUnsafeTemporaryAllocation(of: Double.self, capacity: weight.columns) { row in
+      guard let base = row.baseAddress else { return [] }
+      return (0..<weight.rows).map { output in
+        weight.read(output..<output + 1, 0..<weight.columns, base)
+        let whole = mean.indices.reduce(0) { $0 + row[$1] * mean[$1] }
+        return (0..<rank).reduce(whole) { $0 - last[output * rank + $1] * reduced[$1] }
+      }
+    }
+  }
+
   /// Of W or W S, W times `scale`.
   private static func gram(
     _ weight: MatrixSource, _ side: GramMatrix.Side, _ whitening: Whitening?, _ scale: Double,

@@ -49,7 +49,7 @@ package struct Tucker2: Sendable {
     /// 0 leaves the truncated higher-order SVD.
     package let maximumSweeps: Int
 
-    package init(tolerance: Double = 1e-5, maximumSweeps: Int = 100) {
+    package init(tolerance: Double = 1e-4, maximumSweeps: Int = 100) {
       (self.tolerance, self.maximumSweeps) = (tolerance, maximumSweeps)
     }
   }
