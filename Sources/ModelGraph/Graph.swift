@@ -1,9 +1,10 @@
 /// The one in-memory form of a network, whatever file it came from: nodes whose operators have ONNX semantics, values
 /// in single assignment, tensors as views on mapped or owned bytes.
 ///
-/// A graph is immutable once built (`GraphBuilder`), so that any number of requests may read it at once. Names are the
-/// file's own; ids are positions in `values` and `nodes`.
-package struct Graph: Sendable {
+/// A graph is immutable once built, and so are its nodes and values, so that any number of requests may read it at once;
+/// they are objects, since analyses hand them around far more often than anything makes one. Names are the file's own;
+/// ids are positions in `values` and `nodes`.
+package final class Graph: Sendable {
   package let values: [Value]
   /// In topological order; nodes of one file keep their order where it already was one.
   package let nodes: [Node]
@@ -70,7 +71,7 @@ package struct Use: Hashable, Sendable {
 
 /// A named edge of the graph: a graph input, a stored tensor (initializer or output of a Constant node), or what a
 /// node computes.
-package struct Value: Sendable {
+package final class Value: Sendable {
   package let name: String
   /// Declared by the file, where it declares one.
   package let dtype: DType?
@@ -99,7 +100,7 @@ package enum Dimension: Hashable, Sendable {
 }
 
 /// One operator application.
-package struct Node: Sendable {
+package final class Node: Sendable {
   package let name: String
   /// "Conv", "MatMul", ...
   package let op: String
