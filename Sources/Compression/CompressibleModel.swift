@@ -20,6 +20,7 @@ package final class CompressibleModel: Sendable {
     var scores: [(key: ScoreKey, scored: ScoredGroups)] = []
     var rankings: [(key: RankingKey, ranked: RankedModel)] = []
     var cost: CostTable?
+    var removalCosts: [CouplingOptions: RemovalCost] = [:]
   }
 
   private static let keptScores = 8
@@ -102,5 +103,14 @@ package final class CompressibleModel: Sendable {
     let cost = CostTable(graph: graph, shapes: shapes, sizeBytes: sizeBytes)
     derived.withLock { $0.cost = cost }
     return cost
+  }
+
+  /// - Parameter coupling: the one that the model has under `options`.
+  func removalCost(of coupling: ChannelCoupling, _ options: CouplingOptions) -> RemovalCost {
+    if let known = derived.withLock({ $0.removalCosts[options] }) { return known }
+    let removalCost = RemovalCost(coupling, shapes: shapes, table: cost)
+    // What was found out while planning is good for that plan alone.
+    if options.withheld.isEmpty { derived.withLock { $0.removalCosts[options] = removalCost } }
+    return removalCost
   }
 }

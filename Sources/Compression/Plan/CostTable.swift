@@ -1,6 +1,6 @@
 import ModelGraph
 
-/// What a model costs, and what is left of that after a removal, without building a plan.
+/// What a model costs, and what is left of that once lengths have changed.
 struct CostTable: Sendable {
   let original: ModelSize
   private let graph: Graph
@@ -19,40 +19,57 @@ struct CostTable: Sendable {
       sizeBytes: sizeBytes)
   }
 
-  /// The cost after `removal`; `sizeBytes` from the tensors alone.
-  /// - Parameter lengths: `removal.lengths()`, where the caller has them already.
-  func after(_ removal: Removal, lengths: [[Int]?]? = nil) throws(Failure) -> ModelSize {
-    func newShape(_ id: ValueID) throws(Failure) -> [Int]? {
-      if let lengths { return lengths[id.index] }
-      return try removal.newShape(id) ?? shapes.analysis[id]
-    }
+  /// The cost once stored tensors and nodes have the shapes that `shape` gives under the lengths of the analysis (nil
+  /// where it is unknown); `sizeBytes` from the tensors alone.
+  /// - Parameters:
+  ///   - cut: stored tensors, among them all that lose anything.
+  ///   - copies: per copy of a shared vector, its source and the entries it has.
+  ///   - replaced: shared vectors of which only copies are left.
+  func after(
+    cutting cut: [ValueID], copies: [(source: ValueID, count: Int)], replaced: [ValueID],
+    shape: (ValueID) throws(Failure) -> [Int]?
+  ) throws(Failure) -> ModelSize {
     var size = original
-    for slice in removal.slices {
-      guard let tensor = graph[slice.value].tensor, let shape = try newShape(slice.value) else { continue }
+    for id in cut {
+      guard let tensor = graph[id].tensor, let shape = try shape(id) else { continue }
       let gone = tensor.elementCount - shape.reduce(1, *)
       size.sizeBytes -= gone * (tensor.dtype.byteWidth ?? 0)
       if CostModel.parameters(of: tensor) > 0 { size.parameters -= gone }
     }
-    for copy in removal.copies {
-      guard let tensor = graph[copy.source].tensor else { continue }
-      size.sizeBytes += copy.kept.count * (tensor.dtype.byteWidth ?? 0)
-      if CostModel.parameters(of: tensor) > 0 { size.parameters += copy.kept.count }
+    for (source, count) in copies {
+      guard let tensor = graph[source].tensor else { continue }
+      size.sizeBytes += count * (tensor.dtype.byteWidth ?? 0)
+      if CostModel.parameters(of: tensor) > 0 { size.parameters += count }
     }
-    for id in removal.replaced {
+    for id in replaced {
       guard let tensor = graph[id].tensor else { continue }
       size.sizeBytes -= tensor.bytes.count
       size.parameters -= CostModel.parameters(of: tensor)
     }
     size.macs = 0
-    var known: [ValueID: [Int]] = [:]
     for (id, _) in nodes {
-      for value in graph[id].inputs + graph[id].outputs {
-        guard let value, known[value] == nil, let before = shapes.nominal[value] else { continue }
-        known[value] = Reconciliation.scaled(before, from: shapes.analysis[value], to: try newShape(value))
+      let node = graph[id]
+      var known: [(value: ValueID, shape: [Int])] = []
+      for case let value? in node.inputs + node.outputs where !known.contains(where: { $0.value == value }) {
+        guard let nominal = shapes.nominal[value],
+          let after = Reconciliation.scaled(nominal, from: shapes.analysis[value], to: try shape(value))
+        else { continue }
+        known.append((value, after))
       }
-      size.macs = size.macs.addingClamped(CostModel.macs(of: graph[id], in: graph, shapes: { known[$0] }))
+      let macs = CostModel.macs(of: node, in: graph, shapes: { id in known.first { $0.value == id }?.shape })
+      size.macs = size.macs.addingClamped(macs)
     }
     return size
+  }
+
+  /// The cost after `removal`.
+  /// - Parameter shape: of each value under the lengths of the analysis.
+  func after(
+    _ removal: Removal, shape: (ValueID) throws(Failure) -> [Int]?
+  ) throws(Failure) -> ModelSize {
+    try after(
+      cutting: removal.slices.map(\.value), copies: removal.copies.map { ($0.source, $0.kept.count) },
+      replaced: removal.replaced, shape: shape)
   }
 }
 

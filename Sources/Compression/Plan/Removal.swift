@@ -41,50 +41,13 @@ package struct Removal {
     (self.copies, self.replaced) = (copies, replaced)
   }
 
-  /// What one set keeps.
-  enum KeptSet {
-    case whole
-    /// Per factor its new size.
-    case sizes([Int])
-    case notRectangular
-    case vanishes
-  }
-
   func keep(_ set: LabelSet) -> KeptSet {
     var keptCount = 0
     set.labels.forEach { if !removed[Int($0)] { keptCount += 1 } }
     if keptCount == set.labels.count { return .whole }
-    if set.factors.count == 1 { return keptCount == 0 ? .vanishes : .sizes([keptCount]) }
-    var sizes = set.factors.map(\.size)
-    let classes = set.labels.mapping { coupling.classOf[Int($0)] }
-    let kept = classes.flattened().map { !removed[Int($0)] }
-    let effective = Facts.varyingDimensions(classes)
-    guard let cut = effective.last else { return .vanishes }
-    // Per block factor the indices that survive; rows that survive must form the grid of these.
-    let strides = Self.strides(sizes)
-    var survives = sizes.map { [Bool](repeating: false, count: $0) }
-    var rowCounts: [Int: Int] = [:]
-    for (position, isKept) in kept.enumerated() where isKept {
-      var row = 0
-      for d in effective {
-        let index = position / strides[d] % sizes[d]
-        survives[d][index] = true
-        if d != cut { row = row * sizes[d] + index }
-      }
-      rowCounts[row, default: 0] += 1
-    }
-    guard let count = rowCounts.values.first, Set(rowCounts.values).count == 1 else {
-      return rowCounts.isEmpty ? .vanishes : .notRectangular
-    }
-    let repeats = set.factors.indices.filter { !effective.contains($0) }.reduce(1) { $0 * sizes[$1] }
-    var grid = 1
-    for d in effective where d != cut {
-      sizes[d] = survives[d].reduce(0) { $0 + ($1 ? 1 : 0) }
-      grid *= sizes[d]
-    }
-    guard grid == rowCounts.count, count % repeats == 0 else { return .notRectangular }
-    sizes[cut] = count / repeats
-    return .sizes(sizes)
+    if keptCount == 0 { return .vanishes }
+    if set.factors.count == 1 { return .sizes([keptCount]) }
+    return ClassGrid(set, classOf: coupling.classOf).kept(removed)
   }
 
   private static func strides(_ sizes: [Int]) -> [Int] {

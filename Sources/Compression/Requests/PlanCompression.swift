@@ -80,7 +80,7 @@ extension CompressibleModel {
     let certificate = try Certificate(removal: removal).check(
       plan, shapes: lengths, inputShapes: shapes.analysisLengths.shapes, symbols: shapes.analysisLengths.symbols,
       work: work)
-    var compressed = try cost.after(removal, lengths: lengths)
+    var compressed = try cost.after(removal) { id in lengths[id.index] }
     for tensor in reconciliation.bakedNumbers { compressed.parameters += CostModel.parameters(of: tensor) }
     return PlannedCompression(
       plan: plan, original: cost.original, compressed: compressed, layers: layers,

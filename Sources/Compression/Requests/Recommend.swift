@@ -5,12 +5,13 @@ extension CompressibleModel {
   package func recommend(_ request: RecommendationRequest, work: Work) throws(Failure) -> Recommendation {
     let model = try ranking(recommending: request.method, request.options, maps: request.maps, work)
     let selection = try selection(of: model, for: request.goal, options: request.options, work: work)
-    let removal = Removal(model.scored.coupling, classes: model.classes(selection))
+    let compressed = try removalCost(of: model.scored.coupling, request.options.couplingOptions)
+      .after(model.classes(selection))
     return Recommendation(
       availableLayers: model.settings(selection),
       skipped: model.held(selection, options: request.options) + model.skipped,
       goal: request.goal,
-      achievedRatio: selection.achievedRatio, original: cost.original, compressed: try cost.after(removal))
+      achievedRatio: selection.achievedRatio, original: cost.original, compressed: compressed)
   }
 }
 
@@ -36,10 +37,10 @@ extension CompressibleModel {
     switch goal {
     case .ratio(let ratio): return try model.ranked.recommending(ratio: ratio, options: options)
     case .size(let measure, let share):
-      let cost = cost
-      return try SizeSearch(model.ranked, options: options, original: cost.original[measure], work: work) {
+      let cost = removalCost(of: model.scored.coupling, options.couplingOptions)
+      return try SizeSearch(model.ranked, options: options, original: cost.table.original[measure], work: work) {
         selection throws(Failure) in
-        try cost.after(Removal(model.scored.coupling, classes: model.classes(selection)))[measure]
+        try cost.after(model.classes(selection))[measure]
       }.selection(share: share, of: measure)
     }
   }
