@@ -62,8 +62,9 @@ extension Reconciliation {
     if now != heads { add(.setAttribute(node: id, name: attribute, value: .int(now))) }
   }
 
-  /// How many of `blocks` equal runs keep anything.
+  /// How many of `blocks` equal runs keep anything; all, where they cannot be of equal length.
   static func survivors(_ kept: [Bool], blocks: Int) -> Int {
+    guard blocks > 0, kept.count.isMultiple(of: blocks) else { return blocks }
     let width = kept.count / blocks
     return (0..<blocks).count { b in kept[b * width..<(b + 1) * width].contains(true) }
   }

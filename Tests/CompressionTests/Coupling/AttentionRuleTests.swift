@@ -120,7 +120,7 @@ let attentions: [OperatorCase] = [
       "Attention", [x, g.weight([8, 24], name: "p"), g.weight([24], name: "b")], ["num_heads": 2], domain: microsoft
     )[0]
   },
-  overTokens("com.microsoft.GroupQueryAttention", "", [stream, "4: q.1*2 k.1", "4: u.1 v.0*2"]) { g, x in
+  overTokens("com.microsoft.GroupQueryAttention", "", [stream, "4: q.1*2 k.1 u.1 v.0*2"]) { g, x in
     let (q, k, v) = projections(g, x, keyWidth: 4)
     return g.node(
       "GroupQueryAttention", [q, k, v, nil, nil, g.ints([5]), g.ints([6])], ["num_heads": 2, "kv_num_heads": 1],

@@ -27,7 +27,9 @@ private enum L {
   let heads: HeadCounts?
   if packed {
     heads = HeadCounts(call, query: "q_num_heads", key: "kv_num_heads")
-  } else if let keys = call.shape(1), let original = call.originalShape(0), let originalKeys = call.originalShape(1) {
+  } else if let keys = call.shape(1), let original = call.originalShape(0), let originalKeys = call.originalShape(1),
+    [shape, keys, original, originalKeys].allSatisfy({ $0.count == 4 })
+  {
     heads = HeadCounts(
       query: shape[1], key: keys[1], originalQuery: original[1], originalKey: originalKeys[1])
   } else {
@@ -112,6 +114,13 @@ private enum L {
     var q = call.unpackedQuery(query, heads), var k = call.unpackedKey(key, heads),
     let v = call.unpackedKey(value, heads)
   else { return nil }
+  // There is one width for the heads of all three.
+  let sides = [
+    Operand(value: k, letters: [L.batch, L.head, L.key, L.width]),
+    Operand(value: v, letters: [L.batch, L.head, L.query, L.width]),
+  ]
+  guard let aligned = call.facts.align(sides, at: call.id) else { return nil }
+  call.facts.relate(aligned, at: call.id)
   if call.node.int("do_rotary", default: 0) != 0 {
     guard let cos = call.input(7), let sin = call.input(8),
       let rotatedQueries = call.rotated(q, by: [cos, sin], interleavedName: "rotary_interleaved"),

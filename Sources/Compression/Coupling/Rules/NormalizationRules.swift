@@ -94,6 +94,7 @@ private func skipNormalization(_ call: inout RuleCall, parameters: [Int], bias: 
 /// Rows of the tables of tokens, positions and segments, added and normalized.
 @Sendable private func embedding(_ call: inout RuleCall) -> [LabelledValue]? {
   guard let shape = call.outputShape(), let original = call.originalOutputShape(), shape.count == 3 else { return nil }
+  call.freezeSettings([0, 1])
   let positions = [0, 1].map { call.fixedAxis(shape[$0], original: original[$0], .indexedByData) }
   var sum: LabelledValue?
   for k in 2..<5 {

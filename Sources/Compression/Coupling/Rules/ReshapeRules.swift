@@ -31,7 +31,7 @@ let reshapeRules: [String: Rule] = [
   let columnFirst = call.node.string("mode") == "CRD"
   let split = columnFirst ? [n, channels, block, block, h, w] : [n, block, block, channels, h, w]
   let order = columnFirst ? [0, 1, 4, 2, 5, 3] : [0, 3, 4, 1, 5, 2]
-  return view(&call, x, split, order)
+  return view(&call, x, split, order, blocks: columnFirst ? [2, 3] : [1, 2])
 }
 
 @Sendable private func spaceToDepth(_ call: inout RuleCall) -> [LabelledValue]? {
@@ -43,15 +43,22 @@ let reshapeRules: [String: Rule] = [
     extent(shape, original, 0), extent(shape, original, 1), Extent(shape[2] / b, original: original[2] / b), block,
     Extent(shape[3] / b, original: original[3] / b), block,
   ]
-  return view(&call, x, split, [0, 3, 5, 1, 2, 4])
+  return view(&call, x, split, [0, 3, 5, 1, 2, 4], blocks: [3, 5])
 }
 
 private func extent(_ shape: [Int], _ original: [Int], _ axis: Int) -> Extent {
   Extent(shape[axis], original: original[axis])
 }
 
-/// Split axes, reorder them, and read the result under the output's axes.
-private func view(_ call: inout RuleCall, _ x: LabelledValue, _ split: [Extent], _ order: [Int]) -> [LabelledValue]? {
+/// Split axes, reorder them, and read the result under the output's axes. One number says how long all `blocks` are, so
+/// that what lies in them goes together.
+private func view(
+  _ call: inout RuleCall, _ x: LabelledValue, _ split: [Extent], _ order: [Int], blocks: [Int]
+) -> [LabelledValue]? {
   guard let extents = call.outputExtents(), let pieces = x.reshaped(split, at: call.id, &call.facts) else { return nil }
+  let inBlocks = blocks.flatMap { pieces.axes[$0] }
+  for set in pieces.sets {
+    for factor in inBlocks { if let d = set.position(of: factor) { call.facts.joinAlong(set.labels, d) } }
+  }
   return pieces.permuted(order).reshaped(extents, at: call.id, &call.facts).map { [$0] }
 }
