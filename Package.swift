@@ -25,14 +25,16 @@ let package = Package(
     .target(name: "Compression", dependencies: ["ModelGraph", "Numerics"], swiftSettings: strict),
     .target(
       name: "Formats", dependencies: ["CFileGuard", "Compression", "ModelGraph", "Numerics"], swiftSettings: strict),
-    .target(name: "Runtime", dependencies: ["CONNXRuntime", "CZlib", "ModelGraph"], swiftSettings: strict),
+    .target(
+      name: "Runtime", dependencies: ["CONNXRuntime", "CZlib", "ModelGraph", "Threads"], swiftSettings: strict),
 
     // MARK: The daemon
-    .target(name: "JSONRPC", dependencies: ["CJansson", "CLinux"], swiftSettings: strict),
+    .target(name: "Threads", swiftSettings: strict),
+    .target(name: "JSONRPC", dependencies: ["CJansson", "CLinux", "Threads"], swiftSettings: strict),
     .target(
       name: "Server",
       dependencies: [
-        "CLinux", "Compression", "Formats", "JSONRPC", "ModelGraph", "Runtime",
+        "CLinux", "Compression", "Formats", "JSONRPC", "ModelGraph", "Runtime", "Threads",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
     .executableTarget(
@@ -49,7 +51,7 @@ let package = Package(
     .testTarget(
       name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph", "TestSupport"],
       exclude: ["Fixtures", "make_fixtures.py"], swiftSettings: strict),
-    .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC", "TestSupport"], swiftSettings: strict),
+    .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC", "TestSupport", "Threads"], swiftSettings: strict),
     .testTarget(
       name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], exclude: ["Golden"], swiftSettings: strict),
     .testTarget(name: "NumericsTests", dependencies: ["Numerics", "TestSupport"], swiftSettings: strict),
@@ -59,7 +61,7 @@ let package = Package(
     .testTarget(
       name: "ServerTests",
       dependencies: [
-        "Compression", "Formats", "JSONRPC", "ModelGraph", "Runtime", "Server", "TestSupport",
+        "Compression", "Formats", "JSONRPC", "ModelGraph", "Runtime", "Server", "TestSupport", "Threads",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
   ],

@@ -1,6 +1,7 @@
 import Glibc
 import ModelGraph
 import Synchronization
+import Threads
 
 /// Runs a foreign call that may take long on a thread of its own, so that a cancelled caller can leave it behind.
 ///
@@ -48,7 +49,10 @@ private final class DetachedCall<R: Sendable>: Sendable {
   func wake() { sem_post(semaphore) }
 
   /// - Returns: false if there is no thread to be had.
-  func start() -> Bool { startThread { [self] in run() } }
+  func start() -> Bool {
+    // Numeric kernels use their stacks.
+    startThread(stackBytes: 8 << 20) { [self] in run() }
+  }
 
   private func run() {
     // Taken, so that what the closure keeps is free when the waiter goes on.
@@ -56,29 +60,4 @@ private final class DetachedCall<R: Sendable>: Sendable {
     outcome.withLock { $0 = result }
     wake()
   }
-}
-
-/// - Returns: false if the system has no thread to give; `body` then never runs.
-private func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
-  final class Box {
-    let body: @Sendable () -> Void
-    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-  }
-  var attributes = pthread_attr_t()
-  pthread_attr_init(&attributes)
-  defer { pthread_attr_destroy(&attributes) }
-  pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-  // Numeric kernels use their stacks.
-  pthread_attr_setstacksize(&attributes, 8 << 20)
-  let box = Unmanaged.passRetained(Box(body))
-  var thread = pthread_t()
-  let status = pthread_create(
-    &thread, &attributes,
-    { argument in
-      guard let argument else { return nil }
-      Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body()
-      return nil
-    }, box.toOpaque())
-  if status != 0 { box.release() }
-  return status == 0
 }

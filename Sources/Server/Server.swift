@@ -2,6 +2,7 @@ import JSONRPC
 import Logging
 import Runtime
 import Synchronization
+import Threads
 
 /// What all sessions share: the models kept warm, the scheduler, the log. Sessions come and go; a server ends with its
 /// process.

@@ -11,9 +11,10 @@ private let allowed: [String: Set<String>] = [
   "ModelGraph": ["Numerics"],
   "Compression": ["ModelGraph", "Numerics"],
   "Formats": ["CFileGuard", "Compression", "ModelGraph", "Numerics"],
-  "Runtime": ["CONNXRuntime", "CZlib", "ModelGraph"],
-  "JSONRPC": ["CJansson", "CLinux"],
-  "Server": ["CLinux", "Compression", "Formats", "JSONRPC", "Logging", "ModelGraph", "Runtime"],
+  "Runtime": ["CONNXRuntime", "CZlib", "ModelGraph", "Threads"],
+  "Threads": [],
+  "JSONRPC": ["CJansson", "CLinux", "Threads"],
+  "Server": ["CLinux", "Compression", "Formats", "JSONRPC", "Logging", "ModelGraph", "Runtime", "Threads"],
   "espalierd": ["JSONRPC", "Logging", "Server"],
 ]
 

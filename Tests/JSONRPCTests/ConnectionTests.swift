@@ -2,6 +2,7 @@ import Glibc
 import JSONRPC
 import Synchronization
 import Testing
+import Threads
 
 /// A connection over real descriptors: who writes, who waits, and how it ends.
 struct ConnectionTests {

@@ -1,5 +1,6 @@
 import JSONRPC
 import Testing
+import Threads
 
 /// What waits for a slow reader: the order, what may be dropped, and when to give up.
 struct OutboundQueueTests {

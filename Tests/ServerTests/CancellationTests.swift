@@ -2,6 +2,7 @@ import Glibc
 import JSONRPC
 import Server
 import Testing
+import Threads
 
 /// Cancelling at every stage of a request's life (rows C1 and C2): one answer each, nobody else disturbed.
 struct CancellationTests {

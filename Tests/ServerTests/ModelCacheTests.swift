@@ -2,6 +2,7 @@ import Glibc
 import JSONRPC
 import Server
 import Testing
+import Threads
 
 /// Loading once, noticing changes, staying within the budget.
 struct ModelCacheTests {

@@ -1,3 +1,5 @@
+import Threads
+
 /// One peer: messages in, on the thread that calls `run`; messages out, from any thread, without anybody waiting.
 ///
 /// A message is written by the thread that sends it if nothing is queued and the peer has room; otherwise by a writer

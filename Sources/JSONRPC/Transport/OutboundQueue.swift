@@ -1,3 +1,5 @@
+import Threads
+
 /// Messages waiting for a peer that reads slower than we write: in the order in which they were sent, and bounded.
 ///
 /// Three classes share the one order, so that progress never overtakes its response. Essential messages (responses,

@@ -3,6 +3,7 @@ import Formats
 import Glibc
 import JSONRPC
 import ModelGraph
+import Threads
 
 /// The models kept warm: loaded once however many ask, checked against their files on each use, and dropped, least
 /// recently used first, to stay within a byte budget.

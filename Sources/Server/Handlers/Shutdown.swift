@@ -1,4 +1,5 @@
 import JSONRPC
+import Threads
 
 /// `shutdown`: takes no more requests, cancels what runs, answers when it has stopped; after `shutdownSeconds` it
 /// answers anyway. The process ends with `exit`.

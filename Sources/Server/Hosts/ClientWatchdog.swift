@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import JSONRPC
+import Threads
 
 extension Server {
   /// Ends the process when the client's does, so that a crashed client leaves no orphan. Only for standard streams: a

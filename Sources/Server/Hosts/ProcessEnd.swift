@@ -1,6 +1,7 @@
 import Glibc
 import JSONRPC
 import Synchronization
+import Threads
 
 /// The end of the process, which several things may ask for at once: signals, `exit`, the client's death, a peer that
 /// stopped reading. The first one settles the status.

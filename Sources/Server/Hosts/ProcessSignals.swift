@@ -1,5 +1,6 @@
 import Glibc
 import JSONRPC
+import Threads
 
 /// What signals mean to the process. Handlers run on a thread that waits for them, where everything is allowed.
 package enum ProcessSignals {

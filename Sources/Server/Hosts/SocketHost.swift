@@ -1,6 +1,7 @@
 import Glibc
 import JSONRPC
 import Logging
+import Threads
 
 /// The daemon as a process of its own, which any number of its user's clients share.
 package enum SocketHost {

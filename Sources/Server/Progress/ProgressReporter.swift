@@ -1,5 +1,6 @@
 import JSONRPC
 import Synchronization
+import Threads
 
 /// The progress of one request on the token its client gave: one begin, reports, one end, all before the response.
 ///

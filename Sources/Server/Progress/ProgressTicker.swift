@@ -1,5 +1,6 @@
 import Glibc
 import JSONRPC
+import Threads
 
 /// Lets every reporter speak once per interval, on a thread that exists only while there are reporters.
 package final class ProgressTicker: Sendable {

@@ -1,4 +1,5 @@
 import JSONRPC
+import Threads
 
 /// Runs work on threads of its own, at most `parallelism` pieces at a time, in the order `WorkQueue` decides.
 ///

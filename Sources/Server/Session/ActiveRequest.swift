@@ -1,6 +1,7 @@
 import JSONRPC
 import ModelGraph
 import Synchronization
+import Threads
 
 /// A request that was admitted and not yet answered: how to cancel it, and why it was.
 package final class ActiveRequest: Sendable {

@@ -2,6 +2,7 @@ import JSONRPC
 import Logging
 import ModelGraph
 import Synchronization
+import Threads
 
 /// One client: where its connection is in its life, what it asked for, what it can do.
 ///

@@ -2,6 +2,7 @@ import Glibc
 import JSONRPC
 import Server
 import Testing
+import Threads
 
 /// A client of an in-process server: sends requests, collects what comes back, and holds every transcript to the rules
 /// that hold for all of them (`TranscriptChecker`).

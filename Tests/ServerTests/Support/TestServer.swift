@@ -7,6 +7,7 @@ import ModelGraph
 import Server
 import TestSupport
 import Testing
+import Threads
 
 /// Servers that read models from memory, and loads that tests can hold still.
 extension Server {
