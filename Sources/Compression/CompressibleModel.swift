@@ -54,8 +54,7 @@ package final class CompressibleModel: Sendable {
   package func coupling(_ couplingOptions: CouplingOptions, _ work: Work) throws(Failure) -> ChannelCoupling {
     if let known = derived.withLock({ $0.couplings[couplingOptions] }) { return known }
     let coupling = try analysis(work).solved(couplingOptions)
-    // What was found out while planning is good for that plan alone.
-    if couplingOptions.withheld.isEmpty { derived.withLock { $0.couplings[couplingOptions] = coupling } }
+    derived.withLock { $0.couplings[couplingOptions] = coupling }
     return coupling
   }
 
@@ -65,7 +64,6 @@ package final class CompressibleModel: Sendable {
     var single = key.coupling
     single.prunesBlocks = false
     let scored = try ScoredGroups(coupling, channels: self.coupling(single, work), key: key, maps: maps, work: work)
-    guard key.coupling.withheld.isEmpty else { return scored }
     derived.withLock { state in
       state.scores.insert((key, scored), at: 0)
       if state.scores.count > Self.keptScores { state.scores.removeLast() }
@@ -90,7 +88,6 @@ package final class CompressibleModel: Sendable {
       include: options.include, exclude: options.exclude)
     if let known = derived.withLock({ $0.rankings.first { $0.key == key }?.ranked }) { return known }
     let ranked = try RankedModel(scores(key.score, maps: maps, work), options: options, work: work)
-    guard options.withheld.isEmpty else { return ranked }
     derived.withLock { state in
       state.rankings.insert((key, ranked), at: 0)
       if state.rankings.count > Self.keptRankings { state.rankings.removeLast() }

@@ -44,12 +44,6 @@ package struct CouplingAnalysis: Sendable {
   package func solved(_ options: CouplingOptions = CouplingOptions()) -> ChannelCoupling {
     var facts = facts
     if options.exactOnly { facts.forbidApproximations() }
-    for id in options.withheld.sorted() {
-      let reason = facts.reason(.unproved, id)
-      for value in graph[id].inputs + graph[id].outputs {
-        for set in value.flatMap({ values[$0.index] })?.sets ?? [] { facts.freeze(set.labels, reason) }
-      }
-    }
     facts.solve(joiningInner: options.prunesBlocks ? separableBlocks(facts) : [])
     let isLive = graph.reachingOutputs
     while true {
@@ -104,15 +98,8 @@ package struct CouplingOptions: Hashable, Sendable {
   /// What could be removed only approximately stays (`exact_only`).
   package var exactOnly: Bool
 
-  /// Nodes at which nothing may be cut.
-  var withheld: Set<NodeID>
-
   package init(prunesBlocks: Bool = false, exactOnly: Bool = false) {
-    self.init(prunesBlocks: prunesBlocks, exactOnly: exactOnly, withheld: [])
-  }
-
-  init(prunesBlocks: Bool, exactOnly: Bool, withheld: Set<NodeID>) {
-    (self.prunesBlocks, self.exactOnly, self.withheld) = (prunesBlocks, exactOnly, withheld)
+    (self.prunesBlocks, self.exactOnly) = (prunesBlocks, exactOnly)
   }
 }
 

@@ -28,7 +28,6 @@ extension Reason {
     case .balancedWithFrozen: return "at \(place) it must keep pace with channels that cannot be removed"
     case .normalized: return "\(place) takes statistics across these channels"
     case .reduced: return "\(place) sums or compares across these channels"
-    case .unproved: return "a plan that cut channels at \(place) could not be proved right, so they stay"
     case .shapeDependent: return "\(place) makes a tensor of this length"
     }
   }

@@ -28,7 +28,6 @@ package struct Reason: Hashable, Sendable {
     case normalized
     case reduced
     case shapeDependent
-    case unproved
   }
   package var kind: Kind
   package var node: NodeID?

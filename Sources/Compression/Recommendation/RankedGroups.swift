@@ -129,6 +129,12 @@ struct RankedGroup: Sendable {
   /// Units per block that a manual ratio calls for.
   func count(ratio: Double) -> Int { marks?.count(ratio: ratio) ?? table.width.share(ratio) }
 
+  /// What a setting's share calls for: what it says is marked, as long as that still is what takes this share away.
+  func ratio(removing share: Double, marked: Double?) -> Double {
+    guard let marked, Double(count(ratio: marked)) / Double(table.width) == share else { return share }
+    return marked
+  }
+
   /// The ratio that calls for so many units per block.
   func ratio(count: Int) -> Double { marks?.ratio(count: count) ?? Double(count) / Double(table.width) }
 

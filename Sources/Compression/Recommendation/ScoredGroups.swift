@@ -91,7 +91,10 @@ struct RankedModel: Sendable {
   let ranked: RankedGroups
   let skipped: [SkippedLayer]
 
-  init(_ scored: ScoredGroups, options: PruningOptions, work: Work) throws(Failure) {
+  /// - Parameter leavingOut: groups that may lose nothing, with the reason.
+  init(
+    _ scored: ScoredGroups, options: PruningOptions, leavingOut: [Int: String] = [:], work: Work
+  ) throws(Failure) {
     self.scored = scored
     let coupling = scored.coupling
     let filter = try LayerFilter(include: options.include, exclude: options.exclude, coupling: coupling)
@@ -103,7 +106,7 @@ struct RankedModel: Sendable {
       switch outcome {
       case .unavailable(let reason): skipped.append(SkippedLayer(name: name, reason: reason))
       case .ranked(let group):
-        if let reason = filter.reason(against: g) {
+        if let reason = leavingOut[g] ?? filter.reason(against: g) {
           skipped.append(SkippedLayer(name: name, reason: reason))
         } else {
           admitted.append(g)
@@ -135,11 +138,22 @@ struct RankedModel: Sendable {
     zip(admitted, selection.groups).flatMap { g, chosen in chosen.removed.map { scored.coupling.groups[g].cells[$0] } }
   }
 
+  /// The selection without what it takes from some groups, whose links are among them.
+  func keepingAll(of whole: [Int: String], in selection: Selection) -> Selection {
+    guard !whole.isEmpty else { return selection }
+    let first = ranked.sets.map { $0[0] }
+    return ranked.selection(
+      counts: first.map { whole[admitted[$0]] == nil ? selection.groups[$0].count : 0 },
+      requested: first.map { selection.groups[$0].requestedCount })
+  }
+
   /// Groups that were to lose channels and keep them all, with what holds them.
-  func held(_ selection: Selection, options: PruningOptions) -> [SkippedLayer] {
+  /// - Parameter whole: what is known to hold some of them.
+  func held(_ selection: Selection, options: PruningOptions, _ whole: [Int: String] = [:]) -> [SkippedLayer] {
     zip(admitted, selection.groups).compactMap { g, chosen in
       guard chosen.requestedCount > 0, chosen.count == 0 else { return nil }
       let group = scored.coupling.groups[g]
+      if let reason = whole[g] { return SkippedLayer(name: group.name, reason: reason) }
       let unit = group.blocks > 1 ? "each of its \(group.blocks) blocks of \(group.width) channels" : "it"
       return SkippedLayer(
         name: group.name,
@@ -150,10 +164,13 @@ struct RankedModel: Sendable {
 
   /// What the selection says of every admitted group.
   func settings(_ selection: Selection) -> [LayerSetting] {
-    zip(admitted, selection.groups).map { g, chosen in
-      LayerSetting(
+    admitted.indices.map { k in
+      let (g, chosen) = (admitted[k], selection.groups[k])
+      let share = Double(chosen.count) / Double(max(ranked.groups[k].table.width, 1))
+      return LayerSetting(
         name: scored.coupling.groups[g].name, channels: [scored.coupling.groups[g].weights.reduce(0, +)],
-        values: chosen.count > 0 ? .ratio(chosen.ratio) : .empty, use: chosen.count > 0,
+        values: chosen.count > 0 ? .ratio(share) : .empty, use: chosen.count > 0,
+        marked: chosen.count > 0 && chosen.ratio != share ? chosen.ratio : nil,
         requested: scored.coupling.groups[g].width == 0
           ? 0 : min(1, Double(chosen.requestedCount) / Double(scored.coupling.groups[g].width)))
     }

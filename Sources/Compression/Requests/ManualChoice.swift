@@ -53,13 +53,14 @@ struct ManualRatios {
             .layerUnavailable, "'\(setting.name)' cannot be pruned: \(reason)",
             details: ["layer": .string(setting.name)])
         }
-        if let other = ratios[k], other != ratio {
+        let called = model.ranked.groups[k].ratio(removing: ratio, marked: setting.marked)
+        if let other = ratios[k], other != called {
           throw Failure(
             .invalidCombination,
             "'\(setting.name)' asks for ratio \(ratio) of channels that another entry prunes by \(other); they go together as '\(coupling.groups[g].name)'",
             details: ["layer": .string(setting.name)])
         }
-        ratios[k] = ratio
+        ratios[k] = called
       }
       if ratio >= 1 {
         warnings.append("'\(setting.name)': a ratio of 1 would leave nothing; what the minimum asks is kept")

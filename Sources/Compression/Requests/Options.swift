@@ -75,13 +75,10 @@ package struct PruningOptions: Sendable, Hashable {
   /// How many singular vectors of the attention scores PR_SNP looks at.
   package var snpGamma = AttentionPairs.Components.energy(0.9)
 
-  /// Nodes whose channels stay whole because a plan that cut them could not be proved.
-  var withheld: Set<NodeID> = []
-
   package init() {}
 
   var couplingOptions: CouplingOptions {
-    CouplingOptions(prunesBlocks: reshapeChannelAxis.prunesBlocks, exactOnly: exactOnly, withheld: withheld)
+    CouplingOptions(prunesBlocks: reshapeChannelAxis.prunesBlocks, exactOnly: exactOnly)
   }
 }
 

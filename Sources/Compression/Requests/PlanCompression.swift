@@ -1,34 +1,41 @@
 import ModelGraph
 
 extension CompressibleModel {
-  /// Where a recommendation meets a place that cannot be rewritten or proved, the channels there stay, and the budget is
-  /// spent elsewhere; where that is not enough, those of the nodes before it too. So often a plan starts over.
+  /// Where removed channels meet a place that cannot be rewritten or proved, the groups that are cut there keep all of
+  /// theirs. So often a plan starts over.
   private static let mostAttempts = 8
 
   /// Decides what to remove, works out every edit, and proves the result.
+  ///
+  /// Ratios, recommended or stated, say of each group what it loses: what one keeps because a plan could not be proved
+  /// is not taken from another, so that a recommendation handed back as `layers` goes the same way as the request for
+  /// it. A wanted size is searched for again among the groups that are left.
   package func plan(_ request: CompressionRequest, work: Work) throws(Failure) -> PlannedCompression {
-    var request = request
-    var failures: [Failure] = []
-    var warnings: [String] = []
+    let coupling = try coupling(request.options.couplingOptions, work)
+    var whole = WholeGroups()
     while true {
+      let chosen = try choose(request, whole, work)
+      guard !chosen.classes.isEmpty else { throw whole.firstFailure ?? Self.nothingChosen }
       do throws(Failure) {
-        var planned = try provedPlan(request, work)
-        planned.warnings += warnings
+        var planned = try plan(
+          Removal(coupling, classes: chosen.classes), layers: chosen.layers, skipped: chosen.skipped,
+          warnings: chosen.warnings + whole.warnings, work)
+        (planned.goal, planned.achievedRatio) = (chosen.goal, chosen.achievedRatio)
         return planned
       } catch {
-        failures.append(error)
-        // What a user named is refused, not changed.
-        guard case .recommended = request.choice, failures.count < Self.mostAttempts, let node = place(of: error) else {
-          throw failures[0]
-        }
-        if request.options.withheld.insert(node).inserted {
-          let name = "\(graph[node].op) '\(graph.displayName(node))'"
-          warnings.append("channels at \(name) stay, because no plan that cuts them could be proved: \(error.message)")
-        } else {
-          request.options.withheld.formUnion(producers(of: request.options.withheld))
-        }
+        // Channels that a user names one by one are refused, not changed.
+        guard request.method.isCriterion, whole.attempts < Self.mostAttempts, let node = place(of: error),
+          whole.add(coupling.groups(cutBy: chosen.classes, at: node), of: coupling, node, because: error)
+        else { throw whole.firstFailure ?? error }
       }
     }
+  }
+
+  private static var nothingChosen: Failure {
+    Failure(
+      .nothingToCompress,
+      "the request removes no channel: ratios are too small for step_size and min_num_of_value, or every entry is empty or unused"
+    )
   }
 
   /// The node at which removed channels could not be dealt with; nil for other failures.
@@ -41,26 +48,6 @@ extension CompressibleModel {
       let value = graph.valueIDs.first(where: { graph[$0].name == name })
     else { return nil }
     return graph[value].producer ?? graph.uses(of: value).first?.node
-  }
-
-  private func producers(of nodes: Set<NodeID>) -> [NodeID] {
-    nodes.flatMap { graph[$0].inputs.compactMap { $0.flatMap { graph[$0].producer } } }
-  }
-
-  private func provedPlan(_ request: CompressionRequest, _ work: Work) throws(Failure) -> PlannedCompression {
-    let chosen = try choose(request, work)
-    let coupling = try coupling(request.options.couplingOptions, work)
-    guard !chosen.classes.isEmpty else {
-      throw Failure(
-        .nothingToCompress,
-        "the request removes no channel: ratios are too small for step_size and min_num_of_value, or every entry is empty or unused"
-      )
-    }
-    var planned = try plan(
-      Removal(coupling, classes: chosen.classes), layers: chosen.layers, skipped: chosen.skipped,
-      warnings: chosen.warnings, work)
-    (planned.goal, planned.achievedRatio) = (chosen.goal, chosen.achievedRatio)
-    return planned
   }
 
   /// Works out every edit of a removal, and proves the result.
@@ -90,34 +77,45 @@ extension CompressibleModel {
   }
 
   private struct Chosen {
-    var classes: [Int32]
-    var layers: [LayerSetting]
-    var skipped: [SkippedLayer]
+    var classes: [Int32] = []
+    var layers: [LayerSetting] = []
+    var skipped: [SkippedLayer] = []
     var warnings: [String] = []
     var goal: RecommendationGoal?
     var achievedRatio: Double?
   }
 
-  private func choose(_ request: CompressionRequest, _ work: Work) throws(Failure) -> Chosen {
+  private func choose(
+    _ request: CompressionRequest, _ whole: WholeGroups, _ work: Work
+  ) throws(Failure) -> Chosen {
+    let options = request.options
     switch request.choice {
     case .recommended(_, let goal):
-      let model = try ranking(recommending: request.method, request.options, maps: request.maps, work)
-      let selection = try selection(of: model, for: goal, options: request.options, work: work)
+      var model = try ranking(recommending: request.method, options, maps: request.maps, work)
+      if case .size = goal, !whole.reasons.isEmpty {
+        model = try RankedModel(model.scored, options: options, leavingOut: whole.reasons, work: work)
+        guard !model.admitted.isEmpty else { return Chosen() }
+      }
+      let selection = model.keepingAll(
+        of: whole.reasons, in: try selection(of: model, for: goal, options: options, work: work))
       return Chosen(
         classes: model.classes(selection), layers: model.settings(selection),
-        skipped: model.held(selection, options: request.options) + model.skipped, goal: goal,
+        skipped: model.held(selection, options: options, whole.reasons) + model.skipped, goal: goal,
         achievedRatio: selection.achievedRatio)
     case .layers(let settings) where request.method == .indices:
-      let coupling = try coupling(request.options.couplingOptions, work)
-      let indices = try ChannelIndices(settings, coupling: coupling, indexBase: request.options.indexBase)
-      return Chosen(classes: indices.classes, layers: indices.layers, skipped: [])
+      let coupling = try coupling(options.couplingOptions, work)
+      let indices = try ChannelIndices(settings, coupling: coupling, indexBase: options.indexBase)
+      return Chosen(classes: indices.classes, layers: indices.layers)
     case .layers(let settings):
-      let model = try ranking(request.method, request.options, maps: request.maps, work)
+      let model = try ranking(request.method, options, maps: request.maps, work)
       let manual = try ManualRatios(settings, model: model)
-      let selection = try model.ranked.selecting(ratios: manual.ratios, options: request.options)
+      let selection = model.keepingAll(
+        of: whole.reasons, in: try model.ranked.selecting(ratios: manual.ratios, options: options))
       return Chosen(
-        classes: model.classes(selection), layers: model.settings(selection).filter(\.use).map(\.asStated), skipped: [],
-        warnings: manual.warnings)
+        classes: model.classes(selection), layers: model.settings(selection).filter(\.use).map(\.asStated),
+        skipped: whole.reasons.sorted { $0.key < $1.key }.map { g, reason in
+          SkippedLayer(name: model.scored.coupling.groups[g].name, reason: reason)
+        }, warnings: manual.warnings)
     }
   }
 

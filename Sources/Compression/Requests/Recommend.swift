@@ -1,8 +1,19 @@
 import ModelGraph
 
 extension CompressibleModel {
-  /// Proposes how much to remove from every layer. The proposal, handed back as `layers`, gives the identical model.
+  /// Proposes how much to remove from every layer. The proposal, handed back as `layers`, gives the same model as the
+  /// same request to `plan`. For a ratio it is not proved yet: what cannot be proved stays there, alike in both.
   package func recommend(_ request: RecommendationRequest, work: Work) throws(Failure) -> Recommendation {
+    if case .size = request.goal {
+      // What a size costs to search for pays the proof too, without which it might not be reached.
+      let planned = try plan(
+        CompressionRequest(
+          method: request.method, choice: .recommended(request.recommendation, request.goal), options: request.options,
+          maps: request.maps), work: work)
+      return Recommendation(
+        availableLayers: planned.layers, skipped: planned.skipped, goal: request.goal,
+        achievedRatio: planned.achievedRatio ?? 0, original: planned.original, compressed: planned.compressed)
+    }
     let model = try ranking(recommending: request.method, request.options, maps: request.maps, work)
     let selection = try selection(of: model, for: request.goal, options: request.options, work: work)
     let compressed = try removalCost(of: model.scored.coupling, request.options.couplingOptions)

@@ -49,6 +49,8 @@ package struct LayerReport: Sendable {
   package var methods: [CompressionMethod]
   /// The coupled group of its output channels, by `GroupReport.id`.
   package var group: Int?
+  /// Where its output channels are of several groups: the others.
+  package var otherGroups: [Int]
   /// Why its output channels cannot be pruned, in one sentence naming the operator that decides; nil if they can.
   package var reason: String?
   /// The other layers whose output channels go with its own.
@@ -64,6 +66,8 @@ package struct GroupReport: Sendable {
   package var name: String
   /// Removable units.
   package var size: Int
+  /// Channels of its first layer that the units stand for, and those that cannot be removed beside them.
+  package var channels: Int
   package var prunable: Bool
   package var layers: [String]
   package var balance: BalanceReport?
@@ -93,16 +97,23 @@ package struct LayerSetting: Sendable, Equatable {
   package var channels: [Int]
   package var values: Values
   package var use: Bool
+  /// The share to mark, where blocks choose by marks (group policy `count`) and that is not the share removed.
+  package var marked: Double?
   /// The share that the recommendation called for before alignment, minimum and limits had their say.
   package var requested: Double?
-  package init(name: String, channels: [Int], values: Values, use: Bool, requested: Double? = nil) {
-    (self.name, self.channels, self.values, self.use, self.requested) = (name, channels, values, use, requested)
+  package init(
+    name: String, channels: [Int], values: Values, use: Bool, marked: Double? = nil, requested: Double? = nil
+  ) {
+    (self.name, self.channels, self.values, self.use) = (name, channels, values, use)
+    (self.marked, self.requested) = (marked, requested)
   }
 }
 
 extension LayerSetting {
   /// Without what a recommendation wanted.
-  var asStated: LayerSetting { LayerSetting(name: name, channels: channels, values: values, use: use) }
+  var asStated: LayerSetting {
+    LayerSetting(name: name, channels: channels, values: values, use: use, marked: marked)
+  }
 }
 
 package struct SkippedLayer: Sendable, Equatable {

@@ -18,7 +18,8 @@ extension Params {
       }
       return LayerSetting(
         name: name, channels: try entry.ints("channels", atLeast: 0) ?? [], values: try entry.values(method),
-        use: try entry.bool("use") ?? !someSayUse)
+        use: try entry.bool("use") ?? !someSayUse,
+        marked: try entry.number("marked", "a share above 0 and at most 1") { 0 < $0 && $0 <= 1 })
     }
   }
 

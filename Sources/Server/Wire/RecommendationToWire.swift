@@ -46,6 +46,7 @@ extension LayerSetting {
     var object: JSONObject = [
       "name": .string(name), "channels": .ints(channels), "values": values, "use": .bool(use),
     ]
+    if let marked { object.append("marked", .double(marked)) }
     if let requested { object.append("requested", .double(requested)) }
     return .object(object)
   }

@@ -189,6 +189,17 @@ import Testing
           })
       #expect(direct.compressed == replayed.compressed)
       #expect(direct.compressed == recommendation.compressed)
+      #expect(direct.layers.map(\.asWritten) == recommendation.availableLayers.map(\.asWritten))
+      for setting in direct.layers where setting.use {
+        let parameter = try #require(["sum": "a", "body/b": "b", "body/k": "k"][setting.name])
+        let gone = try #require(direct.removed.first { $0.parameter == parameter && $0.axis == 0 })
+        let count = if case .all(let indices) = gone.indices { indices.count } else { 0 }
+        #expect(setting.values == .ratio(Double(count) / Double(setting.channels[0])), "the share really removed")
+      }
     }
   }
+}
+
+extension LayerSetting {
+  fileprivate var asWritten: String { "\(name) \(channels) \(values) \(use) \(marked ?? -1) \(requested ?? -1)" }
 }

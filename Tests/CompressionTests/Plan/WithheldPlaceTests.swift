@@ -16,10 +16,14 @@ import Testing
     return g.build()
   }
 
-  private func plan(_ choice: CompressionRequest.Choice, _ method: CompressionMethod = .l2) throws -> PlannedCompression
-  {
+  private var options: PruningOptions {
     var options = PruningOptions()
     (options.stepSize, options.minNumOfValue) = (1, 1)
+    return options
+  }
+
+  private func plan(_ choice: CompressionRequest.Choice, _ method: CompressionMethod = .l2) throws -> PlannedCompression
+  {
     let model = try CompressibleModel(graph: graph(), sizeBytes: 0)
     return try model.plan(CompressionRequest(method: method, choice: choice, options: options), work: Work())
   }
@@ -33,7 +37,27 @@ import Testing
     #expect(planned.skipped.contains { $0.name == "conv_w" && $0.reason.contains("Slice 'slice'") })
   }
 
-  @Test("What a user names is refused instead")
+  @Test(
+    "A recommendation handed back goes the same way",
+    arguments: [RecommendationGoal.ratio(0.4), .size(.macs, share: 0.97)])
+  func handedBack(_ goal: RecommendationGoal) throws {
+    let recommendation = try CompressibleModel(graph: graph(), sizeBytes: 0).recommend(
+      RecommendationRequest(method: .l2, recommendation: .slamp, goal: goal, options: options), work: Work())
+    let (direct, back) = (try plan(.recommended(.slamp, goal)), try plan(.layers(recommendation.availableLayers)))
+    #expect(direct.plan.slices == back.plan.slices)
+    #expect(!direct.plan.slices.isEmpty)
+    #expect(direct.warnings == back.warnings || back.warnings.isEmpty)
+    if case .size(_, let share) = goal {
+      // A size is recommended only where the proof has been made.
+      #expect(direct.compressed == recommendation.compressed)
+      #expect(Double(direct.compressed.macs) <= share * Double(direct.original.macs))
+      #expect(back.warnings.isEmpty)
+    } else {
+      #expect(back.skipped.contains { $0.name == "conv_w" })
+    }
+  }
+
+  @Test("What a user names channel by channel is refused instead")
   func named() throws {
     let setting = LayerSetting(name: "conv_w", channels: [8], values: .indices([1, 2, 4]), use: true)
     let failure = #expect(throws: Failure.self) { _ = try plan(.layers([setting]), .indices) }

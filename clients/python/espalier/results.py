@@ -88,11 +88,14 @@ class LayerSetting:
     channels: List[int]
     values: List[float]
     use: bool = True
+    # With group policy `count`, the share of channels that is marked so that `values` go.
+    marked: Optional[float] = None
     # The ratio that a recommendation called for before alignment, minimum and limits.
     requested: Optional[float] = None
 
     def to_json(self) -> Dict[str, Any]:
-        return {"name": self.name, "channels": self.channels, "values": self.values, "use": self.use}
+        entry = {"name": self.name, "channels": self.channels, "values": self.values, "use": self.use}
+        return entry if self.marked is None else {**entry, "marked": self.marked}
 
 
 @dataclass(frozen=True)
