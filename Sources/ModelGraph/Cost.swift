@@ -169,7 +169,7 @@ package enum CostModel {
   }
 
   /// The value that `id` is a converted or moved form of; `id` itself where it is computed otherwise.
-  private static func source(of id: ValueID, in graph: Graph) -> ValueID {
+  package static func source(of id: ValueID, in graph: Graph) -> ValueID {
     var id = id
     // Longer chains than this hold no weight that an exporter wrote.
     for _ in 0..<16 {

@@ -15,7 +15,7 @@ package struct ChannelCoupling: Sendable {
   let groupOfClass: [Int32]
   let cellOfClass: [Int32]
   /// Layers in node order.
-  package let layers: [Layer]
+  package private(set) var layers: [Layer]
   /// Per group, sets of cells of which one must stay, or some value would vanish although its groups do not (a Split
   /// sends a part of a group elsewhere).
   private(set) var guarded: [[[Int]]] = []
@@ -117,6 +117,8 @@ extension ChannelCoupling {
     self.groups = order.map { groups[$0] }
     layers = analysis.layers()
     addProducers()
+    let made = self.groups.indices.flatMap { g in self.groups[g].producers }
+    layers = analysis.layers(layers, and: made) { [self] label in group(of: label) == nil ? nil : classOf[Int(label)] }
     addNames()
     addGuards()
   }

@@ -29,7 +29,7 @@ extension CouplingAnalysis {
       let node = graph[id]
       // Of two stored operands the usual one; a layer that is weights alone is part of another's weight.
       guard let positions = Self.weightInputs[node.qualifiedOperator],
-        !node.inputs.allSatisfy({ $0.map { isWeight[$0.index] } ?? true }),
+        node.op == "Conv" || !node.inputs.allSatisfy({ $0.map { isWeight[$0.index] } ?? true }),
         let input = positions.first(where: { k in node.input(k).map { isWeight[$0.index] } ?? false }),
         let operand = node.input(input)
       else { return nil }
@@ -44,6 +44,7 @@ extension CouplingAnalysis {
         } else {
           outputs = made.first { $0.value == weight }
         }
+        if Self.tables.contains(node.qualifiedOperator), outputs == nil { return nil }
       } else if let origin = made.first ?? largestSource(of: operand).flatMap({ originOf[$0]?.first }) {
         (weight, outputs) = (origin.value, origin)
       } else {
@@ -61,8 +62,10 @@ extension CouplingAnalysis {
     "MatMul": [1, 0], "com.microsoft.FusedMatMul": [1, 0], "MatMulInteger": [1], "QLinearMatMul": [3],
     "com.microsoft.DynamicQuantizeMatMul": [1], "com.microsoft.MatMulIntegerToFloat": [1],
     "Einsum": [1, 0, 2], "RNN": [1], "GRU": [1], "LSTM": [1],
-    "com.microsoft.Attention": [1],
+    "com.microsoft.Attention": [1], "Gather": [0], "com.microsoft.EmbedLayerNormalization": [2],
   ]
+  /// Those whose weight is a table that data picks rows of.
+  private static let tables: Set = ["Gather", "com.microsoft.EmbedLayerNormalization"]
 
   /// The axis of a weight as the node reads it that runs along the output channels, where the operator alone says so.
   private func outputAxis(_ node: Node, input: Int, rank: Int) -> Int? {
@@ -74,6 +77,8 @@ extension CouplingAnalysis {
         ? (node.int("transA", default: 0) != 0 ? 1 : 0) : (node.int("transB", default: 0) != 0 ? 0 : 1)
     case "Einsum": nil
     case "RNN", "GRU", "LSTM": 1
+    case "Gather": rank == 2 && [0, -2].contains(node.int("axis", default: 0)) ? 1 : nil
+    case "com.microsoft.EmbedLayerNormalization": 1
     case "com.microsoft.FusedMatMul":
       input == 0
         ? (node.int("transA", default: 0) != 0 ? rank - 1 : rank - 2)
@@ -83,13 +88,39 @@ extension CouplingAnalysis {
   }
 
   /// Per value, whether it is stored or computed from stored tensors alone.
-  private func weightOnlyValues() -> [Bool] {
+  func weightOnlyValues() -> [Bool] {
     var isWeight = graph.values.map(\.isStored)
     for node in graph.nodes where !node.inputs.isEmpty && node.captures.isEmpty {
       guard node.inputs.allSatisfy({ $0.map { isWeight[$0.index] } ?? true }) else { continue }
       for case let output? in node.outputs { isWeight[output.index] = true }
     }
     return isWeight
+  }
+
+  /// A layer for every one of `producers` that makes a removable channel which no layer shows, as the hidden ones of a
+  /// network that makes another's weights.
+  func layers(
+    _ layers: [Layer], and producers: [ChannelGroup.Producer], classOf: (Int32) -> Int32?
+  ) -> [Layer] {
+    var shown: Set<Int32> = []
+    func isNew(_ origin: LabelOrigin) -> Bool {
+      origin.range.reduce(false) { isNew, label in
+        (classOf(label).map { shown.insert($0).inserted } ?? false) || isNew
+      }
+    }
+    for origin in layers.compactMap(\.outputs) { _ = isNew(origin) }
+    var all = layers
+    for producer in producers where isNew(producer.origin) {
+      let node = graph[producer.node]
+      let input = node.inputs.indices.first { k in
+        node.input(k).map { StoredLabels.stored(behind: $0, in: graph) } == producer.origin.value
+      }
+      all.append(
+        Layer(
+          node: producer.node, name: graph.displayName(producer.node), weight: producer.origin.value,
+          input: input ?? 0, outputs: producer.origin))
+    }
+    return all.sorted { $0.node < $1.node }
   }
 
   /// The largest stored tensor that a computed weight is made from.

@@ -6,8 +6,10 @@ extension CompressibleModel {
     let coupling = try coupling(CouplingOptions(), work)
     let macs = Dictionary(uniqueKeysWithValues: cost.nodes.map { ($0.node, $0.macs) })
     let explanations = GroupExplanations(coupling)
+    let isWeight = coupling.analysis.weightOnlyValues()
     let layers = coupling.layers.map { layer in
-      report(layer, coupling, explanations, macs: macs[layer.node] ?? 0)
+      report(
+        layer, coupling, explanations, parameters: parameters(of: layer, isWeight), macs: macs[layer.node] ?? 0)
     }
     var members = [[String]](repeating: [], count: coupling.groups.count)
     for layer in coupling.layers {
@@ -32,7 +34,7 @@ extension CompressibleModel {
   }
 
   private func report(
-    _ layer: Layer, _ coupling: ChannelCoupling, _ explanations: GroupExplanations, macs: Int
+    _ layer: Layer, _ coupling: ChannelCoupling, _ explanations: GroupExplanations, parameters: Int, macs: Int
   ) -> LayerReport {
     let node = graph[layer.node]
     let shape = node.input(layer.input).flatMap { shapes.nominal[$0] } ?? graph[layer.weight].tensor?.shape ?? []
@@ -40,13 +42,34 @@ extension CompressibleModel {
     let groups = node.int("group", default: 1)
     let reason = coupling.reasonNotPrunable(layer)
     let group = layer.outputs.flatMap { origin in origin.range.lazy.compactMap { coupling.group(of: $0) }.first }
+    let all = layer.outputs.map(coupling.groups(along:)) ?? []
     return LayerReport(
       name: layer.name, op: node.op, parameter: graph[layer.weight].name,
       channels: channels(layer, node, shape, groups: groups),
       kernel: isConvolution ? Array(shape.dropFirst(2)) : nil, groups: isConvolution ? groups : nil,
-      parameters: CostModel.parameters(of: layer.node, in: graph), macs: macs,
-      methods: reason == nil ? CompressionMethod.allCases : [], group: group, reason: reason,
+      parameters: parameters, macs: macs,
+      methods: reason == nil ? CompressionMethod.allCases : [], group: group, otherGroups: all.filter { $0 != group },
+      reason: reason,
       coupledWith: explanations.partners(of: layer), explanation: explanations.sentence(for: layer))
+  }
+
+  /// What the layer reads, and what the weights are made of that are computed from stored tensors alone.
+  private func parameters(of layer: Layer, _ isWeight: [Bool]) -> Int {
+    var total = CostModel.parameters(of: layer.node, in: graph)
+    guard let weight = graph[layer.node].input(layer.input), isWeight[weight.index],
+      !graph[StoredLabels.stored(behind: weight, in: graph)].isStored
+    else { return total }
+    var seen: Set<ValueID> = Set(graph[layer.node].inputs.compactMap { $0 }.filter { graph[$0].isStored })
+    var open = [weight]
+    let read = CostModel.source(of: weight, in: graph)
+    if graph[read].isStored { return total }
+    while let value = open.popLast() {
+      if let tensor = graph[value].tensor { total += CostModel.parameters(of: tensor) }
+      for case let input? in graph[value].producer.map({ graph[$0].inputs }) ?? [] where seen.insert(input).inserted {
+        open.append(input)
+      }
+    }
+    return total
   }
 
   /// `[in, out]`, read off the weight as the node reads it.
@@ -54,9 +77,11 @@ extension CompressibleModel {
     guard shape.count >= 2 else { return shape }
     func matrix(transposed: Bool) -> [Int] { transposed ? shape.suffix(2).reversed() : Array(shape.suffix(2)) }
     switch node.op {
-    case "ConvTranspose": return [shape[0], shape[1] * groups]
-    case _ where node.op.contains("Conv"): return [shape[1] * groups, shape[0]]
-    case "RNN", "GRU", "LSTM": return [shape[2], node.input(2).flatMap { shapes.nominal[$0]?.last } ?? shape[1]]
+    case "ConvTranspose": return [shape[0], shape[1].multipliedReportingOverflow(by: groups).partialValue]
+    case _ where node.op.contains("Conv"):
+      return [shape[1].multipliedReportingOverflow(by: groups).partialValue, shape[0]]
+    case "RNN", "GRU", "LSTM":
+      return [shape[shape.count - 1], node.input(2).flatMap { shapes.nominal[$0]?.last } ?? shape[1]]
     case "Einsum":
       guard let equation = node.string("equation").flatMap(EinsumEquation.init), layer.input < equation.operands.count
       else { return shape }
@@ -71,6 +96,7 @@ extension CompressibleModel {
         }
       }
       return [inputs, outputs]
+    case "Gather", "EmbedLayerNormalization": return matrix(transposed: false)
     default:
       // As the right operand (in, out); on the left the other way round.
       let transposed = node.int(layer.input == 0 ? "transA" : "transB", default: 0) != 0
@@ -85,7 +111,8 @@ extension CompressibleModel {
       $0 != g && group.link != nil && coupling.groups[$0].link == group.link
     }
     return GroupReport(
-      id: g, name: group.name, size: group.removable.filter { $0 }.count, prunable: !group.producers.isEmpty,
+      id: g, name: group.name, size: group.removable.filter { $0 }.count, channels: group.weights.reduce(0, +),
+      prunable: !group.producers.isEmpty,
       layers: layers,
       balance: group.blocks > 1 || !linked.isEmpty
         ? BalanceReport(blocks: group.blocks, width: group.width, linkedWith: linked) : nil,

@@ -56,6 +56,7 @@ extension LayerReport {
     object.append("macs", .int(macs))
     object.append("methods", .array(methods.map { .string($0.rawValue) }))
     object.append("group", group.map(JSONValue.int) ?? .null)
+    if !otherGroups.isEmpty { object.append("other_groups", .ints(otherGroups)) }
     object.append("coupled_with", .array(coupledWith.map(JSONValue.string)))
     object.append("explanation", .string(explanation))
     object.append("reason", reason.map(JSONValue.string))
@@ -66,7 +67,8 @@ extension LayerReport {
 extension GroupReport {
   fileprivate var json: JSONValue {
     var object: JSONObject = [
-      "id": .int(id), "name": .string(name), "size": .int(size), "prunable": .bool(prunable),
+      "id": .int(id), "name": .string(name), "size": .int(size),
+      "channels": .int(channels), "prunable": .bool(prunable),
       "layers": .array(layers.map(JSONValue.string)),
     ]
     object.append(
