@@ -1,4 +1,5 @@
 import ModelGraph
+import Numerics
 import Synchronization
 
 /// A loaded model as the methods see it: the graph and, computed once and shared by all requests, everything derived
@@ -21,6 +22,10 @@ package final class CompressibleModel: Sendable {
     var rankings: [(key: RankingKey, ranked: RankedModel)] = []
     var cost: CostTable?
     var removalCosts: [CouplingOptions: RemovalCost] = [:]
+    var decomposableLayers: DecomposableLayers?
+    var spectra: [DecompositionMethod: SpectrumTable] = [:]
+    /// On the inputs of the data asked for last.
+    var whitenedSpectra: (method: DecompositionMethod, data: String, table: SpectrumTable)?
   }
 
   private static let keptScores = 8
@@ -38,7 +43,8 @@ package final class CompressibleModel: Sendable {
     derived.withLock { state in
       let labels = state.analysis?.facts.frozen.count ?? 0
       let cells = state.scores.reduce(0) { $0 + $1.scored.cellCount }
-      return labels * (24 + 32 * state.couplings.count) + cells * 24 * (1 + state.rankings.count)
+      let spectra = state.spectra.values.reduce(0) { $0 + $1.byteCount }
+      return labels * (24 + 32 * state.couplings.count) + cells * 24 * (1 + state.rankings.count) + spectra
     }
   }
 
@@ -106,8 +112,57 @@ package final class CompressibleModel: Sendable {
   func removalCost(of coupling: ChannelCoupling, _ options: CouplingOptions) -> RemovalCost {
     if let known = derived.withLock({ $0.removalCosts[options] }) { return known }
     let removalCost = RemovalCost(coupling, shapes: shapes, table: cost)
-    // What was found out while planning is good for that plan alone.
-    if options.withheld.isEmpty { derived.withLock { $0.removalCosts[options] = removalCost } }
+    derived.withLock { $0.removalCosts[options] = removalCost }
     return removalCost
+  }
+
+  // MARK: Decomposition
+
+  var decomposableLayers: DecomposableLayers {
+    if let known = derived.withLock({ $0.decomposableLayers }) { return known }
+    let layers = DecomposableLayers(graph, shapes: shapes.nominal)
+    derived.withLock { $0.decomposableLayers = layers }
+    return layers
+  }
+
+  /// The singular values of every weight that `method` takes.
+  func spectra(_ method: DecompositionMethod, _ work: Work) throws(Failure) -> SpectrumTable {
+    if let known = derived.withLock({ $0.spectra[method] }) { return known }
+    let layers = decomposableLayers.layers.filter { DecomposableLayers.reason($0, against: method) == nil }
+    let spectra = try SpectrumTable(layers, method, LinearAlgebra.loaded(), work: work)
+    derived.withLock { $0.spectra[method] = spectra }
+    return spectra
+  }
+
+  /// The same on the inputs that `maps` makes the layers read.
+  private func spectra(
+    _ method: DecompositionMethod, on maps: any FeatureMapSource, _ work: Work
+  ) throws(Failure) -> SpectrumTable {
+    let known = derived.withLock { $0.whitenedSpectra }
+    if let known, known.method == method, known.data == maps.identity { return known.table }
+    let plain = try spectra(method, work.part(0...0.3))
+    let layers = decomposableLayers.layers.filter { DecomposableLayers.reason($0, against: method) == nil }
+    let table = try plain.whitened(layers, method, gathering(maps), work: work.part(0.3...1))
+    derived.withLock { $0.whitenedSpectra = (method, maps.identity, table) }
+    return table
+  }
+
+  func gathering(_ maps: any FeatureMapSource) throws(Failure) -> InputGathering {
+    InputGathering(graph: graph, shapes: shapes.nominal, source: maps, algebra: try LinearAlgebra.loaded())
+  }
+
+  /// The weights from which a request chooses.
+  /// - Parameter only: the layers it names; nil for all that its options admit.
+  func rankModel(
+    _ request: DecompositionRequest, only: [DecomposableLayer]? = nil, _ work: Work
+  ) throws(Failure) -> RankModel {
+    let method = request.method
+    let table: SpectrumTable
+    if let maps = request.maps, method != .cp {
+      table = try spectra(method, on: maps, work)
+    } else {
+      table = try spectra(method, work)
+    }
+    return try RankModel(decomposableLayers, table, method, request.options, only: only)
   }
 }

@@ -44,9 +44,14 @@ package struct OperatorDefinitions: Sendable {
   package var functions: [TensorBytes]
   /// The version of ONNX's file format whose rules hold; nil for models of other formats.
   package var irVersion: Int?
+  /// What subgraphs call their own values, which new ones of the graph must not be called.
+  package var innerNames: Set<String>
 
-  package init(opsets: [String: Int] = [:], functions: [TensorBytes] = [], irVersion: Int? = nil) {
+  package init(
+    opsets: [String: Int] = [:], functions: [TensorBytes] = [], irVersion: Int? = nil, innerNames: Set<String> = []
+  ) {
     (self.opsets, self.functions, self.irVersion) = (opsets, functions, irVersion)
+    self.innerNames = innerNames
   }
 }
 

@@ -6,13 +6,15 @@ import Synchronization
 /// multiply-adds), not of layers.
 package struct Work: Sendable {
   package let cancellation: CancellationFlag
+  /// How many threads it may keep busy.
+  package let threads: Int
   private let report: (@Sendable (_ fraction: Double, _ message: String) -> Void)?
 
   package init(
-    cancellation: CancellationFlag = CancellationFlag(),
+    cancellation: CancellationFlag = CancellationFlag(), threads: Int = 1,
     report: (@Sendable (_ fraction: Double, _ message: String) -> Void)? = nil
   ) {
-    (self.cancellation, self.report) = (cancellation, report)
+    (self.cancellation, self.threads, self.report) = (cancellation, max(1, threads), report)
   }
 
   /// Throws `Failure(.cancelled)` once the flag is set.
@@ -29,7 +31,7 @@ package struct Work: Sendable {
   package func part(_ range: ClosedRange<Double>) -> Work {
     guard let report else { return self }
     let width = range.upperBound - range.lowerBound
-    return Work(cancellation: cancellation) { report(range.lowerBound + $0 * width, $1) }
+    return Work(cancellation: cancellation, threads: threads) { report(range.lowerBound + $0 * width, $1) }
   }
 }
 

@@ -10,7 +10,7 @@ import Threads
 /// - Parameters:
 ///   - stop: asks the call to end early; runs once, on any thread, if the work is cancelled.
 ///   - body: runs to its end whatever happens.
-func detached<R: Sendable>(
+package func detached<R: Sendable>(
   work: Work, stop: @escaping @Sendable () -> Void = {}, _ body: @escaping @Sendable () -> Result<R, Failure>
 ) throws(Failure) -> R {
   try work.checkCancellation()

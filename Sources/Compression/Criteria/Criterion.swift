@@ -44,7 +44,7 @@ struct Criterion {
         try AttentionCriterion(
           coupling, channels: channels, components: key.components ?? .energy(0.9), isJoined: key.isJoined, maps: maps,
           work: work))
-    case .indices: preconditionFailure("PR_ID names channels and scores none")
+    case .indices, .svd, .tucker, .cp: preconditionFailure("\(key.method.rawValue) scores no channels")
     }
   }
 

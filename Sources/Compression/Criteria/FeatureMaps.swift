@@ -35,7 +35,7 @@ package protocol FeatureMapSource: Sendable {
   /// Runs the model over all samples, batch by batch, and hands over `values` of each batch, in their order.
   ///
   /// - Parameters:
-  ///   - values: of floating-point type, computed by nodes.
+  ///   - values: of floating-point type, computed by nodes or fed.
   ///   - body: called once per batch, in the order of the samples; what it throws ends the run.
   func run(
     _ values: [ValueID], work: Work, _ body: ([FeatureMap]) throws(Failure) -> Void

@@ -110,7 +110,8 @@ package struct MatrixSource: Sendable {
         let lanes = UnsafeRawPointer(tile + start).loadUnaligned(as: SIMD8<Double>.self)
         // 0 for numbers, NaN otherwise; a sum keeps it.
         defect += lanes - lanes
-        let magnitudes = unsafeBitCast(unsafeBitCast(lanes, to: SIMD8<UInt64>.self) & (.max >> 1), to: SIMD8<Double>.self)
+        let magnitudes = unsafeBitCast(
+          unsafeBitCast(lanes, to: SIMD8<UInt64>.self) & (.max >> 1), to: SIMD8<Double>.self)
         peak = pointwiseMax(peak, magnitudes)
       }
       for element in whole..<count {

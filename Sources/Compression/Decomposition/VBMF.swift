@@ -93,7 +93,9 @@ private struct NoiseVariance {
       guard start.value + 2 * start.slope * log(end / start.v) < best.value else { continue }
       let last = evaluate(end, signals: signals)
       // A direction that is signal just before its kink counts even there.
-      if last.slope <= 0 { offer(evaluate(end * (1 - 0x1p-40), signals: signals)) } else {
+      if last.slope <= 0 {
+        offer(evaluate(end * (1 - 0x1p-40), signals: signals))
+      } else {
         offer(root(from: start, to: last, signals: signals))
       }
     }

@@ -86,7 +86,7 @@ package struct Certificate {
     return CertificateReport(valuesChecked: valuesChecked, labelsCompared: pass.facts.comparisons)
   }
 
-  private static func fault(_ what: String, _ details: [String: Failure.Detail] = [:]) -> Failure {
+  static func fault(_ what: String, _ details: [String: Failure.Detail] = [:]) -> Failure {
     Failure(
       .certificateFailed,
       "the plan did not pass its own proof: \(what). This is a defect of Espalier; please report it",

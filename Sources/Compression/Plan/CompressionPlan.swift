@@ -3,9 +3,9 @@ import Numerics
 
 /// What every method ends in: the edits that turn a model into the smaller one, as data.
 ///
-/// A plan names values and nodes of the graph it was made for and holds no weights but the small constants it
-/// introduces; recommending, previewing, explaining, verifying and saving need no model format, and applying it (a
-/// format's surgeon) needs no method.
+/// A plan names values and nodes of the graph it was made for and holds no weights but those it introduces;
+/// recommending, previewing, explaining, verifying and saving need no model format, and applying it (a format's
+/// surgeon) needs no method.
 package struct CompressionPlan: Sendable {
   /// At most one per stored tensor, in order of the tensors.
   package var slices: [TensorSlice]
@@ -13,11 +13,17 @@ package struct CompressionPlan: Sendable {
   package var edits: [NodeEdit]
   /// The lengths of computed values that change, for whatever a file declares about them.
   package var lengths: [(value: ValueID, axis: Int, length: Int)]
+  /// In node order, of nodes that no edit concerns.
+  package var replacements: [NodeReplacement]
+  /// What replacements read besides; names are new to the model.
+  package var constants: [(name: String, tensor: Tensor)]
 
   package init(
-    slices: [TensorSlice] = [], edits: [NodeEdit] = [], lengths: [(value: ValueID, axis: Int, length: Int)] = []
+    slices: [TensorSlice] = [], edits: [NodeEdit] = [], lengths: [(value: ValueID, axis: Int, length: Int)] = [],
+    replacements: [NodeReplacement] = [], constants: [(name: String, tensor: Tensor)] = []
   ) {
     (self.slices, self.edits, self.lengths) = (slices, edits, lengths)
+    (self.replacements, self.constants) = (replacements, constants)
   }
 }
 
@@ -73,5 +79,49 @@ package enum NodeEdit: Sendable {
       .becomeGather(let node, _, _):
       node
     }
+  }
+}
+
+/// A node whose place a row of others takes: each but the first reads what the one before it computes, and the last
+/// computes the node's own output.
+package struct NodeReplacement: Sendable {
+  package let node: NodeID
+  /// In execution order, at least one.
+  package let stages: [Stage]
+
+  package init(node: NodeID, stages: [Stage]) { (self.node, self.stages) = (node, stages) }
+
+  package struct Stage: Sendable {
+    /// New to the model, and so is the name of what all stages but the last compute.
+    package let name: String
+    package let outputName: String
+    package let op: String
+    package let domain: String
+    package let inputs: [Operand]
+    package let attributes: [String: Attribute]
+
+    package init(
+      name: String, outputName: String, op: String, domain: String, inputs: [Operand], attributes: [String: Attribute]
+    ) {
+      (self.name, self.outputName, self.op, self.domain) = (name, outputName, op, domain)
+      (self.inputs, self.attributes) = (inputs, attributes)
+    }
+  }
+
+  package enum Operand: Sendable, Equatable {
+    /// What the stage before computes.
+    case previous
+    /// What the replaced node reads as this input.
+    case original(Int)
+    /// Of the plan's `constants`.
+    case constant(Int)
+  }
+
+  /// Inputs of the replaced node that some stage goes on reading.
+  package var keptInputs: Set<Int> {
+    Set(
+      stages.flatMap(\.inputs).compactMap { operand in
+        if case .original(let input) = operand { input } else { nil }
+      })
   }
 }

@@ -28,10 +28,43 @@ struct RewrittenGraph {
       values.append(Value(name: "", tensor: tensor))
       return ValueID(values.count - 1)
     }
+    let constants = plan.constants.map { name, tensor in
+      values.append(Value(name: name, tensor: tensor))
+      return ValueID(values.count - 1)
+    }
     var editsOf: [NodeID: [NodeEdit]] = [:]
     for edit in plan.edits { editsOf[edit.node, default: []].append(edit) }
-    for id in original.nodeIDs {
+    let replacements = Dictionary(uniqueKeysWithValues: plan.replacements.map { ($0.node, $0) })
+    let unread = UnreadParts(original, plan).nodes
+    for id in original.nodeIDs where !unread.contains(id) {
       var node = original[id]
+      if let replacement = replacements[id] {
+        var previous: ValueID?
+        for (k, stage) in replacement.stages.enumerated() {
+          let isLast = k == replacement.stages.count - 1
+          let inputs = stage.inputs.map { operand -> ValueID? in
+            switch operand {
+            case .previous: previous
+            case .original(let input): node.input(input)
+            case .constant(let index): constants[index]
+            }
+          }
+          if !isLast {
+            values.append(
+              Value(name: stage.outputName, dtype: node.output(0).flatMap { original[$0].dtype }))
+          }
+          let output = isLast ? node.output(0) : ValueID(values.count - 1)
+          nodes.append(
+            Node(
+              name: stage.name, op: stage.op, domain: stage.domain,
+              opset: stage.domain == node.domain ? node.opset : original.definitions.opsets[stage.domain] ?? node.opset,
+              inputs: inputs,
+              outputs: [output], attributes: stage.attributes))
+          origin.append(nil)
+          previous = output
+        }
+        continue
+      }
       for edit in editsOf[id] ?? [] {
         switch edit {
         case .setAttribute(_, let name, let value): node = node.with(attribute: name, value)

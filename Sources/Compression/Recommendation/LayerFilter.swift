@@ -4,29 +4,40 @@ import ModelGraph
 package struct LayerFilter {
   private let include: [String]?
   private let exclude: [String]
-  /// Per group the names it answers to: its own and its producers'.
+  /// Per item the names it answers to.
   private let names: [[String]]
 
+  /// - Parameters:
+  ///   - names: per item the names it answers to.
+  ///   - others: names that exist besides.
   /// - Throws: `layerUnknown` for a name or pattern that fits no layer, which would otherwise be a silent mistake.
-  init(include: [String]?, exclude: [String], coupling: ChannelCoupling) throws(Failure) {
-    (self.include, self.exclude) = (include, exclude)
-    names = coupling.groups.map { group in
-      [group.name] + group.producers.map { coupling.graph.displayName($0.node) }
-    }
-    let known = Set(names.flatMap { $0 } + coupling.layers.map(\.name))
-    for pattern in (include ?? []) + exclude where !known.contains(where: { Self.matches($0, pattern) }) {
+  init(include: [String]?, exclude: [String], names: [[String]], others: [String]) throws(Failure) {
+    (self.include, self.exclude, self.names) = (include, exclude, names)
+    let patterns = (include ?? []) + exclude
+    guard !patterns.isEmpty else { return }
+    let known = Set(names.flatMap { $0 } + others)
+    for pattern in patterns where !known.contains(where: { Self.matches($0, pattern) }) {
       throw Failure(
         .layerUnknown, "no layer fits '\(pattern)'; inspect lists the layers' names",
         details: ["layer": .string(pattern)])
     }
   }
 
-  /// Why the group does not take part, nil if it does.
-  func reason(against group: Int) -> String? {
-    if let include, !include.contains(where: { p in names[group].contains { Self.matches($0, p) } }) {
+  /// Of groups, which answer to their own name and to their producers'.
+  init(include: [String]?, exclude: [String], coupling: ChannelCoupling) throws(Failure) {
+    try self.init(
+      include: include, exclude: exclude,
+      names: coupling.groups.map { group in
+        [group.name] + group.producers.map { coupling.graph.displayName($0.node) }
+      }, others: coupling.layers.map(\.name))
+  }
+
+  /// Why the item does not take part, nil if it does.
+  func reason(against item: Int) -> String? {
+    if let include, !include.contains(where: { p in names[item].contains { Self.matches($0, p) } }) {
       return "it is not among the included layers"
     }
-    if exclude.contains(where: { p in names[group].contains { Self.matches($0, p) } }) { return "it is excluded" }
+    if exclude.contains(where: { p in names[item].contains { Self.matches($0, p) } }) { return "it is excluded" }
     return nil
   }
 

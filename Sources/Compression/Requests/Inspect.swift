@@ -41,6 +41,7 @@ extension CompressibleModel {
     let isConvolution = node.op.contains("Conv")
     let groups = node.int("group", default: 1)
     let reason = coupling.reasonNotPrunable(layer)
+    let decompositions = decomposableLayers.report(layer.node)
     let group = layer.outputs.flatMap { origin in origin.range.lazy.compactMap { coupling.group(of: $0) }.first }
     let all = layer.outputs.map(coupling.groups(along:)) ?? []
     return LayerReport(
@@ -48,8 +49,9 @@ extension CompressibleModel {
       channels: channels(layer, node, shape, groups: groups),
       kernel: isConvolution ? Array(shape.dropFirst(2)) : nil, groups: isConvolution ? groups : nil,
       parameters: parameters, macs: macs,
-      methods: reason == nil ? CompressionMethod.allCases : [], group: group, otherGroups: all.filter { $0 != group },
-      reason: reason,
+      methods: (reason == nil ? CompressionMethod.pruning : []) + decompositions.map(\.method),
+      decomposition: decompositions.isEmpty ? nil : decompositions, group: group,
+      otherGroups: all.filter { $0 != group }, reason: reason,
       coupledWith: explanations.partners(of: layer), explanation: explanations.sentence(for: layer))
   }
 

@@ -92,9 +92,25 @@ package enum CompressionMethod: String, Sendable, CaseIterable {
   case batchNormL2 = "PR_BN_L2"
   case groupL2 = "PR_GROUP_L2"
   case random = "PR_RANDOM"
+  case tucker = "FD_TK"
+  case svd = "FD_SVD"
+  case cp = "FD_CP"
+
+  /// The methods that remove channels.
+  package static let pruning = allCases.filter { $0.decomposition == nil }
 
   /// Whether it scores channels, so that counts can be recommended and ratios given.
-  package var isCriterion: Bool { self != .indices }
+  package var isCriterion: Bool { self != .indices && decomposition == nil }
+
+  /// How it decomposes layers; nil if it prunes.
+  package var decomposition: DecompositionMethod? {
+    switch self {
+    case .tucker: .tucker
+    case .svd: .svd
+    case .cp: .cp
+    default: nil
+    }
+  }
 
   /// Whether it may look at what the model computes on samples.
   package var measuresFeatureMaps: Bool { self == .nuclearNorm || self == .snp }
@@ -102,4 +118,5 @@ package enum CompressionMethod: String, Sendable, CaseIterable {
 
 package enum RecommendationMethod: String, Sendable, CaseIterable {
   case slamp = "SLAMP"
+  case vbmf = "VBMF"
 }

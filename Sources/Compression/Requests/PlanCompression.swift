@@ -73,7 +73,7 @@ extension CompressibleModel {
       plan: plan, original: cost.original, compressed: compressed, layers: layers,
       removed: removal.slices.flatMap(removed), copied: removal.copies.map(copied),
       skipped: skipped, warnings: warnings, approximations: removal.approximations(),
-      certificate: certificate, removal: removal)
+      certificate: certificate, change: .removal(removal))
   }
 
   private struct Chosen {

@@ -34,7 +34,7 @@ extension CompressibleModel {
     guard method.isCriterion else {
       throw Failure(
         .invalidCombination,
-        "PR_ID removes the channels you name, so there is nothing to recommend; use PR_L2 with SLAMP, or compress with layers"
+        "\(method.rawValue) has nothing that SLAMP could rank: PR_ID removes the channels you name, decompositions take VBMF; use PR_L2 with SLAMP, or compress with layers"
       )
     }
     let model = try ranking(method, options, maps: maps, work)
@@ -47,6 +47,10 @@ extension CompressibleModel {
   ) throws(Failure) -> Selection {
     switch goal {
     case .ratio(let ratio): return try model.ranked.recommending(ratio: ratio, options: options)
+    case .calibration, .energy:
+      throw Failure(
+        .invalidCombination,
+        "VBMF's ratios and energies are about ranks; a pruning method takes a ratio of channels or a size")
     case .size(let measure, let share):
       let cost = removalCost(of: model.scored.coupling, options.couplingOptions)
       return try SizeSearch(model.ranked, options: options, original: cost.table.original[measure], work: work) {

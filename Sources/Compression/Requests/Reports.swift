@@ -47,6 +47,8 @@ package struct LayerReport: Sendable {
   package var parameters: Int
   package var macs: Int
   package var methods: [CompressionMethod]
+  /// Which ranks the layer has, by method; nil if none takes it.
+  package var decomposition: [RankLimits]?
   /// The coupled group of its output channels, by `GroupReport.id`.
   package var group: Int?
   /// Where its output channels are of several groups: the others.
@@ -57,6 +59,15 @@ package struct LayerReport: Sendable {
   package var coupledWith: [String]
   /// What can be removed and what goes with it, or why nothing can: one sentence.
   package var explanation: String
+}
+
+/// The ranks between which decomposing a layer loses something and gains something, as `values` has them.
+package struct RankLimits: Sendable, Equatable {
+  package var method: CompressionMethod
+  /// At which nothing is lost.
+  package var full: [Int]
+  /// The largest at which multiply-adds and parameters both fall; nil if they never do.
+  package var breakEven: [Int]?
 }
 
 /// Channels that can only be removed together, and the layers they run through.
@@ -90,6 +101,8 @@ package struct LayerSetting: Sendable, Equatable {
     case ratio(Double)
     /// Channels removed.
     case indices([Int])
+    /// `[rank]`, or `[in_rank, out_rank]`.
+    case ranks([Int])
     /// Left untouched.
     case empty
   }
@@ -101,11 +114,14 @@ package struct LayerSetting: Sendable, Equatable {
   package var marked: Double?
   /// The share that the recommendation called for before alignment, minimum and limits had their say.
   package var requested: Double?
+  /// Of decompositions.
+  package var ranks: RankReport?
   package init(
-    name: String, channels: [Int], values: Values, use: Bool, marked: Double? = nil, requested: Double? = nil
+    name: String, channels: [Int], values: Values, use: Bool, marked: Double? = nil, requested: Double? = nil,
+    ranks: RankReport? = nil
   ) {
     (self.name, self.channels, self.values, self.use) = (name, channels, values, use)
-    (self.marked, self.requested) = (marked, requested)
+    (self.marked, self.requested, self.ranks) = (marked, requested, ranks)
   }
 }
 
@@ -114,6 +130,22 @@ extension LayerSetting {
   var asStated: LayerSetting {
     LayerSetting(name: name, channels: channels, values: values, use: use, marked: marked)
   }
+}
+
+/// The ranks of a layer, `[rank]` or `[in_rank, out_rank]` each, and what they lose.
+package struct RankReport: Sendable, Equatable {
+  /// At which nothing is lost.
+  package var full: [Int]
+  /// VBMF's: how many singular values stand out of noise.
+  package var estimated: [Int]
+  /// The same after calibration, minimum and step; nil where ranks were chosen otherwise.
+  package var calibrated: [Int]?
+  /// nil where the layer stays.
+  package var kept: [Int]?
+  /// `|W - W'| / |W|` (Frobenius): measured once the factors exist, before that a bound which for one rank is exact.
+  package var relativeError: Double?
+  /// Of what the layer computes on the dataset, the root mean square error over the root mean square; nil without data.
+  package var outputError: Double?
 }
 
 package struct SkippedLayer: Sendable, Equatable {
@@ -128,6 +160,10 @@ package enum RecommendationGoal: Sendable, Equatable {
   case ratio(Double)
   /// The share of the original size that is to be left, 0 < share < 1.
   case size(ModelSize.Measure, share: Double)
+  /// VBMF's ranks, moved toward the full ones (1) or toward nothing (-1); -1 ≤ ratio ≤ 1.
+  case calibration(Double)
+  /// The share of every decomposed weight's squared norm (with data, of its output's) that stays, 0 < share < 1.
+  case energy(Double)
 }
 
 extension ModelSize {
@@ -165,10 +201,28 @@ package struct Recommendation: Sendable {
   package var availableLayers: [LayerSetting]
   package var skipped: [SkippedLayer]
   package var goal: RecommendationGoal
-  /// The share of all prunable channels that go.
-  package var achievedRatio: Double
+  /// The share of all prunable channels that go; nil for decompositions.
+  package var achievedRatio: Double?
   package var original: ModelSize
   package var compressed: ModelSize
+}
+
+/// A recommendation of ranks, or a decomposition.
+package struct DecompositionRequest: Sendable {
+  package enum Choice: Sendable {
+    case recommended(RecommendationGoal)
+    case layers([LayerSetting])
+  }
+  package var method: DecompositionMethod
+  package var choice: Choice
+  package var options: DecompositionOptions
+  /// What the layers read on a user's samples: then errors are weighed by it.
+  package var maps: (any FeatureMapSource)?
+  package init(
+    method: DecompositionMethod, choice: Choice, options: DecompositionOptions, maps: (any FeatureMapSource)? = nil
+  ) {
+    (self.method, self.choice, self.options, self.maps) = (method, choice, options, maps)
+  }
 }
 
 package struct CompressionRequest: Sendable {
@@ -200,17 +254,54 @@ package struct PlannedCompression: Sendable {
   package var achievedRatio: Double?
   package var removed: [RemovedSlices]
   package var copied: [CopiedVector]
+  package var replaced: [ReplacedLayer] = []
+  package var adjusted: [AdjustedParameter] = []
   package var skipped: [SkippedLayer]
   package var warnings: [String]
   /// Where the result can only be approximate; empty if it equals the original with the removed channels silenced.
   package var approximations: [Approximation]
   /// What the certificate compared: how many values agreed.
   package var certificate: CertificateReport
-  /// What is removed, for whoever proves the result by running it.
-  package var removal: Removal
+  /// What it does to the model, for whoever proves the result by running it.
+  package var change: Change
+
+  package enum Change: Sendable {
+    case removal(Removal)
+    case decomposition([LayerDecomposition])
+  }
 }
 
-/// An operator that takes statistics across channels of which some were removed.
+/// A parameter whose numbers were changed on purpose.
+package struct AdjustedParameter: Sendable {
+  package var layer: String
+  package var parameter: String
+  /// Whose place it takes; nil where there was none.
+  package var original: String?
+  package var reason: String
+}
+
+/// A layer whose place others take.
+package struct ReplacedLayer: Sendable {
+  package struct Part: Sendable {
+    package var name: String
+    package var op: String
+    package var parameter: String
+    package var shape: [Int]
+  }
+  package var layer: String
+  package var parameter: String
+  package var method: DecompositionMethod
+  /// As `values` has them.
+  package var ranks: [Int]
+  /// In execution order.
+  package var by: [Part]
+  /// `|W - W'| / |W|` (Frobenius), with the factors as they are stored.
+  package var relativeError: Double
+  package var outputError: Double?
+}
+
+/// An operator because of which the result is not equal: it takes statistics across channels of which some were removed,
+/// or its weight is now a product.
 package struct Approximation: Sendable, Equatable {
   package var node: NodeID
   package var name: String

@@ -11,27 +11,14 @@ package struct CompressedContents {
   private let original: Graph
   private let plan: CompressionPlan
   private let expected: RewrittenGraph
-  /// Per value of the original, whether the plan has all its readers read something else.
-  private let isReleased: [Bool]
+  private let unread: UnreadParts
   private let compressed: Graph
   private let ids: [String: ValueID]
 
   package init(_ planned: PlannedCompression, of original: Graph, in compressed: Graph) {
     (self.original, self.compressed, plan) = (original, compressed, planned.plan)
     expected = RewrittenGraph(original, applying: planned.plan)
-    var released: Set<Use> = []
-    for edit in plan.edits {
-      switch edit {
-      case .setInput(let node, let input, _): released.insert(Use(node: node, input: input))
-      case .becomeGather(let node, _, _):
-        released.formUnion(original[node].inputs.indices.dropFirst().map { Use(node: node, input: $0) })
-      case .setAttribute, .removeAttribute, .adjustInput: break
-      }
-    }
-    isReleased = original.valueIDs.map { id in
-      let uses = original.uses(of: id)
-      return !uses.isEmpty && uses.allSatisfy(released.contains)
-    }
+    unread = UnreadParts(original, plan)
     ids = Dictionary(compressed.valueIDs.map { (compressed[$0].name, $0) }) { first, _ in first }
   }
 
@@ -58,7 +45,7 @@ package struct CompressedContents {
       guard let tensor = original[id].tensor else { continue }
       done += tensor.bytes.count
       guard let other = ids[original[id].name], let found = compressed[other].tensor else {
-        if isReleased[id.index] || original.uses(of: id).isEmpty { continue }
+        if unread.values.contains(id) || original.uses(of: id).isEmpty { continue }
         return "the stored tensor '\(original[id].name)' is gone"
       }
       if let difference = try difference(of: original[id].name, tensor, slices[id], found, work) { return difference }
@@ -108,8 +95,9 @@ package struct CompressedContents {
   private func firstDifferenceOfNodes(_ work: Work) throws(Failure) -> String? {
     for (index, wanted) in expected.graph.nodes.enumerated() {
       if index % 64 == 0 { try work.checkCancellation() }
-      guard expected.origin[index] != nil, wanted.op != "Constant" || !wanted.domain.isEmpty,
-        let name = wanted.outputs.lazy.compactMap({ $0 }).first.map({ expected.graph[$0].name })
+      // What splices an input has names of the writer's choice.
+      guard wanted.op != "Constant" || !wanted.domain.isEmpty,
+        let name = wanted.outputs.lazy.compactMap({ $0 }).first.map({ expected.graph[$0].name }), !name.isEmpty
       else { continue }
       guard let id = ids[name], let producer = compressed[id].producer else { return "no node computes '\(name)'" }
       let found = compressed[producer]
@@ -130,12 +118,12 @@ package struct CompressedContents {
       switch (wanted.input(position), found.input(position)) {
       case (nil, nil): continue
       case (let a?, let b?):
-        if a.index < original.values.count {
-          if expected.graph[a].name != compressed[b].name {
-            return "'\(compressed[b].name)' as input \(position) instead of '\(expected.graph[a].name)'"
-          }
-        } else if let tensor = expected.graph[a].tensor {
-          // What the plan introduced has a name of the writer's choice.
+        let name = expected.graph[a].name
+        // Constants that edits introduced have names of the writer's choice.
+        if !name.isEmpty || a.index < original.values.count, name != compressed[b].name {
+          return "'\(compressed[b].name)' as input \(position) instead of '\(name)'"
+        }
+        if a.index >= original.values.count, let tensor = expected.graph[a].tensor {
           guard let there = compressed[b].tensor, there.isSame(as: tensor) else {
             return "another constant as input \(position) than it should"
           }

@@ -22,11 +22,10 @@ package struct MaskedOriginal {
   private var analysis: CouplingAnalysis { removal.coupling.analysis }
 
   /// - Parameter shapes: of the original under the lengths with which it will be run.
-  package init(_ planned: PlannedCompression, shapes: ShapeTable) {
-    (removal, plan, self.shapes) = (planned.removal, planned.plan, shapes)
-    mixers = planned.removal.mixers()
-    consumers = Set(
-      planned.removal.coupling.facts.roles.lazy.filter { $0.role.kind == .consumer }.map(\.role.node))
+  package init(_ removal: Removal, _ plan: CompressionPlan, shapes: ShapeTable) {
+    (self.removal, self.plan, self.shapes) = (removal, plan, shapes)
+    mixers = removal.mixers()
+    consumers = Set(removal.coupling.facts.roles.lazy.filter { $0.role.kind == .consumer }.map(\.role.node))
   }
 
   /// - Parameter restrictingStatistics: whether to make the twin.

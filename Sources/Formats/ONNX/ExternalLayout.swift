@@ -14,18 +14,25 @@ struct ExternalLayout {
   private(set) var files: [DataFile] = []
   private var placements: [ExternalReference: ExternalPlacement] = [:]
   private var cutPlacements: [ValueID: ExternalPlacement] = [:]
+  private var newPlacements: [String: ExternalPlacement] = [:]
 
   /// Alignments above this (the allocation granularity of Windows, which ONNX Runtime's writer uses) are accidents.
   private static let largestAlignment = 1 << 16
   /// What a tensor without a gap before it may have had on purpose: the widest element.
   private static let elementAlignment = 16
+  /// Where new tensors start, as ONNX's own writer has them.
+  private static let newAlignment = 4096
+  /// New tensors that are no larger stay in the model file.
+  private static let inlineLimit = 1024
 
   /// - Parameters:
   ///   - modelPath: of the model file to be written.
   ///   - cuts: by value.
   ///   - dropped: values that will no longer be in the model.
+  ///   - added: tensors that are new to it; large ones go to the last file.
   init(
-    _ document: ONNXDocument, modelPath: String, cuts: [ValueID: TensorCut], dropped: Set<ValueID>
+    _ document: ONNXDocument, modelPath: String, cuts: [ValueID: TensorCut], dropped: Set<ValueID>,
+    added: [(name: String, tensor: Tensor)]
   ) throws(Failure) {
     let tensors = document.imported.externalTensors.filter { $0.value.map { !dropped.contains($0) } ?? true }
     let byLocation = Dictionary(grouping: tensors, by: \.reference.location)
@@ -45,7 +52,34 @@ struct ExternalLayout {
       }
       files.append(DataFile(path: path, message: message))
     }
+    let large = added.filter { $0.tensor.bytes.count > Self.inlineLimit }
+    guard !large.isEmpty else { return }
+    var last = files.popLast()
+    if last == nil {
+      // Every tensor that was in a file of its own has been replaced.
+      let location = document.external.files.first?.location ?? ""
+      let name = Self.name(for: location, of: document, modelPath: modelPath, isOnly: true, taken: [])
+      last = DataFile(path: splitPath(modelPath).directory + "/" + name, message: WireMessage())
+    }
+    guard let last else { return }
+    files.append(DataFile(path: last.path, message: append(large, to: last.message, splitPath(last.path).name)))
   }
+
+  private mutating func append(
+    _ tensors: [(name: String, tensor: Tensor)], to message: WireMessage, _ location: String
+  ) -> WireMessage {
+    var message = message
+    for (name, tensor) in tensors {
+      message.pad(to: Self.newAlignment)
+      newPlacements[name] = ExternalPlacement(
+        location: location, offset: message.count, length: tensor.bytes.count, isCopy: false)
+      message.append(TensorMessage.rawPiece(tensor, nil))
+    }
+    return message
+  }
+
+  /// Where a new tensor will be; nil if the model itself holds it.
+  func placement(ofNew name: String) -> ExternalPlacement? { newPlacements[name] }
 
   /// Where the tensor will be: `value`'s own place if it changes, else the place of the bytes it shares.
   func placement(of reference: ExternalReference, value: ValueID?) -> ExternalPlacement? {

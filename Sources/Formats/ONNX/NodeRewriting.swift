@@ -141,16 +141,7 @@ struct NodeRewriting {
       initializers.append(TensorMessage.encode(tensor, name: name))
       return name
     }
-    var attribute = WireMessage()
-    attribute.string(ONNXSchema.Attribute.name, "value")
-    attribute.message(ONNXSchema.Attribute.tensor, TensorMessage.encode(tensor, name: nil))
-    attribute.int(ONNXSchema.Attribute.type, ONNXSchema.AttributeType.tensor.rawValue)
-    var node = WireMessage()
-    node.string(ONNXSchema.Node.output, name)
-    node.string(ONNXSchema.Node.name, name)
-    node.string(ONNXSchema.Node.opType, "Constant")
-    node.message(ONNXSchema.Node.attribute, attribute)
-    preceding.append(node)
+    preceding.append(.constantNode(tensor, name: name))
     return name
   }
 

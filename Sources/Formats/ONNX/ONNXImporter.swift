@@ -14,6 +14,7 @@ struct ONNXImporter {
   private var ids: [ByteSpan: ValueID] = [:]
   private var drafts: [DraftValue] = []
   private var nodes: [DraftNode] = []
+  private var innerNames: Set<String> = []
   private var inputs: [ValueID] = []
   private var outputs: [ValueID] = []
   private var declarations: [ByteSpan: ValueInfoMessage] = [:]
@@ -173,6 +174,7 @@ struct ONNXImporter {
       for graph in try attributeMessage.graphs() {
         let subgraph = try Subgraph(graph, depth: 1)
         node.capturedNames += subgraph.captured
+        innerNames.formUnion(subgraph.bound.lazy.map(\.displayName))
         for tensor in subgraph.externalTensors { try note(tensor, value: nil) }
       }
     }
@@ -312,7 +314,7 @@ struct ONNXImporter {
         definitions: OperatorDefinitions(
           opsets: message.opsets,
           functions: message.functions.map { TensorBytes(base: $0.base, count: $0.count, owner: owner) },
-          irVersion: message.irVersion)),
+          irVersion: message.irVersion, innerNames: innerNames)),
       nodeFields: order.map { nodes[$0].field }, places: drafts.map(\.place), externalTensors: externalTensors)
   }
 }

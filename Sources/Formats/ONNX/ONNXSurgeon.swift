@@ -8,13 +8,16 @@ import Numerics
 /// place; with an empty plan, the whole file does.
 struct ONNXSurgeon {
   private let document: ONNXDocument
+  private let plan: CompressionPlan
   private var edits: [Int: [NodeEdit]] = [:]
+  private var replacements: [Int: NodeReplacement] = [:]
   /// By value.
   private var cuts: [ValueID: TensorCut] = [:]
   private var stored: [Int: ValueID] = [:]
-  /// Values that lost their last reader.
-  private var dropped: Set<ValueID> = []
-  private var droppedNames: Set<String> = []
+  /// What lost its last reader.
+  private let unread: UnreadParts
+  private var unreadNodes: Set<Int> = []
+  private var unreadNames: Set<String> = []
   /// New lengths by axis, by the name of the value.
   private var lengths: [String: [Int: Int]] = [:]
   private var relocation: Relocation?
@@ -25,15 +28,22 @@ struct ONNXSurgeon {
 
   /// - Throws: `Failure(.certificateFailed)` if the plan is not one for this document.
   init(_ document: ONNXDocument, _ plan: CompressionPlan) throws(Failure) {
-    self.document = document
+    (self.document, self.plan) = (document, plan)
+    unread = UnreadParts(document.graph, plan)
     for (index, place) in document.imported.places.enumerated() {
       switch place {
       case .initializer(let field)?, .constant(let field)?: stored[field] = ValueID(index)
       case nil: break
       }
     }
-    for edit in plan.edits { edits[document.imported.nodeFields[edit.node.index], default: []].append(edit) }
-    findDropped(plan)
+    let nodeFields = document.imported.nodeFields
+    for edit in plan.edits { edits[nodeFields[edit.node.index], default: []].append(edit) }
+    for replacement in plan.replacements { replacements[nodeFields[replacement.node.index]] = replacement }
+    unreadNodes = Set(unread.nodes.map { nodeFields[$0.index] })
+    unreadNames = Set(unread.values.map { document.graph[$0].name })
+    for node in unread.nodes {
+      unreadNames.formUnion(document.graph[node].outputs.compactMap { $0.map { document.graph[$0].name } })
+    }
     try collectCuts(plan)
     collectLengths(plan)
   }
@@ -44,7 +54,8 @@ struct ONNXSurgeon {
     model: WireMessage, data: [ExternalLayout.DataFile]
   ) {
     if !document.imported.externalTensors.isEmpty {
-      let layout = try ExternalLayout(document, modelPath: path, cuts: cuts, dropped: dropped)
+      let layout = try ExternalLayout(
+        document, modelPath: path, cuts: cuts, dropped: unread.values, added: plan.constants)
       (self.layout, relocation) = (layout, Relocation(layout: layout))
     }
     let newGraph = try encodeGraph(work: work)
@@ -64,7 +75,7 @@ struct ONNXSurgeon {
   // MARK: What changes
 
   private mutating func collectCuts(_ plan: CompressionPlan) throws(Failure) {
-    for slice in plan.slices where !dropped.contains(slice.value) {
+    for slice in plan.slices where !unread.values.contains(slice.value) {
       let value = graph[slice.value]
       guard let tensor = value.tensor, let width = tensor.dtype.byteWidth else {
         throw Failure(
@@ -95,42 +106,22 @@ struct ONNXSurgeon {
     }
   }
 
-  /// Stored tensors that only edited inputs read.
-  private mutating func findDropped(_ plan: CompressionPlan) {
-    var released: Set<Use> = []
-    for edit in plan.edits {
-      switch edit {
-      case .setInput(let node, let input, _): released.insert(Use(node: node, input: input))
-      case .becomeGather(let node, _, _):
-        for input in graph[node].inputs.indices.dropFirst() { released.insert(Use(node: node, input: input)) }
-      case .setAttribute, .removeAttribute, .adjustInput: break
-      }
-    }
-    let captured = Set(graph.nodes.lazy.flatMap(\.captures))
-    for use in released {
-      guard let value = graph[use.node].input(use.input), graph[value].isStored, !captured.contains(value),
-        !graph.outputs.contains(value), graph.uses(of: value).allSatisfy(released.contains)
-      else { continue }
-      dropped.insert(value)
-      droppedNames.insert(graph[value].name)
-    }
-  }
-
   // MARK: Encoding
 
   /// The GraphProto, nil if it is what it was.
   private func encodeGraph(work: Work) throws(Failure) -> WireMessage? {
     typealias Field = ONNXSchema.Graph
-    var names = UniqueNames(taken: edits.isEmpty ? [] : try takenNames())
+    var names = UniqueNames(taken: edits.isEmpty ? [] : takenNames)
     let usesConstantNodes = message.irVersion < 4
-    var initializers: [WireMessage] = []
+    var replacing = NodeReplacing(plan.constants, usesConstantNodes: usesConstantNodes) { layout?.placement(ofNew: $0) }
+    var initializers: [WireMessage] = replacing.initializers
     var result = WireMessage()
     var isChanged = message.hasOwnGraph
     var pieces: [WireMessage] = []
     for (index, field) in message.graphFields.enumerated() {
       if index % 64 == 0 { try work.checkCancellation() }
       var part = WireMessage()
-      if let value = stored[index], dropped.contains(value) {
+      if unreadNodes.contains(index) || stored[index].map(unread.values.contains) ?? false {
         isChanged = true
       } else if field.number == Field.node, let nodeEdits = edits[index] {
         var rewriting = NodeRewriting(try NodeMessage(field.bytes()), usesConstantNodes: usesConstantNodes)
@@ -139,7 +130,12 @@ struct ONNXSurgeon {
         part.message(Field.node, try rewriting.encoded { span throws(Failure) in try relocation?.attribute(span) })
         initializers += rewriting.initializers
         isChanged = true
-      } else if try isDeclarationOfDropped(field) {
+      } else if let replacement = replacements[index] {
+        for node in try replacing.nodes(of: replacement, in: NodeMessage(field.bytes())) {
+          part.message(Field.node, node)
+        }
+        isChanged = true
+      } else if try isDeclarationOfUnread(field) {
         isChanged = true
       } else if let new = try rewritten(field, at: index) {
         part.message(field.number, new)
@@ -192,23 +188,19 @@ struct ONNXSurgeon {
     return layout?.placement(of: reference, value: value)
   }
 
-  private func isDeclarationOfDropped(_ field: WireField) throws(Failure) -> Bool {
+  private func isDeclarationOfUnread(_ field: WireField) throws(Failure) -> Bool {
     typealias Field = ONNXSchema.Graph
-    guard !dropped.isEmpty, field.number == Field.input || field.number == Field.valueInfo else { return false }
-    return droppedNames.contains(try ValueInfoMessage.name(of: field.bytes()).displayName)
+    guard !unreadNames.isEmpty, field.number == Field.input || field.number == Field.valueInfo else { return false }
+    return unreadNames.contains(try ValueInfoMessage.name(of: field.bytes()).displayName)
   }
 
   /// Every name of a value or node, those in subgraphs included.
-  private func takenNames() throws(Failure) -> Set<String> {
+  private var takenNames: Set<String> {
     var names = Set(graph.values.lazy.map(\.name))
     names.formUnion(graph.nodes.lazy.map(\.name))
-    for index in document.imported.nodeFields {
-      for span in try NodeMessage(message.graphFields[index].bytes()).attributes {
-        for inner in try AttributeMessage(span).graphs() {
-          names.formUnion(try Subgraph(inner, depth: 1).bound.lazy.map(\.displayName))
-        }
-      }
-    }
+    names.formUnion(plan.constants.lazy.map(\.name))
+    for stage in plan.replacements.lazy.flatMap(\.stages) { names.formUnion([stage.name, stage.outputName]) }
+    names.formUnion(graph.definitions.innerNames)
     return names
   }
 }

@@ -26,14 +26,19 @@ struct DatasetFeatureMaps: FeatureMapSource {
   func run(
     _ values: [ValueID], work: Work, _ body: ([FeatureMap]) throws(Failure) -> Void
   ) throws(Failure) {
-    let writer = try ONNXWriter(document.graph, additionalOutputs: values)
+    let graph = document.graph
+    let fed = Set(graph.inputs)
+    let writer = try ONNXWriter(graph, additionalOutputs: values.filter { !fed.contains($0) })
     let names = values.map(writer.name)
+    let computed = zip(values, names).filter { !fed.contains($0.0) }.map(\.1)
     let session = try writer.session(
       .init(threads: threads, externalDataFolder: document.folder), runtime: runtime, work: work.part(0...0.1))
-    try session.forEachBatch(of: dataset, outputs: names, work: work.part(0.1...1)) { _, outputs throws(Failure) in
+    try session.forEachBatch(of: dataset, outputs: computed, work: work.part(0.1...1)) {
+      batch, outputs throws(Failure) in
       var maps: [FeatureMap] = []
       for (value, name) in zip(values, names) {
-        guard let map = outputs[name].flatMap({ FeatureMap(value: value, tensor: $0) }) else {
+        let tensor = fed.contains(value) ? batch.inputs[name] : outputs[name]
+        guard let map = tensor.flatMap({ FeatureMap(value: value, tensor: $0) }) else {
           throw Failure(
             .runtimeFailed, "the runtime gives no real numbers for '\(name)'", details: ["value": .string(name)])
         }
@@ -49,7 +54,15 @@ extension Server {
   func featureMaps(
     for method: CompressionMethod, of document: any ModelDocument, dataset: WirePath?, work: Work
   ) throws(Failure) -> (any FeatureMapSource)? {
-    guard method.measuresFeatureMaps, let dataset else { return nil }
+    guard method.measuresFeatureMaps else { return nil }
+    return try featureMaps(of: document, dataset: dataset, work: work)
+  }
+
+  /// What a dataset makes of a model; nil where there is no dataset.
+  func featureMaps(
+    of document: any ModelDocument, dataset: WirePath?, work: Work
+  ) throws(Failure) -> (any FeatureMapSource)? {
+    guard let dataset else { return nil }
     return try DatasetFeatureMaps(dataset, for: document, in: self, work: work)
   }
 }

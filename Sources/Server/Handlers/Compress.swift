@@ -6,7 +6,7 @@ import ModelGraph
 /// `compress`: decides, proves, writes.
 struct CompressTask: ModelTask {
   private let model: ModelReference
-  private let request: CompressionRequest
+  private let request: AnyCompressionRequest
   /// nil for a dry run.
   private let output: WirePath?
   private let overwrite: Bool
@@ -17,28 +17,14 @@ struct CompressTask: ModelTask {
     try params.refuse("onnx_output_path", "reconstruct")
     model = try params.modelReference()
     let method = try params.compressionMethod()
-    let choice: CompressionRequest.Choice
-    if let layers = try params.layerSettings(method) {
-      for name in ["recommendation_method", "recommendation_ratio", "target"] where params.value(name) != nil {
-        throw .invalidParams(params.pointer(name), "give either 'layers' or '\(name)', not both")
-      }
-      choice = .layers(layers)
-    } else {
-      let (recommendation, goal) = try params.recommendation()
-      choice = .recommended(recommendation, goal)
-    }
-    request = CompressionRequest(method: method, choice: choice, options: try PruningOptions(params))
+    request = try AnyCompressionRequest(method, params)
     let isDryRun = try params.bool("dry_run") ?? false
     let path = try params.path("output_path")
     output = isDryRun ? nil : try params.require("output_path", path)
     overwrite = try params.bool("overwrite") ?? false
     verify = try params.bool("verify") ?? false
     dataset = try params.datasetPath()
-    if dataset != nil, !verify, !method.measuresFeatureMaps {
-      throw .invalidParams(
-        params.pointer("dataset_path"),
-        "'dataset_path' is only read by PR_NN and PR_SNP, and to verify: leave it out, or set 'verify'")
-    }
+    if dataset != nil, !verify { try params.requireDatasetReader(method) }
   }
 
   var title: String { "Compressing" }
@@ -52,9 +38,7 @@ struct CompressTask: ModelTask {
     // Without a runtime nothing is begun that could not be ended.
     let runtime = verify && output != nil ? try server.runtime.runtime(work: work) : nil
     return try server.cache.withModel(model, work: work) { model, work throws(Failure) in
-      var request = request
-      request.maps = try server.featureMaps(for: request.method, of: model.document, dataset: dataset, work: work)
-      let planned = try model.compressible.plan(request, work: work.part(0...(verify ? 0.2 : 0.6)))
+      let planned = try request.plan(model, dataset: dataset, in: server, work: work.part(0...(verify ? 0.2 : 0.6)))
       try model.document.verifyUnchanged()
       guard let output else {
         return planned.json(

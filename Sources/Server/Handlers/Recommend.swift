@@ -1,35 +1,58 @@
 import Compression
 import JSONRPC
 import ModelGraph
+import Runtime
 
 /// `recommend`: what a compression would do, as settings that `compress` takes.
 struct RecommendTask: ModelTask {
   private let model: ModelReference
-  private let request: RecommendationRequest
+  private let request: Request
   private let dataset: WirePath?
+
+  private enum Request {
+    case pruning(RecommendationRequest)
+    case decomposition(DecompositionRequest)
+  }
 
   init(_ params: Params) throws(ResponseError) {
     model = try params.modelReference()
     let method = try params.compressionMethod()
-    let (recommendation, goal) = try params.recommendation()
-    request = RecommendationRequest(
-      method: method, recommendation: recommendation, goal: goal, options: try PruningOptions(params))
-    dataset = try params.datasetPath()
-    if dataset != nil, !method.measuresFeatureMaps {
-      throw .invalidParams(
-        params.pointer("dataset_path"), "'dataset_path' is only read by PR_NN and PR_SNP: leave it out")
+    if let decomposition = method.decomposition {
+      request = .decomposition(
+        DecompositionRequest(
+          method: decomposition, choice: .recommended(try params.rankGoal()), options: try DecompositionOptions(params))
+      )
+    } else {
+      let (recommendation, goal) = try params.recommendation()
+      request = .pruning(
+        RecommendationRequest(
+          method: method, recommendation: recommendation, goal: goal, options: try PruningOptions(params)))
     }
+    dataset = try params.datasetPath()
+    if dataset != nil { try params.requireDatasetReader(method) }
   }
 
   var title: String { "Recommending" }
-  var weight: WorkScope.Weight { dataset == nil ? .light : .heavy }
+  var weight: WorkScope.Weight {
+    if case .decomposition = request { .heavy } else { dataset == nil ? .light : .heavy }
+  }
   var kinds: [WorkKind] { [.modelRead(model.file.path)] }
 
   func run(in server: Server, work: Work) throws(Failure) -> JSONValue {
     try server.cache.withModel(model, work: work) { model, work throws(Failure) in
-      var request = request
-      request.maps = try server.featureMaps(for: request.method, of: model.document, dataset: dataset, work: work)
-      let recommendation = try model.compressible.recommend(request, work: work)
+      let recommendation: Recommendation
+      switch request {
+      case .pruning(var request):
+        request.maps = try server.featureMaps(for: request.method, of: model.document, dataset: dataset, work: work)
+        recommendation = try model.compressible.recommend(request, work: work)
+      case .decomposition(var request):
+        request.maps = try server.featureMaps(of: model.document, dataset: dataset, work: work)
+        let (compressible, final) = (model.compressible, request)
+        // Linear algebra looks up only now and then.
+        recommendation = try detached(work: work) { () -> Result<Recommendation, Failure> in
+          Result { () throws(Failure) in try compressible.recommend(final, work: work) }
+        }
+      }
       try model.document.verifyUnchanged()
       return recommendation.json
     }

@@ -29,9 +29,10 @@ package final class ActiveRequest: Sendable {
   }
 
   /// What the work sees of the request.
-  package var work: Work {
-    guard let progress else { return Work(cancellation: cancellation) }
-    return Work(cancellation: cancellation) { progress.report($0, $1) }
+  /// - Parameter threads: how many it may keep busy.
+  package func work(threads: Int) -> Work {
+    guard let progress else { return Work(cancellation: cancellation, threads: threads) }
+    return Work(cancellation: cancellation, threads: threads) { progress.report($0, $1) }
   }
 
   /// The first reason wins.

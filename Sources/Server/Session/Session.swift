@@ -125,7 +125,7 @@ package final class Session: Sendable {
     let outcome = Result { () throws(ResponseError) -> JSONValue in
       if let reason = request.cancelReason { throw reason.error }
       do throws(Failure) {
-        return try task.run(in: server, work: request.work)
+        return try task.run(in: server, work: request.work(threads: server.configuration.threads))
       } catch {
         if error.kind == .cancelled, let reason = request.cancelReason { throw reason.error }
         throw ResponseError(error)

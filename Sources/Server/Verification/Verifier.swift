@@ -47,7 +47,8 @@ struct Verifier {
     }
     let tolerance = RoundingTolerance(noise: try distance(from: found, .file(path), .all, work: work.part(0.2...0.4)))
     let hasApproximations = !planned.approximations.isEmpty
-    let distance = try distance(from: found, .masked, work: work.part(0.4...(hasApproximations ? 0.7 : 1)))
+    let distance = try distance(
+      from: found, .counterpart(.original), work: work.part(0.4...(hasApproximations ? 0.7 : 1)))
     if distance.mismatch == nil, distance.count > 0, distance.finiteCount == 0 {
       throw Failure(
         .verifyImpossible,
@@ -66,16 +67,15 @@ struct Verifier {
       return report
     }
     // Outputs that hardly feel a normalization may agree all the same: that says little about the next input.
-    let twin = try self.distance(from: found, .twin, work: work.part(0.7...1))
+    let twin = try self.distance(from: found, .counterpart(.twin), work: work.part(0.7...1))
     report.twin = twin
     if tolerance.allows(twin) {
       report.status = .approximate
-      report.reason = planned.approximations.summary
+      report.reason = planned.approximationSummary
     } else {
       report.status = .failed
       report.reason =
-        "its outputs are not those of the original in which the removed channels are silenced and the normalizations "
-        + "see only what stays: \(words(twin))"
+        "its outputs are not those of \(planned.twinDescription): \(words(twin))"
     }
     return report
   }
@@ -84,7 +84,7 @@ struct Verifier {
   /// types, or at all; or this is the verdict.
   private func explain(_ failure: Failure, _ path: String, work: Work) throws(Failure) -> VerificationReport {
     do {
-      _ = try outputs(of: .masked, work: work.part(0...0.3))
+      _ = try outputs(of: .counterpart(.original), work: work.part(0...0.3))
     } catch {
       guard error.kind == .runtimeFailed else { throw error }
       var other = self
@@ -112,10 +112,7 @@ struct Verifier {
   private enum Subject {
     /// The compressed file.
     case file(String)
-    /// The original with the removed channels silenced.
-    case masked
-    /// The same with statistics of what stays.
-    case twin
+    case counterpart(Counterpart)
   }
 
   private func outputs(of subject: Subject, work: Work) throws(Failure) -> [[Tensor]] {
@@ -165,9 +162,8 @@ struct Verifier {
         return try InferenceSession(.file(path), settings: settings(level, folder: nil), runtime: runtime, work: work)
       }
       graph = try ModelFormats.open(path: path, work: work).graph
-    case .masked, .twin:
-      let isTwin = if case .twin = subject { true } else { false }
-      graph = try MaskedOriginal(planned, shapes: samples.shapes).graph(restrictingStatistics: isTwin, work: work)
+    case .counterpart(let counterpart):
+      graph = try planned.graph(of: counterpart, original: document.graph, shapes: samples.shapes, work: work)
     }
     return try ONNXWriter(widens ? graph.widened(work: work) : graph).session(
       settings(level, folder: document.folder), runtime: runtime, work: work)
@@ -177,15 +173,5 @@ struct Verifier {
     _ level: InferenceSession.OptimizationLevel, folder: String?
   ) -> InferenceSession.Settings {
     InferenceSession.Settings(optimization: level, threads: threads, externalDataFolder: folder)
-  }
-}
-
-extension [Approximation] {
-  /// One sentence for all.
-  var summary: String? {
-    guard let first else { return nil }
-    let others = count > 1 ? " (and \(count - 1) more)" : ""
-    return "\(first.op) '\(first.name)'\(others) takes statistics across channels of which some were removed; "
-      + "where it sees only what stays, the outputs are equal"
   }
 }

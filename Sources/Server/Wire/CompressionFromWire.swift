@@ -1,38 +1,66 @@
 import Compression
 import JSONRPC
+import ModelGraph
 
 extension Params {
   func compressionMethod() throws(ResponseError) -> CompressionMethod {
     try require("compression_method", choice("compression_method", of: CompressionMethod.self))
   }
 
-  /// The members `recommendation_method`, and `recommendation_ratio` or `target`.
+  /// Of a pruning method: the members `recommendation_method`, and `recommendation_ratio` or `target`.
   func recommendation() throws(ResponseError) -> (RecommendationMethod, RecommendationGoal) {
     let method = try choice("recommendation_method", of: RecommendationMethod.self)
     let ratio = try number("recommendation_ratio", "above 0 and below 1: the share of channels to remove") {
       0 < $0 && $0 < 1
     }
-    let target = try target()
-    if ratio != nil, target != nil {
-      throw .invalidParams(pointer("target"), "give either 'recommendation_ratio' or 'target', not both")
-    }
+    let target = try target(takesEnergy: false)
+    try refuseRatioAndTarget(ratio, target)
     let required = try require("recommendation_method", method)
+    if required == .vbmf {
+      throw ResponseError(
+        Failure(.invalidCombination, "VBMF estimates ranks, which pruning methods have none of; use SLAMP"))
+    }
     if let target { return (required, target) }
     return (required, .ratio(try require("recommendation_ratio", ratio)))
   }
 
-  /// The member `target`: `{"macs": 0.5}` leaves half of the multiply-adds.
-  private func target() throws(ResponseError) -> RecommendationGoal? {
+  /// Of a decomposition: `recommendation_method` VBMF with `recommendation_ratio`, or a `target`, which needs no method.
+  func rankGoal() throws(ResponseError) -> RecommendationGoal {
+    let method = try choice("recommendation_method", of: RecommendationMethod.self)
+    if method == .slamp {
+      throw ResponseError(
+        Failure(.invalidCombination, "SLAMP ranks channels, which decompositions keep; use VBMF, or a target"))
+    }
+    let ratio = try number("recommendation_ratio", "from -1 to 1: lower or higher ranks than VBMF's") {
+      -1 <= $0 && $0 <= 1
+    }
+    let target = try target(takesEnergy: true)
+    try refuseRatioAndTarget(ratio, target)
+    if let target { return target }
+    _ = try require("recommendation_method", method)
+    return .calibration(try require("recommendation_ratio", ratio))
+  }
+
+  private func refuseRatioAndTarget(_ ratio: Double?, _ target: RecommendationGoal?) throws(ResponseError) {
+    if ratio != nil, target != nil {
+      throw .invalidParams(pointer("target"), "give either 'recommendation_ratio' or 'target', not both")
+    }
+  }
+
+  /// The member `target`: `{"macs": 0.5}` leaves half of the multiply-adds, `{"energy": 0.9}` nine tenths of the squared
+  /// norm of every weight.
+  private func target(takesEnergy: Bool) throws(ResponseError) -> RecommendationGoal? {
     guard let target = try object("target") else { return nil }
-    let names = ModelSize.Measure.allCases.map(\.rawValue)
-    guard target.names.count == 1, let measure = ModelSize.Measure(rawValue: target.names[0]) else {
+    let measures = ModelSize.Measure.allCases.map(\.rawValue)
+    let names = measures + (takesEnergy ? ["energy"] : [])
+    guard target.names.count == 1, names.contains(target.names[0]) else {
       throw .invalidParams(
         pointer("target"), "'target' must have exactly one member, \(names.joined(separator: " or "))")
     }
-    let share = try target.number(measure.rawValue, "above 0 and below 1: the share that is to be left") {
-      0 < $0 && $0 < 1
-    }
-    return .size(measure, share: try target.require(measure.rawValue, share))
+    let name = target.names[0]
+    let given = try target.number(name, "above 0 and below 1: the share that is to be left") { 0 < $0 && $0 < 1 }
+    let share = try target.require(name, given)
+    return ModelSize.Measure(rawValue: name).map { .size($0, share: share) } ?? .energy(share)
   }
 
   /// Refuses members that the contract names but this daemon cannot serve yet; ignoring them would be worse.

@@ -11,18 +11,49 @@ extension PlannedCompression {
       "layers": .array(layers.map(\.json)),
       "removed": .array(removed.map(\.json)),
       "copied": .array(copied.map(\.json)),
-      "replaced": [],
-      "adjusted": [],
+      "replaced": .array(replaced.map(\.json)),
+      "adjusted": .array(adjusted.map(\.json)),
       "skipped": .array(skipped.map(\.json)),
       "verification": verification,
       "warnings": .array(warnings.map(JSONValue.string)),
     ]
-    if let goal, let achievedRatio {
+    if let goal {
       object.append("requested", goal.json)
       object.append("achieved", RecommendationGoal.achieved(achievedRatio, original, compressed))
     }
     return .object(object)
   }
+}
+
+extension ReplacedLayer {
+  fileprivate var json: JSONValue {
+    var object: JSONObject = [
+      "layer": .string(layer), "parameter": .string(parameter), "method": .string(method.wireName),
+      "ranks": .ints(ranks), "by": .array(by.map(\.json)), "relative_error": .double(relativeError),
+    ]
+    object.append("output_error", outputError.map(JSONValue.double))
+    return .object(object)
+  }
+}
+
+extension AdjustedParameter {
+  fileprivate var json: JSONValue {
+    [
+      "layer": .string(layer), "parameter": .string(parameter), "original": original.map(JSONValue.string) ?? .null,
+      "reason": .string(reason),
+    ]
+  }
+}
+
+extension ReplacedLayer.Part {
+  fileprivate var json: JSONValue {
+    ["name": .string(name), "op": .string(op), "parameter": .string(parameter), "shape": .ints(shape)]
+  }
+}
+
+extension DecompositionMethod {
+  /// "FD_SVD", ...
+  var wireName: String { CompressionMethod.allCases.first { $0.decomposition == self }?.rawValue ?? "" }
 }
 
 extension CopiedVector {

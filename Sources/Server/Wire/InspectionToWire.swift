@@ -55,12 +55,22 @@ extension LayerReport {
     object.append("parameters", .int(parameters))
     object.append("macs", .int(macs))
     object.append("methods", .array(methods.map { .string($0.rawValue) }))
+    object.append("decomposition", decomposition.map { .array($0.map(\.json)) })
     object.append("group", group.map(JSONValue.int) ?? .null)
     if !otherGroups.isEmpty { object.append("other_groups", .ints(otherGroups)) }
     object.append("coupled_with", .array(coupledWith.map(JSONValue.string)))
     object.append("explanation", .string(explanation))
     object.append("reason", reason.map(JSONValue.string))
     return .object(object)
+  }
+}
+
+extension RankLimits {
+  fileprivate var json: JSONValue {
+    [
+      "method": .string(method.rawValue), "full_rank": .ints(full),
+      "break_even_rank": breakEven.map(JSONValue.ints) ?? .null,
+    ]
   }
 }
 

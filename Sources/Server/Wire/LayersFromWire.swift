@@ -31,6 +31,15 @@ extension Params {
     case .indices:
       let indices = try ints("values", atLeast: 0) ?? []
       return .indices(indices)
+    case .svd, .tucker, .cp:
+      let ranks = try ints("values", atLeast: 1) ?? []
+      let count = method == .tucker ? 2 : 1
+      guard ranks.count == count else {
+        throw .invalidParams(
+          pointer("values"),
+          "for \(method.rawValue), 'values' is \(count == 2 ? "[in_rank, out_rank]" : "[rank]")")
+      }
+      return .ranks(ranks)
     default:
       guard elements.count == 1, let ratio = elements[0].numberValue, 0 < ratio, ratio <= 1 else {
         throw .invalidParams(

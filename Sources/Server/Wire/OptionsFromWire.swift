@@ -6,18 +6,13 @@ extension PruningOptions {
   static let wireNames = [
     "policy", "layer_norm", "group_policy", "reshape_channel_axis", "step_size", "step_op", "min_num_of_value",
     "reverse", "scope", "allocation", "max_layer_ratio", "include", "exclude", "exact_only", "index_base", "seed",
-    "snp_gamma",
+    "snp_gamma", "zero_rank",
   ]
 
-  /// Reads the member `options`. Unlike elsewhere, unknown members are refused: a misspelled option would silently
-  /// compress with the default.
+  /// Reads the member `options`.
   init(_ params: Params) throws(ResponseError) {
     self.init()
-    guard let options = try params.object("options") else { return }
-    for name in options.names where !PruningOptions.wireNames.contains(name) {
-      let known = PruningOptions.wireNames.joined(separator: ", ")
-      throw .invalidParams(options.pointer(name), "there is no option '\(name)'; there are \(known)")
-    }
+    guard let options = try params.options() else { return }
     policy = try options.choice("policy", of: Policy.self) ?? policy
     layerNorm = try options.choice("layer_norm", of: LayerNorm.self) ?? layerNorm
     groupPolicy = try options.choice("group_policy", of: GroupPolicy.self) ?? groupPolicy
@@ -44,7 +39,7 @@ extension PruningOptions {
   }
 
   /// No layer has so many channels, and products with it do not overflow.
-  private static let largestCount = 1 << 30
+  fileprivate static let largestCount = 1 << 30
 
   /// What `initialize` tells of the options: defaults, and what else they may be.
   static var wireDescription: JSONValue {
@@ -73,7 +68,39 @@ extension PruningOptions {
       "index_base": ["default": .int(defaults.indexBase), "values": [0, 1]],
       "seed": ["default": .int(defaults.seed), "minimum": 0],
       "snp_gamma": ["default": defaults.snpGamma.json, "minimum": 0],
+      "zero_rank": choice(DecompositionOptions().zeroRank),
     ]
+  }
+}
+
+extension DecompositionOptions {
+  /// Those of the options' names that say something about ranks.
+  static let wireNames = ["step_size", "step_op", "min_num_of_value", "include", "exclude", "seed", "zero_rank"]
+
+  /// Reads the member `options`.
+  init(_ params: Params) throws(ResponseError) {
+    self.init()
+    guard let options = try params.options() else { return }
+    stepSize = try options.int("step_size", in: 1...PruningOptions.largestCount) ?? stepSize
+    stepOp = try options.choice("step_op", of: PruningOptions.StepOp.self) ?? stepOp
+    minNumOfValue = try options.int("min_num_of_value", in: 1...PruningOptions.largestCount) ?? minNumOfValue
+    include = try options.strings("include") ?? include
+    exclude = try options.strings("exclude") ?? exclude
+    seed = try options.int("seed", in: 0...Int(Int32.max)) ?? seed
+    zeroRank = try options.choice("zero_rank", of: ZeroRank.self) ?? zeroRank
+  }
+}
+
+extension Params {
+  /// The member `options`. Unlike elsewhere, unknown members are refused: a misspelled option would silently compress
+  /// with the default. Options that say nothing about a method are known all the same: the field's client sends all.
+  fileprivate func options() throws(ResponseError) -> Params? {
+    guard let options = try object("options") else { return nil }
+    for name in options.names where !PruningOptions.wireNames.contains(name) {
+      let known = PruningOptions.wireNames.joined(separator: ", ")
+      throw .invalidParams(options.pointer(name), "there is no option '\(name)'; there are \(known)")
+    }
+    return options
   }
 }
 

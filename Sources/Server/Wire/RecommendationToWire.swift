@@ -8,7 +8,7 @@ extension Recommendation {
       "skipped": .array(skipped.map(\.json)),
       "estimate": ["original": original.json, "compressed": compressed.json],
       "requested_ratio": goal.ratio.map(JSONValue.double) ?? .null,
-      "achieved_ratio": .double(achievedRatio),
+      "achieved_ratio": achievedRatio.map(JSONValue.double) ?? .null,
       "requested": goal.json,
       "achieved": RecommendationGoal.achieved(achievedRatio, original, compressed),
     ]
@@ -16,18 +16,26 @@ extension Recommendation {
 }
 
 extension RecommendationGoal {
-  fileprivate var ratio: Double? { if case .ratio(let ratio) = self { ratio } else { nil } }
-
-  var json: JSONValue {
+  fileprivate var ratio: Double? {
     switch self {
-    case .ratio(let ratio): ["ratio": .double(ratio)]
-    case .size(let measure, let share): .object([measure.rawValue: .double(share)])
+    case .ratio(let ratio), .calibration(let ratio): ratio
+    case .size, .energy: nil
     }
   }
 
-  /// What became of the goal: the share of channels that goes, and the shares of the model's sizes that are left.
-  static func achieved(_ ratio: Double, _ original: ModelSize, _ compressed: ModelSize) -> JSONValue {
-    var shares: JSONObject = ["ratio": .double(ratio)]
+  var json: JSONValue {
+    switch self {
+    case .ratio(let ratio), .calibration(let ratio): ["ratio": .double(ratio)]
+    case .size(let measure, let share): .object([measure.rawValue: .double(share)])
+    case .energy(let share): ["energy": .double(share)]
+    }
+  }
+
+  /// What became of the goal: the share of channels that goes (of pruning), and the shares of the model's sizes that are
+  /// left.
+  static func achieved(_ ratio: Double?, _ original: ModelSize, _ compressed: ModelSize) -> JSONValue {
+    var shares = JSONObject()
+    if let ratio { shares.append("ratio", .double(ratio)) }
     for measure in ModelSize.Measure.allCases where original[measure] > 0 {
       shares.append(measure.rawValue, .double(Double(compressed[measure]) / Double(original[measure])))
     }
@@ -41,6 +49,7 @@ extension LayerSetting {
       switch values {
       case .ratio(let ratio): [.double(ratio)]
       case .indices(let indices): .ints(indices)
+      case .ranks(let ranks): .ints(ranks)
       case .empty: []
       }
     var object: JSONObject = [
@@ -48,6 +57,18 @@ extension LayerSetting {
     ]
     if let marked { object.append("marked", .double(marked)) }
     if let requested { object.append("requested", .double(requested)) }
+    if let ranks { object.append("ranks", ranks.json) }
+    return .object(object)
+  }
+}
+
+extension RankReport {
+  fileprivate var json: JSONValue {
+    var object: JSONObject = ["full": .ints(full), "vbmf": .ints(estimated)]
+    object.append("calibrated", calibrated.map(JSONValue.ints))
+    object.append("kept", kept.map(JSONValue.ints) ?? .null)
+    object.append("relative_error", relativeError.map(JSONValue.double))
+    object.append("output_error", outputError.map(JSONValue.double))
     return .object(object)
   }
 }

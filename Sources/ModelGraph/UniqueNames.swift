@@ -2,18 +2,18 @@
 ///
 /// Invariant: what was handed out once is not handed out again, and a model in which a thousand nodes bear one name costs
 /// no more than one in which they bear a thousand.
-struct UniqueNames {
+package struct UniqueNames {
   private var taken: Set<String>
   /// By what was asked for: the number to try first when it is asked for again.
   private var nextNumbers: [String: Int] = [:]
 
-  init(taken: Set<String>) { self.taken = taken }
+  package init(taken: Set<String>) { self.taken = taken }
 
   /// `wanted`, or `wanted` with the first number that makes it new.
-  mutating func make(_ wanted: String) -> String { make(wanted, followedBy: [""]) }
+  package mutating func make(_ wanted: String) -> String { make(wanted, followedBy: [""]) }
 
   /// A prefix, `wanted` with a number where that is needed, that makes every one of `names` new.
-  mutating func make(_ wanted: String, followedBy names: [String]) -> String {
+  package mutating func make(_ wanted: String, followedBy names: [String]) -> String {
     var number = nextNumbers[wanted] ?? 1
     while true {
       let prefix = number == 1 ? wanted : "\(wanted)_\(number)"

@@ -1,0 +1,193 @@
+import ModelGraph
+import Numerics
+
+/// One layer's decomposition, for whoever reports it or proves it.
+package struct LayerDecomposition: Sendable {
+  let layer: DecomposableLayer
+  let method: DecompositionMethod
+  let ranks: [Int]
+  /// Its entry among the plan's `replacements`.
+  let replacement: NodeReplacement
+
+  /// The factors among the plan's constants, in execution order.
+  var constants: [Int] { replacement.stages.compactMap { $0.constant(layer.weightInput) } }
+
+  /// The bias among the plan's constants; nil if it is the layer's own.
+  var newBias: Int? { replacement.stages.last?.constant(2) }
+
+  /// The weight that the factors make, as the layer's node reads one.
+  /// - Parameter constants: of the plan.
+  func product(_ constants: [Tensor], _ algebra: LinearAlgebra) -> Tensor {
+    let factors = layer.factors(method, ranks: ranks, stored: self.constants.map { constants[$0] })
+    let product = factors.product(kernel: layer.kernel, algebra)
+    return .rounding(layer.arranged(product), shape: layer.weight.shape, to: layer.weight.tensor.dtype)
+  }
+}
+
+extension NodeReplacement.Stage {
+  fileprivate func constant(_ input: Int) -> Int? {
+    if input < inputs.count, case .constant(let index) = inputs[input] { index } else { nil }
+  }
+}
+
+extension CompressibleModel {
+  /// Computes the factors of all chosen weights and works out what takes the layers' places.
+  func decompose(
+    _ model: RankModel, _ choices: [RankChoice?], _ request: DecompositionRequest, work: Work
+  ) throws(Failure) -> PlannedCompression {
+    let algebra = try LinearAlgebra.loaded()
+    struct Task: Sendable {
+      let candidate: WeightCandidate
+      let ranks: [Int]
+    }
+    let tasks = zip(model.candidates, choices).compactMap { candidate, choice in
+      choice?.ranks.map { Task(candidate: candidate, ranks: $0) }
+    }
+    let seed = request.options.seed
+    var building = DecompositionBuilding(graph)
+    func compute(_ tasks: [(weight: Task, inputs: WeightInputs?)], _ work: Work) throws(Failure) {
+      let found = try work.concurrentMap(
+        tasks, cost: { $0.weight.candidate.layer.factorFlops(model.method, ranks: $0.weight.ranks) },
+        naming: { "decomposed '\($0.weight.candidate.layer.name)'" }
+      ) { task, work throws(Failure) in
+        try task.weight.candidate.layer.factors(
+          model.method, ranks: task.weight.ranks, inputs: task.inputs, seed: seed, algebra: algebra, work)
+      }
+      for (task, factors) in zip(tasks, found) { building.add(task.weight.candidate, factors) }
+    }
+    let part = work.part(0...0.9)
+    if let maps = request.maps, model.method != .cp {
+      try gathering(maps).forEach(tasks, members: \.candidate.members, work: part, compute)
+    } else {
+      try compute(tasks.map { ($0, nil) }, part)
+    }
+    let (plan, decompositions, replaced, adjusted) = building.finished()
+    work.progress(0.95, "certifying")
+    let rewritten = RewrittenGraph(graph, applying: plan).graph
+    let certificate = try certify(rewritten)
+    return PlannedCompression(
+      plan: plan, original: cost.original,
+      compressed: compressedSize(plan, rewritten), layers: model.settings(choices), goal: nil, achievedRatio: nil,
+      removed: [], copied: [], replaced: replaced, adjusted: adjusted, skipped: model.skipped(choices), warnings: [],
+      approximations: decompositions.map { decomposition in
+        Approximation(
+          node: decomposition.layer.node, name: decomposition.layer.name, op: graph[decomposition.layer.node].op,
+          reason:
+            "its weight is now a product of \(decomposition.replacement.stages.count) of ranks \(decomposition.ranks)")
+      }, certificate: certificate, change: .decomposition(decompositions))
+  }
+
+  /// Every value that lives on must have the shape it had, under both choices of open lengths.
+  private func certify(_ rewritten: Graph) throws(Failure) -> CertificateReport {
+    var checked = 0
+    for (lengths, before) in [(shapes.nominalLengths, shapes.nominal), (shapes.analysisLengths, shapes.analysis)] {
+      let after: ShapeTable
+      do {
+        after = try rewritten.inferShapes(inputShapes: lengths.shapes, symbols: lengths.symbols)
+      } catch {
+        throw Certificate.fault("the rewritten graph's shapes contradict each other: \(error.message)", error.details)
+      }
+      for id in graph.valueIDs {
+        guard let wanted = before[id], let found = after[id] else { continue }
+        checked += 1
+        guard wanted == found else {
+          throw Certificate.fault(
+            "'\(graph[id].name)' would have shape \(found) instead of \(wanted)", ["value": .string(graph[id].name)])
+        }
+      }
+    }
+    return CertificateReport(valuesChecked: checked, labelsCompared: 0)
+  }
+
+  /// `sizeBytes` from the tensors alone.
+  private func compressedSize(_ plan: CompressionPlan, _ rewritten: Graph) -> ModelSize {
+    let table = try? rewritten.inferShapes(
+      inputShapes: shapes.nominalLengths.shapes, symbols: shapes.nominalLengths.symbols)
+    let after = table.map { table in
+      rewritten.nodes.reduce(0) { $0 + CostModel.macs(of: $1, in: rewritten, shapes: { table[$0] }) }
+    }
+    let gone = UnreadParts(graph, plan).values.reduce(0) { $0 + (graph[$1].tensor?.bytes.count ?? 0) }
+    let come = plan.constants.reduce(0) { $0 + $1.tensor.bytes.count }
+    return ModelSize(
+      parameters: CostModel.parameters(of: rewritten), macs: after ?? cost.original.macs,
+      sizeBytes: cost.original.sizeBytes - gone + come)
+  }
+}
+
+/// Collects replacements, each weight's factors once.
+private struct DecompositionBuilding {
+  private let graph: Graph
+  private var names: UniqueNames
+  private var plan = CompressionPlan()
+  private var decompositions: [LayerDecomposition] = []
+  private var replaced: [(node: NodeID, layer: ReplacedLayer)] = []
+  private var adjusted: [AdjustedParameter] = []
+
+  init(_ graph: Graph) {
+    self.graph = graph
+    names = UniqueNames(
+      taken: Set(graph.values.lazy.map(\.name)).union(graph.nodes.lazy.map(\.name)).union(graph.definitions.innerNames))
+  }
+
+  mutating func add(_ candidate: WeightCandidate, _ computed: ComputedFactors) {
+    var shared: [Int]?
+    for layer in candidate.members {
+      let bias = computed.lostMean.flatMap { newBias(of: layer, $0) }
+      let (replacement, indices) = layer.replacement(
+        by: computed.factors, bias: bias, in: graph, names: &names, constants: &plan.constants, shared: shared)
+      shared = indices
+      if bias != nil, let index = replacement.stages.last?.constant(2) {
+        adjusted.append(
+          AdjustedParameter(
+            layer: layer.name, parameter: plan.constants[index].name,
+            original: graph[layer.node].input(2).map { graph[$0].name },
+            reason: "it makes up for what the smaller weight loses of the mean input"))
+      }
+      plan.replacements.append(replacement)
+      decompositions.append(
+        LayerDecomposition(
+          layer: layer, method: candidate.method, ranks: computed.factors.ranks, replacement: replacement))
+      let parts = zip(replacement.stages, indices).map { stage, index in
+        ReplacedLayer.Part(
+          name: stage.name, op: stage.op, parameter: plan.constants[index].name,
+          shape: plan.constants[index].tensor.shape)
+      }
+      replaced.append(
+        (
+          layer.node,
+          ReplacedLayer(
+            layer: layer.name, parameter: graph[layer.weight.source].name, method: candidate.method,
+            ranks: computed.factors.ranks, by: parts, relativeError: computed.relativeError,
+            outputError: computed.outputError)
+        ))
+    }
+  }
+
+  /// The layer's bias with what its new weight loses of the input's mean.
+  private mutating func newBias(of layer: DecomposableLayer, _ lost: [Double]) -> Tensor? {
+    guard case .movedToBias(let old, let scale) = layer.inputMean(in: graph) else { return nil }
+    let before = old?.realNumbers ?? [Double](repeating: 0, count: lost.count)
+    return .rounding(zip(before, lost).map { $0 + $1 * scale }, shape: [lost.count], to: layer.weight.tensor.dtype)
+  }
+
+  func finished() -> (
+    plan: CompressionPlan, decompositions: [LayerDecomposition], replaced: [ReplacedLayer],
+    adjusted: [AdjustedParameter]
+  ) {
+    var plan = plan
+    plan.replacements.sort { $0.node < $1.node }
+    return (
+      plan, decompositions.sorted { $0.layer.node < $1.layer.node },
+      replaced.sorted { $0.node < $1.node }.map(\.layer), adjusted
+    )
+  }
+}
+
+/// Factors as they will be stored, and what they lose.
+struct ComputedFactors: Sendable {
+  let factors: LayerFactors
+  let relativeError: Double
+  let outputError: Double?
+  /// What the outputs lose of the input's mean; nil where errors were weighed about zero.
+  let lostMean: [Double]?
+}

@@ -1,0 +1,79 @@
+import ModelGraph
+import Numerics
+
+extension DecomposableLayer {
+  /// The factors of the weight at `ranks`, rounded as they will be stored, and what they lose.
+  /// - Parameters:
+  ///   - inputs: what the layer reads, where that is known: then the output loses least, else the weight.
+  ///   - seed: of CP's random starts.
+  func factors(
+    _ method: DecompositionMethod, ranks: [Int], inputs: WeightInputs?, seed: Int, algebra: LinearAlgebra, _ work: Work
+  ) throws(Failure) -> ComputedFactors {
+    let elements: [[Double]]
+    var outputError: Double?
+    switch method {
+    case .svd:
+      guard
+        let found = try TruncatedSVD.of(
+          matrix, rank: ranks[0], whitening: inputs?.whitening, algebra, work: work)
+      else { throw notFinite }
+      elements = [found.first, found.last]
+      outputError = found.outputError?.relative
+    case .tucker:
+      guard
+        let found = try Tucker2.of(
+          matrix, positions: taps, ranks: Tucker2.Ranks(output: ranks[1], input: ranks[0]),
+          whitening: inputs?.whitening, algebra, work: work)
+      else { throw notFinite }
+      elements = [found.first, found.core, found.last].compactMap { $0 }
+      outputError = found.outputError?.relative
+    case .cp: throw notFinite
+    }
+    let parts = zip(LayerFactors.shapes(method, ranks: ranks, of: self), elements).map { $0.with($1) }
+    let factors = LayerFactors(method: method, ranks: ranks, parts: parts).rounded(to: weight.tensor.dtype)
+    let product = factors.product(kernel: kernel, algebra)
+    return ComputedFactors(
+      factors: factors, relativeError: try relativeError(product, work), outputError: outputError,
+      lostMean: try inputs?.mean.map { mean throws(Failure) in try lostMean(product, mean, work) })
+  }
+
+  /// `(W - product) mean`, what the bias has to make up for, by output channel.
+  private func lostMean(_ product: [Double], _ mean: [Double], _ work: Work) throws(Failure) -> [Double] {
+    var lost = [Double](repeating: 0, count: outputChannels)
+    let width = inputChannels * taps
+    try matrix.forEachRowTile(scale: 1, work) { rows, tile throws(Failure) in
+      for (k, row) in rows.enumerated() {
+        for element in 0..<width {
+          lost[row] += (tile[k * width + element] - product[row * width + element]) * mean[element / taps]
+        }
+      }
+    }
+    return lost
+  }
+
+  /// `|W - product| / |W|`; 0 for the zero weight.
+  private func relativeError(_ product: [Double], _ work: Work) throws(Failure) -> Double {
+    var (lost, total) = (0.0, 0.0)
+    let width = inputChannels * taps
+    try matrix.forEachRowTile(scale: 1, work) { rows, tile throws(Failure) in
+      for k in 0..<rows.count * width {
+        let difference = tile[k] - product[rows.lowerBound * width + k]
+        lost += difference * difference
+        total += tile[k] * tile[k]
+      }
+    }
+    return total > 0 ? (lost / total).squareRoot() : 0
+  }
+
+  private var notFinite: Failure {
+    Failure(
+      .layerUnavailable, "the weight of '\(name)' holds NaN or infinity, or its eigenvalues did not converge",
+      details: ["layer": .string(name), "reason": .string("non_finite_weights")])
+  }
+
+  /// Floating-point operations that its factors take, about.
+  func factorFlops(_ method: DecompositionMethod, ranks: [Int]) -> Double {
+    let whole = Double(inputChannels * outputChannels * taps)
+    return spectrumFlops(method) + whole * Double(ranks.reduce(0, +)) * (method == .svd ? 2 : 16)
+  }
+}

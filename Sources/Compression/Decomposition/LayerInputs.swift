@@ -1,0 +1,201 @@
+import ModelGraph
+import Numerics
+
+// What layers read on a user's samples: mean and covariance of their input channels, gathered while ONNX Runtime runs the
+// model, in bounded memory.
+
+/// Where a layer's input channels are met: along one axis of a value.
+struct InputTap: Hashable, Sendable, Comparable {
+  let value: ValueID
+  /// Counted from the end if negative, since products take any number of leading axes.
+  let axis: Int
+  let channels: Int
+
+  static func < (a: InputTap, b: InputTap) -> Bool { (a.value, a.axis) < (b.value, b.axis) }
+}
+
+extension DecomposableLayer {
+  func inputTap(in graph: Graph) -> InputTap? {
+    guard let value = graph[node].input(dataInput) else { return nil }
+    switch form {
+    case .convolution, .transposedConvolution: return InputTap(value: value, axis: 1, channels: inputChannels)
+    case .product(let input, _):
+      let flag = graph[node].int(input == 1 ? "transA" : "transB", default: 0) != 0
+      return InputTap(value: value, axis: (input == 1) != flag ? -1 : -2, channels: inputChannels)
+    }
+  }
+}
+
+/// How the mean of a layer's input is dealt with.
+enum InputMean: Sendable {
+  /// Errors are weighed about zero: the layer has nowhere to put what a smaller weight makes of the mean, or its padding
+  /// takes the mean away near borders.
+  case included
+  /// Errors are weighed about the mean, and the bias takes up what the smaller weight makes of it. The stored bias, if
+  /// there is one, and what one unit of bias adds to the output.
+  case movedToBias(Tensor?, scale: Double)
+
+  var isMoved: Bool { if case .movedToBias = self { true } else { false } }
+}
+
+extension DecomposableLayer {
+  func inputMean(in graph: Graph) -> InputMean {
+    let node = graph[self.node]
+    let bias: Tensor?
+    if let id = node.input(2) {
+      guard let tensor = graph[id].tensor, tensor.dtype == weight.tensor.dtype, tensor.shape == [outputChannels]
+      else { return .included }
+      bias = tensor
+    } else {
+      bias = nil
+    }
+    switch form {
+    case .transposedConvolution: return .included
+    case .convolution:
+      let isPadded =
+        (node.ints("pads") ?? []).contains { $0 != 0 }
+        || !["NOTSET", "VALID"].contains(node.string("auto_pad") ?? "NOTSET")
+      return isPadded ? .included : .movedToBias(bias, scale: 1)
+    case .product(let input, _):
+      guard input == 1, node.op.hasSuffix("Gemm") else { return .included }
+      let (alpha, beta) = (Double(node.float("alpha") ?? 1), Double(node.float("beta") ?? 1))
+      return beta != 0 && alpha != 0 ? .movedToBias(bias, scale: alpha / beta) : .included
+    }
+  }
+}
+
+/// The statistics of one weight's inputs, over all layers that apply it.
+struct WeightInputs: Sendable {
+  let whitening: Whitening
+  /// nil where errors are weighed about zero.
+  let mean: [Double]?
+}
+
+/// Gathers the inputs of weights, as many at a time as memory allows.
+struct InputGathering: Sendable {
+  let graph: Graph
+  let shapes: ShapeTable
+  let source: any FeatureMapSource
+  let algebra: LinearAlgebra
+
+  /// Bytes of covariances that are held at a time.
+  private static let budget = 512 << 20
+  /// Weights with more inputs are decomposed as without data: their covariance alone would take more than the budget.
+  static let largestInput = 8192
+
+  /// Calls `body` with weights whose inputs are known, in order, a few at a time.
+  /// - Parameter weights: by the layers that apply each.
+  func forEach<Weight>(
+    _ weights: [Weight], members: (Weight) -> [DecomposableLayer], work: Work,
+    _ body: ([(weight: Weight, inputs: WeightInputs?)], Work) throws(Failure) -> Void
+  ) throws(Failure) {
+    let chunks = chunks(weights.map(members))
+    var start = 0
+    for (k, count) in chunks.enumerated() {
+      let part = work.part(Double(k) / Double(chunks.count)...Double(k + 1) / Double(chunks.count))
+      let chunk = Array(weights[start..<start + count])
+      start += count
+      let inputs = try inputs(of: chunk.map(members), work: part.part(0...0.5))
+      try body(Array(zip(chunk, inputs)).map { (weight: $0.0, inputs: $0.1) }, part.part(0.5...1))
+    }
+  }
+
+  /// How many weights go together.
+  private func chunks(_ members: [[DecomposableLayer]]) -> [Int] {
+    var (counts, bytes) = ([Int](), Self.budget)
+    for layers in members {
+      let size = isGathered(layers) ? layers[0].inputChannels * layers[0].inputChannels * 8 : 0
+      if bytes + size > Self.budget || counts.isEmpty {
+        counts.append(0)
+        bytes = 0
+      }
+      counts[counts.count - 1] += 1
+      bytes += size
+    }
+    return counts
+  }
+
+  private func isGathered(_ layers: [DecomposableLayer]) -> Bool { layers[0].inputChannels <= Self.largestInput }
+
+  private func inputs(of weights: [[DecomposableLayer]], work: Work) throws(Failure) -> [WeightInputs?] {
+    // Layers that read the same value share what is known of it, unless another weight reads more besides.
+    var probes: [[InputTap]: InputMomentsProbe] = [:]
+    let taps = weights.map { layers -> [InputTap] in
+      isGathered(layers) ? Array(Set(layers.compactMap { $0.inputTap(in: graph) })).sorted() : []
+    }
+    for taps in taps where !taps.isEmpty && probes[taps] == nil {
+      probes[taps] = InputMomentsProbe(taps, graph, algebra)
+    }
+    let ordered = probes.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map(\.value)
+    guard !ordered.isEmpty else { return weights.map { _ in nil } }
+    try FeatureMapPass.run(ordered, source: source, shapes: shapes, work: work)
+    return zip(weights, taps).map { layers, taps in
+      guard let moments = probes[taps]?.moments, moments.count > 0 else { return nil }
+      let isCentred = layers.count == 1 && layers[0].inputMean(in: graph).isMoved
+      let covariance = isCentred ? moments.covariance : moments.secondMoment
+      guard let whitening = Whitening(covariance: covariance, size: moments.size, algebra) else { return nil }
+      return WeightInputs(whitening: whitening, mean: isCentred ? moments.mean : nil)
+    }
+  }
+}
+
+extension InputMoments {
+  /// About zero; entries on and above the diagonal.
+  var secondMoment: [Double] {
+    var result = covariance
+    let mean = mean
+    for i in 0..<size { for j in i..<size { result[i * size + j] += mean[i] * mean[j] } }
+    return result
+  }
+}
+
+/// Adds up the channels of values, batch by batch.
+final class InputMomentsProbe: FeatureMapProbe {
+  let values: [ValueID]
+  private(set) var moments: InputMoments
+  private let taps: [InputTap]
+  private let graph: Graph
+  private let algebra: LinearAlgebra
+  /// Positions that are turned at a time.
+  private static let tile = 1024
+
+  init(_ taps: [InputTap], _ graph: Graph, _ algebra: LinearAlgebra) {
+    (self.taps, self.graph, self.algebra) = (taps, graph, algebra)
+    values = taps.map(\.value)
+    moments = InputMoments(size: taps[0].channels)
+  }
+
+  func add(_ maps: [FeatureMap], work: Work) throws(Failure) {
+    for (tap, map) in zip(taps, maps) {
+      let axis = tap.axis < 0 ? tap.axis + map.shape.count : tap.axis
+      guard map.shape.indices.contains(axis), map.shape[axis] == tap.channels else {
+        throw Failure(
+          .runtimeFailed,
+          "'\(graph[map.value].name)' has the shape \(map.shape), without \(tap.channels) channels along axis \(tap.axis)",
+          details: ["value": .string(graph[map.value].name)])
+      }
+      let inner = map.shape[(axis + 1)...].reduce(1, *)
+      let outer = map.shape[..<axis].reduce(1, *)
+      // Positions go through outer and inner indices; a tile is [positions, channels].
+      let positions = outer * inner
+      let scratch = UnsafeMutableBufferPointer<Double>.allocate(capacity: min(positions, Self.tile) * tap.channels)
+      defer { scratch.deallocate() }
+      for start in stride(from: 0, to: positions, by: Self.tile) {
+        try work.checkCancellation()
+        let count = min(Self.tile, positions - start)
+        var isFinite = true
+        for k in 0..<count {
+          let (block, offset) = ((start + k) / inner, (start + k) % inner)
+          let first = block * tap.channels * inner + offset
+          for channel in 0..<tap.channels {
+            let element = map.elements[first + channel * inner]
+            isFinite = isFinite && element.isFinite
+            scratch[k * tap.channels + channel] = Double(element)
+          }
+        }
+        guard isFinite else { throw graph.notFinite(map.value) }
+        moments.add(UnsafeMutableBufferPointer(rebasing: scratch[..<(count * tap.channels)]), algebra)
+      }
+    }
+  }
+}

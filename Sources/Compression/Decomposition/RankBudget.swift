@@ -1,0 +1,134 @@
+import Glibc
+import ModelGraph
+
+/// Ranks for a whole model under a budget: one price for what a layer costs, the same for all, and each layer takes the
+/// ranks at which what it loses and what it pays come to least (water filling). The budget sets the price.
+///
+/// A layer's loss is how much weaker its signal gets, the negative logarithm of the share of the squared norm that stays
+/// (of its output's, where inputs are known): in a chain of layers these add up, so that no layer is given up for the
+/// others' sake. Losses fall convexly with the rank, so at every price the best ranks are where one more would lose less
+/// than it costs.
+struct RankBudget {
+  /// How far below the wanted size the result may stay, as a share of it.
+  static let tolerance = 0.01
+  private static let halvings = 200
+
+  let candidates: [WeightCandidate]
+  private let rule: RankRule
+  private let size: (WeightCost) -> Int
+  private let work: Work
+
+  /// - Parameter size: what of a cost the budget is about.
+  init(_ candidates: [WeightCandidate], _ rule: RankRule, work: Work, size: @escaping (WeightCost) -> Int) {
+    (self.candidates, self.rule, self.work, self.size) = (candidates, rule, work, size)
+  }
+
+  /// Ranks per candidate, nil where it stays, that together cost at most `most`, and little less.
+  func ranks(costingAtMost most: Int) throws(Failure) -> [[Int]?] {
+    // Prices are per unit of what all layers cost together.
+    let total = max(1, total(candidates.map { _ in nil }))
+    func ranks(price: Double) -> [[Int]?] { candidates.map { best($0, price: price / Double(total)) } }
+    var (low, high) = (0.0, 1.0)
+    while self.total(ranks(price: high)) > most, high < 1e30 {
+      try work.checkCancellation()
+      (low, high) = (high, high * 16)
+    }
+    for _ in 0..<Self.halvings where high - low > 1e-9 * high {
+      try work.checkCancellation()
+      let middle = low == 0 ? high / 16 : (low + high) / 2
+      if low == 0, middle < 1e-30 { break }
+      if self.total(ranks(price: middle)) > most { low = middle } else { high = middle }
+    }
+    return try filled(ranks(price: high), most)
+  }
+
+  func total(_ ranks: [[Int]?]) -> Int {
+    zip(candidates, ranks).reduce(0) { sum, pair in
+      sum + size(pair.1.map { pair.0.cost(at: $0) } ?? pair.0.cost)
+    }
+  }
+
+  // MARK: At a price
+
+  private func best(_ candidate: WeightCandidate, price: Double) -> [Int]? {
+    var best: (ranks: [Int]?, value: Double) = (nil, price * Double(size(candidate.cost)))
+    func offer(_ ranks: [Int]) {
+      guard candidate.lowersCost(at: ranks) else { return }
+      let value = candidate.spectra.attenuation(at: ranks) + price * Double(size(candidate.cost(at: ranks)))
+      if value < best.value { best = (ranks, value) }
+    }
+    let full = candidate.fullRanks
+    if candidate.method == .tucker {
+      for ro in rule.all(full: full[1]) {
+        // What one more input rank costs at this output rank.
+        let step = size(candidate.cost(at: [2, ro])) - size(candidate.cost(at: [1, ro]))
+        let outputLoss = candidate.spectra.modes[1].lostShare(rank: ro)
+        offer(candidate.fillable([rank(candidate.spectra.modes[0], full[0], outputLoss, price * Double(step)), ro]))
+      }
+    } else {
+      let step = size(candidate.cost(at: [2])) - size(candidate.cost(at: [1]))
+      offer([rank(candidate.spectra.modes[0], full[0], 0, price * Double(step))])
+    }
+    return best.ranks
+  }
+
+  /// The first rank that may be given from which on one more keeps less than it costs.
+  /// - Parameter loss: the share of the squared norm that is lost already.
+  private func rank(_ spectrum: Spectrum, _ full: Int, _ loss: Double, _ price: Double) -> Int {
+    var (low, high) = (0, full)
+    while low < high {
+      let middle = (low + high) / 2
+      let (kept, more) = (
+        1 - loss - spectrum.lostShare(rank: middle), 1 - loss - spectrum.lostShare(rank: middle + 1)
+      )
+      if kept <= 0 || log(more / kept) > price { low = middle + 1 } else { high = middle }
+    }
+    return rule.roundedUp(low, full: full)
+  }
+
+  // MARK: Filling
+
+  /// Gives what is left of the budget to the ranks that gain most by it.
+  private func filled(_ start: [[Int]?], _ most: Int) throws(Failure) -> [[Int]?] {
+    var (ranks, left) = (start, most - total(start))
+    struct Step {
+      var ranks: [Int]?
+      var cost: Int
+      var gain: Double
+    }
+    func steps(_ k: Int) -> [Step] {
+      let candidate = candidates[k]
+      guard let now = ranks[k] else { return [] }
+      let (before, lost) = (size(candidate.cost(at: now)), candidate.spectra.attenuation(at: now))
+      var next: [[Int]?] = [nil]
+      for mode in now.indices {
+        guard let more = rule.next(after: now[mode], full: candidate.fullRanks[mode]) else { continue }
+        var larger = now
+        larger[mode] = more
+        if candidate.fillable(larger) == larger, candidate.lowersCost(at: larger) { next.append(larger) }
+      }
+      return next.compactMap { ranks in
+        let cost = size(ranks.map(candidate.cost(at:)) ?? candidate.cost) - before
+        guard cost > 0 else { return nil }
+        return Step(ranks: ranks, cost: cost, gain: lost - (ranks.map(candidate.spectra.attenuation) ?? 0))
+      }
+    }
+    var open = candidates.indices.map(steps)
+    while left > 0 {
+      try work.checkCancellation()
+      var best: (k: Int, step: Step)?
+      for k in open.indices {
+        for step in open[k] where step.cost <= left {
+          if best.map({ step.gain / Double(step.cost) > $0.step.gain / Double($0.step.cost) }) ?? true {
+            best = (k, step)
+          }
+        }
+      }
+      guard let (k, step) = best else { break }
+      ranks[k] = step.ranks
+      left -= step.cost
+      open[k] = steps(k)
+    }
+    return ranks
+  }
+}

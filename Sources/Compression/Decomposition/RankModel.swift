@@ -1,0 +1,172 @@
+import ModelGraph
+
+/// The weights of a model that one method can decompose under the options of a request, in node order, and why the others
+/// stay.
+struct RankModel: Sendable {
+  let method: DecompositionMethod
+  let candidates: [WeightCandidate]
+  /// Layers that the method does not take, or the options leave out.
+  private let left: [SkippedLayer]
+  private let layers: DecomposableLayers
+  private let rule: RankRule
+
+  /// - Parameter only: the layers to look at; nil for all that the options admit.
+  init(
+    _ layers: DecomposableLayers, _ spectra: SpectrumTable, _ method: DecompositionMethod,
+    _ options: DecompositionOptions,
+    only: [DecomposableLayer]?
+  ) throws(Failure) {
+    (self.method, self.layers, rule) = (method, layers, RankRule(options))
+    let filter = try LayerFilter(
+      include: options.include, exclude: options.exclude, names: layers.layers.map { [$0.name] },
+      others: layers.others.map(\.name))
+    let wanted = only.map { Set($0.map(\.node)) }
+    var left = layers.others
+    var admitted: [DecomposableLayer] = []
+    for (k, layer) in layers.layers.enumerated() {
+      if let wanted {
+        if wanted.contains(layer.node) { admitted.append(layer) }
+      } else if let reason = DecomposableLayers.reason(layer, against: method) ?? filter.reason(against: k) {
+        left.append(SkippedLayer(name: layer.name, reason: reason))
+      } else {
+        admitted.append(layer)
+      }
+    }
+    var candidates: [WeightCandidate] = []
+    for layer in admitted.distinctWeights {
+      switch spectra[layer] {
+      case .spectra(let spectra):
+        let members = admitted.filter { $0.key == layer.key }
+        let all = layers.layers.filter { $0.key == layer.key }.count
+        candidates.append(
+          WeightCandidate(
+            members: members, method: method, spectra: spectra,
+            isFreed: layers.frees(layer.key) && members.count == all))
+      case .unavailable(let reason):
+        for member in admitted where member.key == layer.key {
+          left.append(SkippedLayer(name: member.name, reason: reason))
+        }
+      case nil: continue
+      }
+    }
+    (self.candidates, self.left) = (candidates, left)
+  }
+
+  // MARK: Choosing
+
+  func choices(
+    _ goal: RecommendationGoal, _ options: DecompositionOptions, original: ModelSize, work: Work
+  ) throws(Failure) -> [RankChoice?] {
+    guard method != .cp else {
+      throw Failure(
+        .invalidCombination,
+        "there is no rule for CP's rank; compress with layers and ranks of your own, or use FD_TK with VBMF")
+    }
+    switch goal {
+    case .calibration(let ratio):
+      return candidates.map { $0.choice(calibration: ratio, rule, zeroRank: options.zeroRank) }
+    case .energy(let share): return candidates.map { $0.choice(energy: share, rule) }
+    case .size(let measure, let share):
+      let ranks = try ranks(measure, share, original, work)
+      return zip(candidates, ranks).map { candidate, ranks in
+        RankChoice(
+          verdict: ranks.map { .ranks($0) }
+            ?? .skipped("budget: what it would lose is worth more than what it would save"))
+      }
+    case .ratio:
+      throw Failure(.invalidCombination, "a decomposition takes a ratio from -1 to 1, an energy or a size")
+    }
+  }
+
+  private func ranks(
+    _ measure: ModelSize.Measure, _ share: Double, _ original: ModelSize, _ work: Work
+  ) throws(Failure) -> [[Int]?] {
+    let width = candidates.first?.layer.weight.tensor.dtype.byteWidth ?? 4
+    let budget = RankBudget(candidates, rule, work: work) { cost in
+      switch measure {
+      case .parameters: cost.parameters
+      case .macs: cost.macs
+      case .sizeBytes: cost.parameters * width
+      }
+    }
+    let whole = budget.total(candidates.map { _ in nil })
+    let others = original[measure] - whole
+    // New names and nodes take some bytes too.
+    let overhead = measure == .sizeBytes ? candidates.count * Self.bytesPerLayer : 0
+    let most = Int((share * Double(original[measure]) * (1 + 1e-12)).rounded(.down))
+    let ranks = try budget.ranks(costingAtMost: most - others - overhead)
+    let size = others + overhead + budget.total(ranks)
+    let least = Int((share * (1 - RankBudget.tolerance) * Double(original[measure])).rounded(.up))
+    guard (least...max(least, most)).contains(size) else {
+      let closest = Double(size) / Double(max(1, original[measure]))
+      let bound = size > most ? "no less than" : "the closest below it is"
+      throw Failure(
+        .targetUnreachable,
+        "\(measure.rawValue) cannot be brought to \(share) of \(original[measure]) within one percent from below: \(bound) \(closest) can be reached by this method under these options; ask for that, or loosen step_size, min_num_of_value, include or exclude",
+        details: ["requested": .double(share), "closest": .double(closest)])
+    }
+    return ranks
+  }
+
+  private static let bytesPerLayer = 512
+
+  // MARK: Telling
+
+  /// The model's size once the choices are carried out; bytes from the tensors alone.
+  func size(after choices: [RankChoice?], of original: ModelSize) -> ModelSize {
+    var size = original
+    for (candidate, choice) in zip(candidates, choices) {
+      guard let ranks = choice?.ranks else { continue }
+      let (before, after) = (candidate.cost, candidate.cost(at: ranks))
+      size.parameters += after.parameters - before.parameters
+      size.macs += after.macs - before.macs
+      size.sizeBytes +=
+        (after.parameters - before.parameters) * (candidate.layer.weight.tensor.dtype.byteWidth ?? 4)
+    }
+    return size
+  }
+
+  func settings(_ choices: [RankChoice?]) -> [LayerSetting] {
+    let settings = zip(candidates, choices).flatMap { candidate, choice in
+      candidate.members.map { layer in
+        (
+          layer.node,
+          LayerSetting(
+            name: layer.name, channels: [layer.inputChannels, layer.outputChannels],
+            values: choice?.ranks.map { .ranks($0) } ?? .empty, use: choice?.ranks != nil,
+            ranks: candidate.report(choice))
+        )
+      }
+    }
+    return settings.sorted { $0.0 < $1.0 }.map(\.1)
+  }
+
+  func skipped(_ choices: [RankChoice?]) -> [SkippedLayer] {
+    zip(candidates, choices).flatMap { candidate, choice -> [SkippedLayer] in
+      guard case .skipped(let reason) = choice?.verdict else { return [] }
+      return candidate.members.map { SkippedLayer(name: $0.name, reason: reason) }
+    } + left
+  }
+
+  /// Why no layer is decomposed, with the commonest reasons.
+  func nothingToDecompose(_ choices: [RankChoice?]) -> Failure {
+    let reasons = skipped(choices).map { String($0.reason.prefix { $0 != ":" }) }
+    let counts = Dictionary(reasons.map { ($0, 1) }, uniquingKeysWith: +)
+      .sorted { ($1.value, $0.key) < ($0.value, $1.key) }.prefix(4).map { "\($0.key) (\($0.value))" }
+    let example = skipped(choices).first { $0.reason.hasPrefix(counts.first?.prefix { $0 != " " } ?? "") }
+    let why = example.map { "; '\($0.name)' \($0.reason)" } ?? ""
+    return Failure(
+      .nothingToCompress,
+      "no layer of this model is decomposed: \(counts.isEmpty ? "it has none with a weight of its own" : counts.joined(separator: ", "))\(why)",
+      details: ["reasons": .strings(counts)])
+  }
+}
+
+extension WeightCandidate {
+  func report(_ choice: RankChoice?) -> RankReport {
+    RankReport(
+      full: fullRanks, estimated: spectra.estimated, calibrated: choice?.calibrated, kept: choice?.ranks,
+      relativeError: spectra.isWhitened ? nil : choice?.ranks.map { spectra.lostShare(at: $0).squareRoot() },
+      outputError: spectra.isWhitened ? choice?.ranks.map { spectra.lostShare(at: $0).squareRoot() } : nil)
+  }
+}

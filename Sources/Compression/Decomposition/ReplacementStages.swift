@@ -1,0 +1,210 @@
+import ModelGraph
+
+// From factors to nodes: which operators take a layer's place, with which attributes, and what they read. Geometry goes
+// where it belongs: strides, padding and dilation to the stage with the spatial kernel, or the first where all are
+// pointwise; bias and activation to the last.
+
+extension DecomposableLayer {
+  /// The stages, and the tensors they read besides what the layer read.
+  ///
+  /// - Parameters:
+  ///   - bias: a new one, where the layer's own changes.
+  ///   - names: gives what is new in the model a name.
+  ///   - constants: of the plan; the new ones are appended, unless the layer shares `shared`.
+  ///   - shared: the constants of a layer with the same weight and ranks.
+  func replacement(
+    by factors: LayerFactors, bias: Tensor?, in graph: Graph, names: inout UniqueNames,
+    constants: inout [(name: String, tensor: Tensor)], shared: [Int]?
+  ) -> (replacement: NodeReplacement, constants: [Int]) {
+    let node = graph[self.node]
+    let dtype = weight.tensor.dtype
+    let parts = factors.parts
+    let stageNames = parts.map { names.make("\(name)_\($0.stage)") }
+    let outputName = node.output(0).map { graph[$0].name } ?? name
+    var indices: [Int] = []
+    for (k, part) in parts.enumerated() {
+      if let shared {
+        indices.append(shared[k])
+        continue
+      }
+      indices.append(constants.count)
+      let (elements, shape) = layout(part)
+      constants.append(
+        (names.make(parameterName(graph[weight.source].name, part.stage)), .rounding(elements, shape: shape, to: dtype))
+      )
+    }
+    var biasOperand = node.input(2).map { _ in NodeReplacement.Operand.original(2) }
+    if let bias {
+      biasOperand = .constant(constants.count)
+      constants.append((names.make(parameterName(graph[weight.source].name, "bias")), bias))
+    }
+    let stages = parts.enumerated().map { k, part in
+      let isLast = k == parts.count - 1
+      let isMain = factors.isSpatial ? part.isSpatial : k == 0
+      let operators = operators(part, node, isFirst: k == 0, isMain: isMain, isLast: isLast)
+      var inputs: [NodeReplacement.Operand] = [k == 0 ? .original(dataInput) : .previous, .constant(indices[k])]
+      if weightInput == 0 { inputs.reverse() }
+      if isLast {
+        if let biasOperand { inputs.append(biasOperand) }
+        // What a fused convolution adds before its activation.
+        if node.input(3) != nil { inputs.append(.original(3)) }
+      } else if let zero = operators.zeroBias {
+        inputs.append(.constant(constants.count))
+        constants.append((names.make("\(stageNames[k])_zero"), .rounding(zero, shape: [zero.count], to: dtype)))
+      }
+      return NodeReplacement.Stage(
+        name: stageNames[k], outputName: isLast ? "" : names.make("\(outputName)_\(part.stage)"), op: operators.op,
+        domain: operators.domain, inputs: inputs, attributes: operators.attributes)
+    }
+    return (NodeReplacement(node: self.node, stages: stages), indices)
+  }
+
+  private func parameterName(_ parameter: String, _ stage: String) -> String {
+    for suffix in [".weight", "/kernel"] where parameter.hasSuffix(suffix) {
+      return "\(parameter.dropLast(suffix.count))\(suffix.prefix(1))\(stage)\(suffix)"
+    }
+    return "\(parameter)_\(stage)"
+  }
+
+  /// A weight `[O, I, taps]` as the layer's node reads it.
+  func arranged(_ elements: [Double]) -> [Double] {
+    outputAxis == 0 ? elements : elements.swappingOuterAxes(outputChannels, inputChannels, inner: taps)
+  }
+
+  /// The factors again, from the tensors that hold them.
+  func factors(_ method: DecompositionMethod, ranks: [Int], stored: [Tensor]) -> LayerFactors {
+    let shapes = LayerFactors.shapes(method, ranks: ranks, of: self)
+    let parts = zip(shapes, stored).map { shape, tensor in
+      let elements = tensor.realNumbers ?? []
+      let part = LayerFactors.Part(
+        kind: shape.kind, stage: shape.stage, outputs: shape.outputs, inputs: shape.inputs, elements: [])
+      // Swapped as they were laid out; swapping is its own inverse with the lengths exchanged.
+      switch (form, part.kind) {
+      case (.product, _) where inputAxis == 0:
+        return part.with(elements.swappingOuterAxes(part.inputs, part.outputs, inner: 1))
+      case (.transposedConvolution, .kernel):
+        return part.with(elements.swappingOuterAxes(part.inputs, part.outputs, inner: taps))
+      default: return part.with(elements)
+      }
+    }
+    return LayerFactors(method: method, ranks: ranks, parts: parts)
+  }
+
+  /// The elements of a factor as its node reads them, with their shape.
+  private func layout(_ part: LayerFactors.Part) -> (elements: [Double], shape: [Int]) {
+    switch form {
+    case .product:
+      // The weight had its input channels along `inputAxis`, and so have its factors.
+      return inputAxis == 1
+        ? (part.elements, [part.outputs, part.inputs])
+        : (part.elements.transposed(rows: part.outputs, columns: part.inputs), [part.inputs, part.outputs])
+    case .convolution, .transposedConvolution:
+      let ones = kernel.map { _ in 1 }
+      switch part.kind {
+      case .matrix: return (part.elements, [part.outputs, part.inputs] + ones)
+      case .kernel:
+        guard isTransposed else { return (part.elements, [part.outputs, part.inputs] + kernel) }
+        return (
+          part.elements.swappingOuterAxes(part.outputs, part.inputs, inner: taps), [part.inputs, part.outputs] + kernel
+        )
+      case .axis(let axis):
+        var shape = ones
+        shape[axis] = kernel[axis]
+        return (part.elements, [part.outputs, 1] + shape)
+      }
+    }
+  }
+
+  private struct Operators {
+    var op: String
+    var domain = ""
+    var attributes: [String: Attribute]
+    /// Old Gemms have to have a bias.
+    var zeroBias: [Double]?
+  }
+
+  /// - Parameter isMain: of the stages with a spatial kernel, or the first where there are none.
+  private func operators(
+    _ part: LayerFactors.Part, _ node: Node, isFirst: Bool, isMain: Bool, isLast: Bool
+  ) -> Operators {
+    if case .product = form { return product(part, node, isFirst: isFirst, isLast: isLast) }
+    switch part.kind {
+    case .kernel:
+      var attributes = node.attributes
+      if isLast || isTransposed { return Operators(op: node.op, domain: node.domain, attributes: attributes) }
+      for name in attributes.keys where name.hasPrefix("activation") { attributes[name] = nil }
+      return Operators(op: "Conv", attributes: attributes)
+    case .matrix:
+      var attributes: [String: Attribute] = ["kernel_shape": .ints(kernel.map { _ in 1 })]
+      if isMain {
+        for name in ["strides", "pads", "auto_pad"] { attributes[name] = node.attributes[name] }
+      }
+      let isFused = isLast && !node.domain.isEmpty
+      if isFused {
+        for (name, value) in node.attributes where name.hasPrefix("activation") { attributes[name] = value }
+      }
+      return Operators(op: isFused ? node.op : "Conv", domain: isFused ? node.domain : "", attributes: attributes)
+    case .axis(let axis): return Operators(op: "Conv", attributes: separable(axis, part, node))
+    }
+  }
+
+  /// The attributes of a convolution along one spatial axis. The first of them also takes what the layer did along axes
+  /// on which its kernel has one tap.
+  private func separable(_ axis: Int, _ part: LayerFactors.Part, _ node: Node) -> [String: Attribute] {
+    let isFirstAxis = kernel.firstIndex { $0 > 1 } == axis
+    func own(_ k: Int) -> Bool { k == axis || (isFirstAxis && kernel[k] == 1) }
+    let count = kernel.count
+    func selected(_ name: String, _ neutral: Int, _ copies: Int = 1) -> Attribute? {
+      guard let values = node.ints(name), values.count == count * copies else { return nil }
+      return .ints(values.enumerated().map { own($0 % count) ? $1 : neutral })
+    }
+    var attributes: [String: Attribute] = [
+      "kernel_shape": .ints(kernel.enumerated().map { $0 == axis ? $1 : 1 }), "group": .int(part.outputs),
+    ]
+    attributes["strides"] = selected("strides", 1)
+    attributes["pads"] = selected("pads", 0, 2)
+    attributes["dilations"] = selected("dilations", 1)
+    attributes["auto_pad"] = node.attributes["auto_pad"]
+    return attributes
+  }
+
+  private func product(_ part: LayerFactors.Part, _ node: Node, isFirst: Bool, isLast: Bool) -> Operators {
+    let flags = weightInput == 1 ? (data: "transA", weight: "transB") : (data: "transB", weight: "transA")
+    var attributes: [String: Attribute] = isLast ? node.attributes : [:]
+    // What the stage before computed lies as it is to be read.
+    attributes[flags.data] = isFirst ? node.attributes[flags.data] : nil
+    attributes[flags.weight] = node.attributes[flags.weight]
+    if isLast { return Operators(op: node.op, domain: node.domain, attributes: attributes) }
+    switch node.qualifiedOperator {
+    case "Gemm", "com.microsoft.FusedGemm":
+      // Until version 11 the bias was not optional, until version 7 it was not broadcast unless asked.
+      let needsBias = node.domain.isEmpty && node.opset < 11
+      if needsBias, node.opset < 7 { attributes["broadcast"] = .int(1) }
+      return Operators(
+        op: "Gemm", attributes: attributes,
+        zeroBias: needsBias ? [Double](repeating: 0, count: weightInput == 1 ? part.outputs : 1) : nil)
+    default: return Operators(op: node.op, domain: node.domain, attributes: attributes)
+    }
+  }
+}
+
+extension [Double] {
+  /// A row-major matrix `[rows, columns]` as `[columns, rows]`.
+  func transposed(rows: Int, columns: Int) -> [Double] { swappingOuterAxes(rows, columns, inner: 1) }
+
+  /// `[first, second, inner]` as `[second, first, inner]`.
+  func swappingOuterAxes(_ first: Int, _ second: Int, inner: Int) -> [Double] {
+    [Double](unsafeUninitializedCapacity: count) { target, initialized in
+      withUnsafeBufferPointer { source in
+        for a in 0..<first {
+          for b in 0..<second {
+            for k in 0..<inner {
+              target.initializeElement(at: (b * first + a) * inner + k, to: source[(a * second + b) * inner + k])
+            }
+          }
+        }
+      }
+      initialized = count
+    }
+  }
+}

@@ -1,0 +1,48 @@
+import ModelGraph
+
+/// The models that a compressed one is compared with.
+package enum Counterpart: Sendable {
+  /// What the result is measured against: the original, with the removed channels silenced.
+  case original
+  /// What it must equal where it does not equal the original: that with statistics of what stays, or with the products of
+  /// its factors as weights.
+  case twin
+}
+
+extension PlannedCompression {
+  /// - Parameter shapes: of the original under the lengths with which it will be run.
+  /// - Throws: `verifyImpossible` naming the node where there is none.
+  package func graph(of counterpart: Counterpart, original: Graph, shapes: ShapeTable, work: Work) throws(Failure)
+    -> Graph
+  {
+    switch (change, counterpart) {
+    case (.removal(let removal), _):
+      return try MaskedOriginal(removal, plan, shapes: shapes).graph(
+        restrictingStatistics: counterpart == .twin, work: work)
+    case (.decomposition, .original): return original
+    case (.decomposition(let decompositions), .twin):
+      return try ReconstructedOriginal(decompositions, plan, of: original).graph(work: work)
+    }
+  }
+
+  /// The twin in words.
+  package var twinDescription: String {
+    switch change {
+    case .removal:
+      "the original in which the removed channels are silenced and the normalizations see only what stays"
+    case .decomposition: "the original with the products of the factors as weights"
+    }
+  }
+
+  /// Why the result is only approximate, one sentence for all places; nil if it is not.
+  package var approximationSummary: String? {
+    guard let first = approximations.first else { return nil }
+    let others = approximations.count > 1 ? " (and \(approximations.count - 1) more)" : ""
+    return switch change {
+    case .removal:
+      "\(first.op) '\(first.name)'\(others) takes statistics across channels of which some were removed; where it sees only what stays, the outputs are equal"
+    case .decomposition:
+      "the weight of \(first.op) '\(first.name)'\(others) is now a product of lower rank; the outputs equal those of the original with these products as weights"
+    }
+  }
+}

@@ -1,0 +1,90 @@
+import Glibc
+import Synchronization
+
+extension Work {
+  /// `body` of every item, in order, worked out by as many threads as the work may keep busy, the costliest items first.
+  ///
+  /// A result depends on its item alone, so that the number of threads changes nothing but the time. Progress counts
+  /// `cost`; cancellation is looked at before every item, and by `body`.
+  /// - Throws: what `body` threw for the first of the items at fault.
+  package func concurrentMap<Item: Sendable, Result: Sendable>(
+    _ items: [Item], cost: (Item) -> Double, naming: @escaping @Sendable (Item) -> String,
+    _ body: @escaping @Sendable (Item, Work) throws(Failure) -> Result
+  ) throws(Failure) -> [Result] {
+    let costs = items.map { max(1, cost($0)) }
+    let total = costs.reduce(0, +)
+    let order = items.indices.sorted { (costs[$1], $0) < (costs[$0], $1) }
+    let state = Mutex(ConcurrentState<Result>(results: Array(repeating: nil, count: items.count)))
+    let silent = Work(cancellation: cancellation)
+    let run: @Sendable () -> Void = { [self] in
+      while let index = state.withLock({ state -> Int? in
+        guard state.failure == nil, state.next < order.count else { return nil }
+        defer { state.next += 1 }
+        return order[state.next]
+      }) {
+        do throws(Failure) {
+          try checkCancellation()
+          let result = try body(items[index], silent)
+          let done = state.withLock { state in
+            state.results[index] = result
+            state.done += costs[index]
+            return state.done
+          }
+          progress(done / total, naming(items[index]))
+        } catch {
+          state.withLock { if index <= $0.failure?.index ?? index { $0.failure = (index, error) } }
+        }
+      }
+    }
+    let helpers = (1..<max(1, min(threads, items.count))).compactMap { _ in JoinableThread(run) }
+    run()
+    for helper in helpers { helper.join() }
+    return try state.withLock { state throws(Failure) in
+      if let failure = state.failure?.failure { throw failure }
+      return state.results.compactMap { $0 }
+    }
+  }
+}
+
+private struct ConcurrentState<Result> {
+  var results: [Result?]
+  var failure: (index: Int, failure: Failure)?
+  /// How many items have been begun.
+  var next = 0
+  /// What the finished ones cost.
+  var done = 0.0
+}
+
+/// A thread that somebody waits for.
+private struct JoinableThread {
+  private let thread: pthread_t
+  /// Numeric kernels use their stacks.
+  private static let stackBytes = 8 << 20
+
+  /// - Returns: nil if the system has no thread to give.
+  init?(_ body: @escaping @Sendable () -> Void) {
+    final class Box {
+      let body: @Sendable () -> Void
+      init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+    var attributes = pthread_attr_t()
+    pthread_attr_init(&attributes)
+    defer { pthread_attr_destroy(&attributes) }
+    pthread_attr_setstacksize(&attributes, Self.stackBytes)
+    let box = Unmanaged.passRetained(Box(body))
+    var thread = pthread_t()
+    let status = pthread_create(
+      &thread, &attributes,
+      { argument in
+        if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
+        return nil
+      }, box.toOpaque())
+    if status != 0 {
+      box.release()
+      return nil
+    }
+    self.thread = thread
+  }
+
+  func join() { pthread_join(thread, nil) }
+}

@@ -1,0 +1,64 @@
+import Compression
+import JSONRPC
+import ModelGraph
+import Runtime
+
+/// What `compress` and `recommend` are asked for: channels to remove, or layers to decompose.
+enum AnyCompressionRequest: Sendable {
+  case pruning(CompressionRequest)
+  case decomposition(DecompositionRequest)
+
+  /// Of `compress`: a recommendation to carry out, or the user's own `layers`.
+  init(_ method: CompressionMethod, _ params: Params) throws(ResponseError) {
+    let layers = try params.layerSettings(method)
+    if layers != nil {
+      for name in ["recommendation_method", "recommendation_ratio", "target"] where params.value(name) != nil {
+        throw .invalidParams(params.pointer(name), "give either 'layers' or '\(name)', not both")
+      }
+    }
+    if let decomposition = method.decomposition {
+      let choice: DecompositionRequest.Choice =
+        if let layers { .layers(layers) } else { .recommended(try params.rankGoal()) }
+      self = .decomposition(
+        DecompositionRequest(method: decomposition, choice: choice, options: try DecompositionOptions(params)))
+    } else {
+      let choice: CompressionRequest.Choice
+      if let layers {
+        choice = .layers(layers)
+      } else {
+        let (recommendation, goal) = try params.recommendation()
+        choice = .recommended(recommendation, goal)
+      }
+      self = .pruning(CompressionRequest(method: method, choice: choice, options: try PruningOptions(params)))
+    }
+  }
+
+  /// Decides and proves; writes nothing.
+  func plan(
+    _ model: ModelCache.Use, dataset: WirePath?, in server: Server, work: Work
+  ) throws(Failure) -> PlannedCompression {
+    switch self {
+    case .pruning(var request):
+      request.maps = try server.featureMaps(for: request.method, of: model.document, dataset: dataset, work: work)
+      return try model.compressible.plan(request, work: work)
+    case .decomposition(var request):
+      request.maps = try server.featureMaps(of: model.document, dataset: dataset, work: work)
+      let (compressible, final) = (model.compressible, request)
+      // Linear algebra looks up only now and then.
+      return try detached(work: work) { () -> Result<PlannedCompression, Failure> in
+        Result { () throws(Failure) in try compressible.plan(final, work: work) }
+      }
+    }
+  }
+}
+
+extension Params {
+  /// - Throws: where `method` has no use for samples.
+  func requireDatasetReader(_ method: CompressionMethod) throws(ResponseError) {
+    guard !method.measuresFeatureMaps, method.decomposition == nil else { return }
+    throw .invalidParams(
+      pointer("dataset_path"),
+      "'dataset_path' is read by PR_NN, PR_SNP and decompositions, and to verify: leave it out, or compress with 'verify'"
+    )
+  }
+}
