@@ -15,12 +15,16 @@ package struct LayerDecomposition: Sendable {
   /// The bias among the plan's constants; nil if it is the layer's own.
   var newBias: Int? { replacement.stages.last?.constant(2) }
 
-  /// The weight that the factors make, as the layer's node reads one.
+  /// Whether factors are stored in a type so narrow that their product cannot be stored in it without rounding of its own.
+  var isNarrow: Bool { [.float16, .bfloat16].contains(layer.weight.tensor.dtype) }
+
+  /// The weight that the factors make, as the layer's node reads one; of narrow factors in float32.
   /// - Parameter constants: of the plan.
   func product(_ constants: [Tensor], _ algebra: LinearAlgebra) -> Tensor {
     let factors = layer.factors(method, ranks: ranks, stored: self.constants.map { constants[$0] })
     let product = factors.product(kernel: layer.kernel, algebra)
-    return .rounding(layer.arranged(product), shape: layer.weight.shape, to: layer.weight.tensor.dtype)
+    return .rounding(
+      layer.arranged(product), shape: layer.weight.shape, to: isNarrow ? .float32 : layer.weight.tensor.dtype)
   }
 }
 

@@ -129,6 +129,34 @@ struct RankBudget {
       left -= step.cost
       open[k] = steps(k)
     }
+    for k in candidates.indices where left > 0 {
+      try work.checkCancellation()
+      guard let now = ranks[k], let better = better(candidates[k], than: now, spending: left) else { continue }
+      left -= size(candidates[k].cost(at: better)) - size(candidates[k].cost(at: now))
+      ranks[k] = better
+    }
     return ranks
+  }
+
+  /// Ranks of two modes that lose less and cost no more than `left` above `now`: one rank may pay for the other.
+  private func better(_ candidate: WeightCandidate, than now: [Int], spending left: Int) -> [Int]? {
+    guard candidate.method == .tucker else { return nil }
+    let most = size(candidate.cost(at: now)) + left
+    var best: (ranks: [Int]?, loss: Double) = (nil, candidate.spectra.attenuation(at: now))
+    let full = candidate.fullRanks
+    for ro in rule.all(full: full[1]) {
+      // The largest input rank that can be paid for; losses fall with it.
+      let affordable = rule.all(full: full[0])
+      var (low, high) = (-1, affordable.count)
+      while high - low > 1 {
+        let middle = (low + high) / 2
+        if size(candidate.cost(at: [affordable[middle], ro])) <= most { low = middle } else { high = middle }
+      }
+      guard low >= 0 else { continue }
+      let ranks = [affordable[low], ro]
+      let loss = candidate.spectra.attenuation(at: ranks)
+      if candidate.fillable(ranks) == ranks, candidate.lowersCost(at: ranks), loss < best.loss { best = (ranks, loss) }
+    }
+    return best.ranks
   }
 }

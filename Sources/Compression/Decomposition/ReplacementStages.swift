@@ -40,7 +40,7 @@ extension DecomposableLayer {
     }
     let stages = parts.enumerated().map { k, part in
       let isLast = k == parts.count - 1
-      let isMain = factors.isSpatial ? part.isSpatial : k == 0
+      let isMain = !factors.isSpatial && !isTransposed && k == 0
       let operators = operators(part, node, isFirst: k == 0, isMain: isMain, isLast: isLast)
       var inputs: [NodeReplacement.Operand] = [k == 0 ? .original(dataInput) : .previous, .constant(indices[k])]
       if weightInput == 0 { inputs.reverse() }
@@ -82,8 +82,8 @@ extension DecomposableLayer {
       switch (form, part.kind) {
       case (.product, _) where inputAxis == 0:
         return part.with(elements.swappingOuterAxes(part.inputs, part.outputs, inner: 1))
-      case (.transposedConvolution, .kernel):
-        return part.with(elements.swappingOuterAxes(part.inputs, part.outputs, inner: taps))
+      case (.transposedConvolution, _) where isUpsampling(part, isLast: part.stage == "out"):
+        return part.with(elements.swappingOuterAxes(part.inputs, part.outputs, inner: part.kind == .kernel ? taps : 1))
       default: return part.with(elements)
       }
     }
@@ -101,11 +101,14 @@ extension DecomposableLayer {
     case .convolution, .transposedConvolution:
       let ones = kernel.map { _ in 1 }
       switch part.kind {
-      case .matrix: return (part.elements, [part.outputs, part.inputs] + ones)
-      case .kernel:
-        guard isTransposed else { return (part.elements, [part.outputs, part.inputs] + kernel) }
+      case .matrix, .kernel:
+        let spatial = part.kind == .kernel ? kernel : ones
+        guard isUpsampling(part, isLast: part.stage == "out") else {
+          return (part.elements, [part.outputs, part.inputs] + spatial)
+        }
         return (
-          part.elements.swappingOuterAxes(part.outputs, part.inputs, inner: taps), [part.inputs, part.outputs] + kernel
+          part.elements.swappingOuterAxes(part.outputs, part.inputs, inner: spatial.reduce(1, *)),
+          [part.inputs, part.outputs] + spatial
         )
       case .axis(let axis):
         var shape = ones
@@ -113,6 +116,12 @@ extension DecomposableLayer {
         return (part.elements, [part.outputs, 1] + shape)
       }
     }
+  }
+
+  /// Whether a factor is the one that a transposed convolution goes on applying: its kernel, or where that is one tap the
+  /// last, so that the others see the smaller maps.
+  private func isUpsampling(_ part: LayerFactors.Part, isLast: Bool) -> Bool {
+    isTransposed && (isPointwise ? isLast : part.kind == .kernel)
   }
 
   private struct Operators {
@@ -123,15 +132,16 @@ extension DecomposableLayer {
     var zeroBias: [Double]?
   }
 
-  /// - Parameter isMain: of the stages with a spatial kernel, or the first where there are none.
+  /// - Parameter isMain: of pointwise stages, whether it is the one that the layer's strides and padding go to.
   private func operators(
     _ part: LayerFactors.Part, _ node: Node, isFirst: Bool, isMain: Bool, isLast: Bool
   ) -> Operators {
     if case .product = form { return product(part, node, isFirst: isFirst, isLast: isLast) }
+    if isUpsampling(part, isLast: isLast) { return Operators(op: node.op, attributes: node.attributes) }
     switch part.kind {
     case .kernel:
       var attributes = node.attributes
-      if isLast || isTransposed { return Operators(op: node.op, domain: node.domain, attributes: attributes) }
+      if isLast { return Operators(op: node.op, domain: node.domain, attributes: attributes) }
       for name in attributes.keys where name.hasPrefix("activation") { attributes[name] = nil }
       return Operators(op: "Conv", attributes: attributes)
     case .matrix:

@@ -25,6 +25,12 @@ extension PlannedCompression {
     }
   }
 
+  /// Whether a comparison means something only in float32: products of factors stored in half precision are not stored
+  /// in it.
+  package var comparesWidened: Bool {
+    if case .decomposition(let decompositions) = change { decompositions.contains(where: \.isNarrow) } else { false }
+  }
+
   /// The twin in words.
   package var twinDescription: String {
     switch change {

@@ -14,14 +14,14 @@ struct Verifier {
   private var samples: VerificationSamples
   let threads: Int
   /// Whether all is run in float32, whatever the model is stored in.
-  private var widens = false
+  private var widens: Bool
 
   init(
     runtime: ONNXRuntime, document: any ModelDocument, planned: PlannedCompression, samples: VerificationSamples,
     threads: Int
   ) {
     (self.runtime, self.document, self.planned) = (runtime, document, planned)
-    (self.samples, self.threads) = (samples, threads)
+    (self.samples, self.threads, widens) = (samples, threads, planned.comparesWidened)
   }
 
   /// - Parameter path: of the compressed model, complete.

@@ -13,6 +13,7 @@ from .errors import (
     ServerStopped,
 )
 from .results import (
+    AdjustedParameter,
     Approximation,
     CachedModel,
     Compression,
@@ -23,9 +24,12 @@ from .results import (
     Layer,
     LayerSetting,
     ModelFile,
+    NewLayer,
     Port,
+    Ranks,
     Recommendation,
     RemovedSlices,
+    ReplacedLayer,
     Size,
     SkippedLayer,
     Twin,
@@ -33,6 +37,7 @@ from .results import (
 )
 
 __all__ = [
+    "AdjustedParameter",
     "Approximation",
     "COMPRESSION_METHODS",
     "CachedModel",
@@ -51,13 +56,16 @@ __all__ = [
     "Layer",
     "LayerSetting",
     "ModelFile",
+    "NewLayer",
     "Options",
     "Port",
     "Progress",
     "ProgressCallback",
     "ProtocolError",
+    "Ranks",
     "Recommendation",
     "RemovedSlices",
+    "ReplacedLayer",
     "ServerError",
     "ServerNotFound",
     "ServerStopped",

@@ -52,13 +52,16 @@ class Options(TypedDict, total=False):
     seed: int
     snp_gamma: float
     index_base: int
+    zero_rank: str
 
 
-# What is to be left, as a share of the original: {"parameters": 0.5}, {"macs": 0.5} or {"size_bytes": 0.5}.
+# What is to be left, as a share of the original: {"parameters": 0.5}, {"macs": 0.5} or {"size_bytes": 0.5}; of
+# decompositions also {"energy": 0.9}, of the squared norm of every weight.
 Target = Mapping[str, float]
-# What decides which channels matter least; protocol.md says what each means.
+# What decides which channels matter least, and how layers are decomposed; protocol.md says what each means.
 COMPRESSION_METHODS = (
-    "PR_L2", "PR_GM", "PR_NN", "PR_SNP", "PR_ID", "PR_L1", "PR_BN_L2", "PR_GROUP_L2", "PR_RANDOM"
+    "PR_L2", "PR_GM", "PR_NN", "PR_SNP", "PR_ID", "PR_L1", "PR_BN_L2", "PR_GROUP_L2", "PR_RANDOM",
+    "FD_TK", "FD_SVD", "FD_CP",
 )  # fmt: skip
 
 class Client:
@@ -138,7 +141,7 @@ class Client:
         recommendation_ratio: Optional[float] = None,
         target: Optional[Target] = None,
         compression_method: str = "PR_L2",
-        recommendation_method: str = "SLAMP",
+        recommendation_method: Optional[str] = None,
         options: Optional[Options] = None,
         input_shapes: Optional[InputShapes] = None,
         dataset_path: Optional[Path] = None,
@@ -147,7 +150,9 @@ class Client:
     ) -> Recommendation:
         """How much to take from each layer so that `recommendation_ratio` of all channels go, or `target` is left.
 
-        Writes nothing. PR_NN and PR_SNP measure on the samples at `dataset_path`.
+        For a decomposition (FD_*), which ranks to give each layer: VBMF's, moved by a ratio from -1 to 1, or those that
+        leave a `target`. Writes nothing. PR_NN and PR_SNP measure on the samples at `dataset_path`; decompositions
+        weigh errors by them.
         """
         return self.start_recommend(
             model,
@@ -168,7 +173,7 @@ class Client:
         recommendation_ratio: Optional[float] = None,
         target: Optional[Target] = None,
         compression_method: str = "PR_L2",
-        recommendation_method: str = "SLAMP",
+        recommendation_method: Optional[str] = None,
         options: Optional[Options] = None,
         input_shapes: Optional[InputShapes] = None,
         dataset_path: Optional[Path] = None,
@@ -179,7 +184,7 @@ class Client:
         params = {
             "model": _absolute(model),
             "compression_method": compression_method,
-            "recommendation_method": recommendation_method,
+            "recommendation_method": recommendation_method or _recommender(compression_method),
             "recommendation_ratio": recommendation_ratio,
             "target": target,
             "options": options,
@@ -197,7 +202,7 @@ class Client:
         target: Optional[Target] = None,
         layers: Optional[Sequence[LayerSetting]] = None,
         compression_method: str = "PR_L2",
-        recommendation_method: str = "SLAMP",
+        recommendation_method: Optional[str] = None,
         options: Optional[Options] = None,
         input_shapes: Optional[InputShapes] = None,
         overwrite: bool = False,
@@ -211,7 +216,7 @@ class Client:
 
         With `verify` the file is run before it gets its name, on the first samples of the dataset at `dataset_path`
         or on numbers made up, and not written if it does not compute what it must (kind `verify.failed`). PR_NN and
-        PR_SNP measure on that dataset too.
+        PR_SNP measure on that dataset too, and decompositions weigh errors by it.
         """
         return self.start_compress(
             model,
@@ -239,7 +244,7 @@ class Client:
         target: Optional[Target] = None,
         layers: Optional[Sequence[LayerSetting]] = None,
         compression_method: str = "PR_L2",
-        recommendation_method: str = "SLAMP",
+        recommendation_method: Optional[str] = None,
         options: Optional[Options] = None,
         input_shapes: Optional[InputShapes] = None,
         overwrite: bool = False,
@@ -264,7 +269,7 @@ class Client:
         if layers is not None:
             params["layers"] = [layer.to_json() for layer in layers]
         else:
-            params["recommendation_method"] = recommendation_method
+            params["recommendation_method"] = recommendation_method or _recommender(compression_method)
             params["recommendation_ratio"] = recommendation_ratio
             params["target"] = target
         return self._start("compress", params, Compression, progress)
@@ -331,6 +336,11 @@ class Client:
 def connect(server: Optional[Command] = None, **arguments: Any) -> Client:
     """A `Client`, which see; for `with espalier.connect() as client:`."""
     return Client(server, **arguments)
+
+
+def _recommender(compression_method: str) -> str:
+    """The recommendation method that goes with a compression method."""
+    return "VBMF" if compression_method.upper().startswith("FD_") else "SLAMP"
 
 
 def _absolute(path: Path) -> str:

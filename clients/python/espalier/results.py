@@ -46,6 +46,8 @@ class Layer:
     methods: List[str]
     kernel: Optional[List[int]] = None
     groups: Optional[int] = None
+    # By decomposition method: {"method", "full_rank", "break_even_rank"}.
+    decomposition: Optional[List[Dict[str, Any]]] = None
     # The coupled group of its output channels, and why they cannot be pruned, if they cannot.
     group: Optional[int] = None
     reason: Optional[str] = None
@@ -81,8 +83,26 @@ class Inspection:
 
 
 @dataclass(frozen=True)
+class Ranks:
+    """The ranks of a layer, [rank] or [in_rank, out_rank] each, and what those kept lose.
+
+    `relative_error` is that of the weight, `output_error` that of what the layer computes on a dataset.
+    """
+
+    full: List[int]
+    vbmf: List[int]
+    calibrated: Optional[List[int]] = None
+    kept: Optional[List[int]] = None
+    relative_error: Optional[float] = None
+    output_error: Optional[float] = None
+
+
+@dataclass(frozen=True)
 class LayerSetting:
-    """What is done to one layer: `values` is [ratio], or channel indices for PR_ID; `use` says whether it is."""
+    """What is done to one layer; `use` says whether it is.
+
+    `values` is [ratio], channel indices for PR_ID, [in_rank, out_rank] for FD_TK, [rank] for FD_SVD and FD_CP.
+    """
 
     name: str
     channels: List[int]
@@ -92,6 +112,8 @@ class LayerSetting:
     marked: Optional[float] = None
     # The ratio that a recommendation called for before alignment, minimum and limits.
     requested: Optional[float] = None
+    # Of decompositions.
+    ranks: Optional[Ranks] = None
 
     def to_json(self) -> Dict[str, Any]:
         entry = {"name": self.name, "channels": self.channels, "values": self.values, "use": self.use}
@@ -159,6 +181,37 @@ class CopiedVector:
 
 
 @dataclass(frozen=True)
+class NewLayer:
+    name: str
+    op: str
+    parameter: str
+    shape: List[int]
+
+
+@dataclass(frozen=True)
+class ReplacedLayer:
+    """A layer whose place the layers `by` take, in execution order; `ranks` as in `values`."""
+
+    layer: str
+    parameter: str
+    method: str
+    ranks: List[int]
+    by: List[NewLayer]
+    relative_error: float
+    output_error: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class AdjustedParameter:
+    """A parameter whose numbers were changed on purpose; it takes the place of `original`, if there was one."""
+
+    layer: str
+    parameter: str
+    reason: str
+    original: Optional[str] = None
+
+
+@dataclass(frozen=True)
 class Approximation:
     """An operator that takes statistics across channels of which some were removed."""
 
@@ -208,8 +261,8 @@ class Compression:
     # None for a dry run.
     output_path: Optional[str] = None
     copied: List[CopiedVector] = field(default_factory=list)
-    replaced: List[Dict[str, Any]] = field(default_factory=list)
-    adjusted: List[Any] = field(default_factory=list)
+    replaced: List[ReplacedLayer] = field(default_factory=list)
+    adjusted: List[AdjustedParameter] = field(default_factory=list)
     warnings: List[str] = field(default_factory=list)
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
