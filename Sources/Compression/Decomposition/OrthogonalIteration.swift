@@ -7,6 +7,9 @@ import Numerics
 /// The kernel lies as `[outputs, positions, inputs]`. Both unfoldings, both projections and their Gram matrices are
 /// then plain matrix products on it, and nothing is ever permuted.
 ///
+/// Of large Gram matrices only the first decomposition is complete; from then on a basis is advanced from that of the
+/// sweep before, which gains as much at a fraction of the cost.
+///
 /// Invariant: bases have orthonormal rows; a sweep never makes the core's norm less, hence the error never more.
 struct OrthogonalIteration {
   /// `[outputs, positions, inputs]`.
@@ -25,6 +28,7 @@ struct OrthogonalIteration {
   var inputBasis: [Double]?
   /// `[ranks.output, positions, ranks.input]`, once run.
   var core: [Double] = []
+  private var mayAdvance = true
 
   init(
     kernel: [Double], outputs: Int, positions: Int, inputs: Int, ranks: Tucker2.Ranks, _ algebra: LinearAlgebra,
@@ -75,6 +79,8 @@ struct OrthogonalIteration {
       sweeps += 1
       let previous = norm
       norm = FactorScaling.energy(of: core, count: core.count).squareRoot()
+      // A step that is no decomposition does not quite promise to gain; the next ones do.
+      if norm < previous { mayAdvance = false }
       if sweeps == convergence.maximumSweeps { break }
       if sweeps > 1, abs(norm - previous) <= convergence.tolerance * energy.squareRoot() { break }
     }
@@ -123,8 +129,7 @@ struct OrthogonalIteration {
     try work.checkCancellation()
     var gram = [Double](repeating: 0, count: outputs * outputs)
     algebra.addGram(of: matrix, count: outputs, length: columns, layout: .vectors, to: &gram)
-    try work.checkCancellation()
-    return algebra.leadingEigenvectors(ofSymmetric: &gram, size: outputs, count: ranks.output)?.vectors
+    return try leading(ranks.output, of: &gram, size: outputs, near: outputBasis)
   }
 
   /// The leading directions of the inputs of `[rows, inputs]`.
@@ -132,7 +137,19 @@ struct OrthogonalIteration {
     try work.checkCancellation()
     var gram = [Double](repeating: 0, count: inputs * inputs)
     algebra.addGram(of: matrix, count: inputs, length: rows, layout: .elements, to: &gram)
+    return try leading(ranks.input, of: &gram, size: inputs, near: inputBasis)
+  }
+
+  /// Sizes below this are decomposed in less than two milliseconds.
+  private static let smallestAdvanced = 160
+
+  private func leading(
+    _ count: Int, of gram: inout [Double], size: Int, near basis: [Double]?
+  ) throws(Failure) -> [Double]? {
     try work.checkCancellation()
-    return algebra.leadingEigenvectors(ofSymmetric: &gram, size: inputs, count: ranks.input)?.vectors
+    guard mayAdvance, var basis, size >= Self.smallestAdvanced else {
+      return algebra.leadingEigenvectors(ofSymmetric: &gram, size: size, count: count)?.vectors
+    }
+    return algebra.advance(&basis, count: count, towardsLeadingOf: &gram, size: size) ? basis : nil
   }
 }
