@@ -42,7 +42,7 @@ extension LinearAlgebra {
   ) -> Bool {
     precondition(basis.count == count * size, "a basis of \(count) vectors of \(size) elements")
     guard count > 0 else { return true }
-    for row in 0..<size { for column in 0..<row { matrix[row * size + column] = matrix[column * size + row] } }
+    Self.mirrorUpper(matrix, size: size)
     var image = [Double](repeating: 0, count: count * size)
     multiply(basis, .asIs, matrix, .asIs, rows: count, columns: size, depth: size, to: &image)
     var ritz = [Double](repeating: 0, count: count * count)

@@ -45,6 +45,18 @@ extension LinearAlgebra {
     }
   }
 
+  /// Copies the entries above the diagonal of a square matrix to those below.
+  package static func mirrorUpper(_ matrix: UnsafeMutablePointer<Double>, size: Int) {
+    let side = 16
+    for row in stride(from: 0, to: size, by: side) {
+      for column in stride(from: 0, through: row, by: side) {
+        for r in row..<min(row + side, size) {
+          for c in column..<min(column + side, r) { matrix[r * size + c] = matrix[c * size + r] }
+        }
+      }
+    }
+  }
+
   /// The Cholesky factor R, upper triangular, of a positive definite matrix: `matrix = R' R`. The entries of `matrix`
   /// on and above the diagonal are read and replaced by R; those below stay.
   ///
@@ -72,6 +84,16 @@ extension LinearAlgebra {
   ) {
     guard count > 0, size > 0 else { return }
     var (m, n, one) = (CInt(size), CInt(count), 1.0)
+    functions.pointee.dtrsm("L", "L", "T", "N", &m, &n, &one, factor, &m, rows, &m)
+  }
+
+  /// Solves `x R' R = rows` for x in place of `rows` `[count, size]`, for a Cholesky factor R.
+  package func solve(
+    _ rows: UnsafeMutablePointer<Double>, count: Int, byCholesky factor: UnsafePointer<Double>, size: Int
+  ) {
+    guard count > 0, size > 0 else { return }
+    var (m, n, one) = (CInt(size), CInt(count), 1.0)
+    functions.pointee.dtrsm("L", "L", "N", "N", &m, &n, &one, factor, &m, rows, &m)
     functions.pointee.dtrsm("L", "L", "T", "N", &m, &n, &one, factor, &m, rows, &m)
   }
 

@@ -82,7 +82,7 @@ struct OrthogonalIteration {
       // A step that is no decomposition does not quite promise to gain; the next ones do.
       if norm < previous { mayAdvance = false }
       if sweeps == convergence.maximumSweeps { break }
-      if sweeps > 1, abs(norm - previous) <= convergence.tolerance * energy.squareRoot() { break }
+      if sweeps > 1, convergence.isReached(norm: norm, previous: previous, energy: energy) { break }
     }
     return sweeps
   }

@@ -163,12 +163,12 @@ func source(_ kernel: [[[[Double]]]]) -> MatrixSource {
       func error(sweeps: Int) throws -> Double {
         let found = try Tucker2.of(
           source, positions: positions, ranks: ranks,
-          convergence: Tucker2.Convergence(tolerance: 1e-14, maximumSweeps: sweeps), algebra)
+          convergence: Tucker2.Convergence(tolerance: 0, maximumSweeps: sweeps), algebra)
         return try #require(found).relativeError
       }
       #expect(abs(try error(sweeps: 0) - kernel.hosvd.relative_error) < 1e-9, "\(kernel.name)")
       #expect(abs(try error(sweeps: 1) - kernel.hooi_1.relative_error) < 1e-9, "\(kernel.name)")
-      #expect(abs(try error(sweeps: 2000) - kernel.hooi.relative_error) < 1e-9, "\(kernel.name)")
+      #expect(abs(try error(sweeps: 500) - kernel.hooi.relative_error) < 1e-9, "\(kernel.name)")
       let full = try #require(
         try Tucker2.of(
           source, positions: positions, ranks: .init(output: source.rows, input: source.columns / positions), algebra))
@@ -186,7 +186,7 @@ func source(_ kernel: [[[[Double]]]]) -> MatrixSource {
       try Tucker2.of(
         source(kernel.kernel), positions: high * wide, ranks: .init(output: kernel.out_rank, input: kernel.in_rank),
         // Where the reference stops, too: its factors are converged to the root of that.
-        convergence: Tucker2.Convergence(tolerance: 1e-12, maximumSweeps: 500), algebra))
+        convergence: Tucker2.Convergence(tolerance: 0, maximumSweeps: 500), algebra))
     let product = found.product(outputs: outputs, inputs: inputs, positions: high * wide)
     for (o, plane) in io.output_of_hooi_kernel.enumerated() {
       for (y, row) in plane.enumerated() {
