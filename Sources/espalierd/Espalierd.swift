@@ -34,6 +34,7 @@ enum Espalierd {
     // Before anything else: from here on nothing can write into the protocol's stream by accident.
     let streams = StandardStreams.claim()
     ProcessSignals.block()
+    configureHeap()
     seedJSONHashing()
     guard let sink = arguments.logFile.map(LogSink.file) ?? .standardError else {
       fail("cannot open the log file: \(String(cString: strerror(errno)))", EX_CONFIG)

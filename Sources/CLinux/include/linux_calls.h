@@ -1,4 +1,4 @@
-// The two Linux calls that the C library's Swift overlay does not show. Plain integers only, so that no header of the
+// The Linux calls that the C library's Swift overlay does not show. Plain integers only, so that no header of the
 // system is seen twice with different feature macros.
 #pragma once
 
@@ -8,3 +8,6 @@ int linux_pidfd_open(int process_id);
 /// The effective user of the process that connected to a Unix socket, as the kernel recorded it; 0 on success, -1 with
 /// errno.
 int linux_peer_uid(int descriptor, unsigned *uid);
+
+/// Makes one heap of the process, which all threads share and which gives memory back in steps of megabytes.
+void linux_configure_heap(void);
