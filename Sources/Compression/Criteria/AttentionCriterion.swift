@@ -7,7 +7,7 @@ import Numerics
 ///
 /// Where whole heads go, a head's score is the mean of its channels' scores, each kind divided by its total over the
 /// heads, added up.
-struct AttentionCriterion {
+struct AttentionCriterion: Sendable {
   private let coupling: ChannelCoupling
   /// The coupling that tells the channels of a head apart.
   private let channels: ChannelCoupling

@@ -3,8 +3,8 @@ import Numerics
 
 /// A method's view of a coupling: what each group's layers say of its cells. What needs data has measured them all when
 /// it is made.
-struct Criterion {
-  enum Votes {
+struct Criterion: Sendable {
+  enum Votes: Sendable {
     case members([MemberScores])
     case unavailable(String)
   }
@@ -12,7 +12,7 @@ struct Criterion {
   let coupling: ChannelCoupling
   private let kind: Kind
 
-  private enum Kind {
+  private enum Kind: Sendable {
     case weights(WeightCriterion)
     case random(seed: Int)
     /// Per group.

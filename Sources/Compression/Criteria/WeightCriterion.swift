@@ -6,7 +6,7 @@ import Numerics
 /// Each layer votes by itself; under policy `backward` all are one: the filter of a channel is what its layers' filters
 /// are end to end, each scaled by the batch normalization that follows, because the sum of linear maps is one linear
 /// map.
-struct WeightCriterion {
+struct WeightCriterion: Sendable {
   enum Kind: Sendable {
     case norm(FilterNorm)
     /// l2 of the filters scaled by the batch normalization that follows.

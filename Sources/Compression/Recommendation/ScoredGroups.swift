@@ -1,4 +1,6 @@
 import ModelGraph
+import Numerics
+import Synchronization
 
 /// What scores depend on besides the model: they are kept under it.
 struct ScoreKey: Hashable {
@@ -42,16 +44,23 @@ struct ScoredGroups: Sendable {
     let bytes = coupling.groups.map { group in
       group.producers.reduce(0) { $0 + (coupling.graph[$1.origin.value].tensor?.bytes.count ?? 0) }
     }
-    let total = Double(max(bytes.reduce(0, +), 1))
+    let total = max(bytes.reduce(0, +), 1)
     let criterion = try Criterion(coupling, channels: channels, key: key, maps: maps, work: work)
-    var done = 0
-    var outcomes: [Outcome] = []
-    for (g, group) in coupling.groups.enumerated() {
-      work.progress(Double(done) / total, "scoring \(group.name)")
-      try work.checkCancellation()
-      outcomes.append(try Self.outcome(g, criterion, work))
-      done += bytes[g]
+    typealias Found = Result<Outcome, Failure>
+    let state = Mutex((done: 0, found: [Found?](repeating: nil, count: bytes.count)))
+    ConcurrentLoop.run(bytes.count, bytes: total) { g in
+      state.withLock { work.progress(Double($0.done) / Double(total), "scoring \(coupling.groups[g].name)") }
+      let found = Found { () throws(Failure) in
+        try work.checkCancellation()
+        return try Self.outcome(g, criterion, work)
+      }
+      state.withLock { state in
+        state.found[g] = found
+        state.done += bytes[g]
+      }
     }
+    var outcomes: [Outcome] = []
+    for case let found? in state.withLock(\.found) { outcomes.append(try found.get()) }
     groups = outcomes
   }
 
