@@ -97,16 +97,22 @@ extension Facts {
 
   private mutating func freshIdentities(_ value: LabelledValue) -> LabelledValue {
     var copy = value
-    var renamed: [Factor: Factor] = [:]
+    // A handful: looking through them is quicker than hashing.
+    var renamed: [(old: Factor, new: Factor)] = []
     for a in copy.axes.indices {
       for k in copy.axes[a].indices {
         let old = copy.axes[a][k]
         let new = factor(size: old.size, like: old)
-        renamed[old] = new
+        renamed.append((old, new))
         copy.axes[a][k] = new
       }
     }
-    for s in copy.sets.indices { copy.sets[s].factors = copy.sets[s].factors.map { renamed[$0] ?? $0 } }
+    for s in copy.sets.indices {
+      for k in copy.sets[s].factors.indices {
+        let old = copy.sets[s].factors[k]
+        if let entry = renamed.last(where: { $0.old == old }) { copy.sets[s].factors[k] = entry.new }
+      }
+    }
     return copy
   }
 

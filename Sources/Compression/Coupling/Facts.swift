@@ -172,15 +172,18 @@ package struct Facts: Sendable {
 
   /// Makes the two labels one class; in a certificate, checks that they are.
   mutating func joinClasses(_ a: Int32, _ b: Int32) {
-    if certifiedLabels > 0 {
-      comparisons += 1
-      let (x, y) = (classes.find(a), classes.find(b))
-      if x != y, x < certifiedLabels, y < certifiedLabels {
-        faults.append((current, x, y))
-        return
-      }
+    guard certifiedLabels > 0 else { return classes.join(a, b) }
+    comparisons += 1
+    certifyJoin(a, b)
+  }
+
+  private mutating func certifyJoin(_ a: Int32, _ b: Int32) {
+    let (x, y) = (classes.find(a), classes.find(b))
+    if x != y, x < certifiedLabels, y < certifiedLabels {
+      faults.append((current, x, y))
+    } else {
+      classes.join(x, y)
     }
-    classes.join(a, b)
   }
 
   /// From here on labels `0 ..< isFrozen.count` are settled classes, of which some always stay.
@@ -194,17 +197,19 @@ package struct Facts: Sendable {
   /// and always stays. Were there more entries they would be seen as blocks.
   mutating func isCollapsedBlocks(_ s: LabelSet, _ t: LabelSet) -> Bool {
     guard certifiedLabels > 0, s.factors.contains(where: \.isShrunk) else { return false }
-    func stays(_ set: LabelSet) -> (all: Bool, none: Bool) {
-      var (all, none) = (true, true)
-      set.labels.forEach { label in
+    func allStay(_ set: LabelSet) -> Bool {
+      set.labels.flattened().allSatisfy { label in
         let c = find(label)
-        if c < certifiedLabels, staysInCertificate[Int(c)] { none = false } else { all = false }
-        if c >= certifiedLabels { none = false }
+        return c < certifiedLabels && staysInCertificate[Int(c)]
       }
-      return (all, none)
     }
-    let (a, b) = (stays(s), stays(t))
-    return (a.all && b.none) || (a.none && b.all)
+    func noneStays(_ set: LabelSet) -> Bool {
+      set.labels.flattened().allSatisfy { label in
+        let c = find(label)
+        return c < certifiedLabels && !staysInCertificate[Int(c)]
+      }
+    }
+    return (allStay(s) && noneStays(t)) || (allStay(t) && noneStays(s))
   }
 
   mutating func freeze(_ label: Int32, _ reason: ReasonID) {
@@ -237,13 +242,16 @@ package struct Facts: Sendable {
     guard a.shape == b.shape, a.count > 0 else { return }
     if a.identity == b.identity { return }
     let (x, y) = (a.flattened(), b.flattened())
-    for k in x.indices {
-      // One note for every run of labels that meets another, which is one for every pair of layers.
-      if certifiedLabels == 0, k == 0 || x[k] != x[k - 1] + 1 || y[k] != y[k - 1] + 1, x[k] != y[k] {
-        meetings.append((current, x[k], y[k]))
-      }
-      joinClasses(x[k], y[k])
+    if certifiedLabels > 0 {
+      comparisons += x.count
+      for k in x.indices where x[k] != y[k] { certifyJoin(x[k], y[k]) }
+      return
     }
+    for k in x.indices where k == 0 || x[k] != x[k - 1] + 1 || y[k] != y[k - 1] + 1 {
+      // One note for every run of labels that meets another, which is one for every pair of layers.
+      if x[k] != y[k] { meetings.append((current, x[k], y[k])) }
+    }
+    classes.join(x, y)
   }
 
   /// Joins the labels along dimension `d`.
@@ -277,6 +285,7 @@ package struct Facts: Sendable {
   }
 
   package mutating func find(_ label: Int32) -> Int32 { classes.find(label) }
+  mutating func find(_ labels: [Int32]) -> [Int32] { classes.find(labels) }
 
   /// The class of every label.
   mutating func representatives() -> [Int32] { classes.representatives() }

@@ -4,13 +4,7 @@ import ModelGraph
 /// facts. Soundness is local: a rule is right iff, given the facts it recorded, restricting its inputs to what is kept
 /// restricts its outputs to what their labels keep.
 struct Propagation: Sendable {
-  let graph: Graph
-  let shapes: ShapeTable
-  /// The lengths of the uncompressed model, which tell axes that shrank to 1 from axes that always were; equal to
-  /// `shapes` in an analysis.
-  let originalShapes: ShapeTable
-  /// The node of the uncompressed model that a node was, nil for one that a plan introduced.
-  let originalNode: @Sendable (NodeID) -> Node?
+  let ground: PropagationGround
   var facts = Facts()
   /// Per value; nil where its shape is unknown.
   private(set) var values: [LabelledValue?]
@@ -26,10 +20,13 @@ struct Propagation: Sendable {
     graph: Graph, shapes: ShapeTable, originalShapes: ShapeTable? = nil,
     originalNode: (@Sendable (NodeID) -> Node?)? = nil
   ) {
-    (self.graph, self.shapes, self.originalShapes) = (graph, shapes, originalShapes ?? shapes)
-    self.originalNode = originalNode ?? { graph[$0] }
+    ground = PropagationGround(
+      graph: graph, shapes: shapes, originalShapes: originalShapes ?? shapes,
+      originalNode: originalNode ?? { graph[$0] })
     values = Array(repeating: nil, count: graph.values.count)
   }
+
+  private var graph: Graph { ground.graph }
 
   /// Runs the pass.
   mutating func run(
@@ -55,7 +52,7 @@ struct Propagation: Sendable {
 
   private mutating func propagate(_ id: NodeID, _ node: Node, _ labellingUse: UseLabelling) {
     if node.op == "Constant", node.domain.isEmpty, let output = node.output(0), graph[output].isStored { return }
-    var call = RuleCall(propagation: self, id: id, node: node)
+    var call = RuleCall(ground: ground, id: id, node: node, values: values)
     for (k, input) in node.inputs.enumerated() {
       if let input, let own = labellingUse(Use(node: id, input: k), input, &facts) { call.inputs[k] = own }
     }
@@ -69,7 +66,7 @@ struct Propagation: Sendable {
         for (output, value) in zip(node.outputs, outputs) {
           guard let output else { continue }
           var value = value
-          for (axis, length) in (originalShapes[output] ?? []).enumerated() where length == 1 {
+          for (axis, length) in (ground.originalShapes[output] ?? []).enumerated() where length == 1 {
             value.dropUnits(ofAxis: axis)
           }
           values[output.index] = value
@@ -85,7 +82,7 @@ struct Propagation: Sendable {
   /// Whether a rule's outputs have the lengths that shape inference found.
   private func fit(_ outputs: [LabelledValue], _ node: Node) -> Bool {
     for (output, value) in zip(node.outputs, outputs) {
-      if let output, let shape = shapes[output], shape != value.shape { return false }
+      if let output, let shape = ground.shapes[output], shape != value.shape { return false }
     }
     return outputs.count >= node.outputs.lastIndex { $0 != nil }.map { $0 + 1 } ?? 0
   }
@@ -106,9 +103,9 @@ struct Propagation: Sendable {
   }
 
   private mutating func fixed(_ id: ValueID, _ kind: Reason.Kind, _ node: NodeID?) -> LabelledValue? {
-    guard let shape = shapes[id] else { return nil }
+    guard let shape = ground.shapes[id] else { return nil }
     let reason = facts.reason(kind, node)
-    let original = originalShapes[id] ?? shape
+    let original = ground.originalShapes[id] ?? shape
     return LabelledValue(
       axes: shape.indices.map { a in
         shape[a] > 1 || (a < original.count && original[a] > 1) ? [facts.factor(size: shape[a], reason: reason)] : []
@@ -116,33 +113,52 @@ struct Propagation: Sendable {
   }
 }
 
+/// What a pass runs on and never changes.
+final class PropagationGround: Sendable {
+  let graph: Graph
+  let shapes: ShapeTable
+  /// The lengths of the uncompressed model, which tell axes that shrank to 1 from axes that always were; equal to
+  /// `shapes` in an analysis.
+  let originalShapes: ShapeTable
+  /// The node of the uncompressed model that a node was, nil for one that a plan introduced.
+  let originalNode: @Sendable (NodeID) -> Node?
+
+  init(
+    graph: Graph, shapes: ShapeTable, originalShapes: ShapeTable, originalNode: @escaping @Sendable (NodeID) -> Node?
+  ) {
+    (self.graph, self.shapes, self.originalShapes) = (graph, shapes, originalShapes)
+    self.originalNode = originalNode
+  }
+}
+
 /// What a rule sees of the pass: its node, its inputs, the lengths around it, and the facts it adds to.
 struct RuleCall {
   let id: NodeID
   let node: Node
-  let graph: Graph
-  let shapes: ShapeTable
-  let originalShapes: ShapeTable
-  /// The node as it was in the uncompressed model: counts of heads and groups that a certificate's node no longer has.
-  let originalNode: Node
+  private let ground: PropagationGround
   fileprivate(set) var inputs: [LabelledValue?]
   var facts = Facts()
 
-  init(propagation: Propagation, id: NodeID, node: Node) {
-    (self.id, self.node, graph) = (id, node, propagation.graph)
-    (shapes, originalShapes) = (propagation.shapes, propagation.originalShapes)
-    originalNode = propagation.originalNode(id) ?? node
-    inputs = node.inputs.map { $0.flatMap { propagation.values[$0.index] } }
+  init(ground: PropagationGround, id: NodeID, node: Node, values: [LabelledValue?]) {
+    (self.id, self.node, self.ground) = (id, node, ground)
+    inputs = node.inputs.map { $0.flatMap { values[$0.index] } }
   }
+
+  var graph: Graph { ground.graph }
+  var shapes: ShapeTable { ground.shapes }
+  /// The node as it was in the uncompressed model: counts of heads and groups that a certificate's node no longer has.
+  var originalNode: Node { ground.originalNode(id) ?? node }
 
   /// Whether every present input has a shape.
   var inputsAreKnown: Bool { zip(node.inputs, inputs).allSatisfy { $0 == nil || $1 != nil } }
 
   func input(_ k: Int) -> LabelledValue? { k < inputs.count ? inputs[k] : nil }
-  func shape(_ k: Int) -> [Int]? { node.input(k).flatMap { shapes[$0] } }
-  func originalShape(_ k: Int) -> [Int]? { node.input(k).flatMap { originalShapes[$0] } }
-  func outputShape(_ k: Int = 0) -> [Int]? { node.output(k).flatMap { shapes[$0] } }
-  func originalOutputShape(_ k: Int = 0) -> [Int]? { node.output(k).flatMap { originalShapes[$0] } ?? outputShape(k) }
+  func shape(_ k: Int) -> [Int]? { node.input(k).flatMap { ground.shapes[$0] } }
+  func originalShape(_ k: Int) -> [Int]? { node.input(k).flatMap { ground.originalShapes[$0] } }
+  func outputShape(_ k: Int = 0) -> [Int]? { node.output(k).flatMap { ground.shapes[$0] } }
+  func originalOutputShape(_ k: Int = 0) -> [Int]? {
+    node.output(k).flatMap { ground.originalShapes[$0] } ?? outputShape(k)
+  }
   /// The elements of input `k`, if they are known integers.
   func integers(_ k: Int) -> [Int]? {
     node.input(k).flatMap { shapes.contents(of: $0)?.integers }.map { $0.map(Int.init(clamping:)) }

@@ -52,9 +52,9 @@ extension Facts {
           let seen = facts.find(label)
           if seen < facts.certifiedLabels, isFrozen(seen) { return }
           if !rowsLostEntries, facts.isUniform(row) {
-            facts.joinClasses(label, row.first)
+            facts.joinClasses(label, row[row.startIndex])
           } else if cutIsVisible {
-            row.forEach { facts.joinClasses(label, $0) }
+            for other in row { facts.joinClasses(label, other) }
           }
         }
       }
@@ -67,7 +67,7 @@ extension Facts {
       before = classes.joins
       for projection in projections {
         forEachRow(projection) { facts, row, label in
-          if facts.isUniform(row) { facts.joinClasses(label, row.first) }
+          if facts.isUniform(row) { facts.joinClasses(label, row[row.startIndex]) }
         }
       }
     } while classes.joins != before
@@ -79,9 +79,9 @@ extension Facts {
     let reason = self.reason(.onePerBlock, projection.node)
     forEachRow(projection) { facts, row, label in
       if facts.isUniform(row) {
-        facts.joinClasses(label, row.first)
+        facts.joinClasses(label, row[row.startIndex])
       } else if cutIsVisible {
-        row.forEach { facts.joinClasses(label, $0) }
+        for other in row { facts.joinClasses(label, other) }
       } else if facts.frozen[Int(label)] < 0 {
         // Entries of the block go one by one and never all: the block stays.
         facts.freeze(label, reason)
@@ -98,30 +98,23 @@ extension Facts {
   }
 
   /// Calls `body` with every row of the projection (the labels at one visible index) and the label it is seen as.
-  private mutating func forEachRow(_ projection: Projection, _ body: (inout Facts, LabelArray, Int32) -> Void) {
+  private mutating func forEachRow(_ projection: Projection, _ body: (inout Facts, ArraySlice<Int32>, Int32) -> Void) {
     // Visible factors first, so that rows are contiguous runs of the remaining ones.
     let hidden = (0..<projection.labels.rank).filter { !projection.visible.contains($0) }
-    let labels = projection.labels.permuted(projection.visible + hidden)
+    let flat = projection.labels.permuted(projection.visible + hidden).flattened()
     let onto = projection.onto.flattened()
-    let rowShape = Array(labels.shape[projection.visible.count...])
-    let rowCount = rowShape.reduce(1, *)
-    let flat = labels.flattened()
-    for index in onto.indices {
-      let row = LabelArray(Array(flat[index * rowCount..<(index + 1) * rowCount]), shape: rowShape)
-      body(&self, row, onto[index])
-    }
+    let width = hidden.reduce(1) { $0 * projection.labels.shape[$1] }
+    for index in onto.indices { body(&self, flat[index * width..<(index + 1) * width], onto[index]) }
   }
 
-  private mutating func isUniform(_ row: LabelArray) -> Bool {
-    let first = find(row.first)
-    var uniform = true
-    row.forEach { if uniform, find($0) != first { uniform = false } }
-    return uniform
+  private mutating func isUniform(_ row: ArraySlice<Int32>) -> Bool {
+    let first = find(row[row.startIndex])
+    return row.allSatisfy { find($0) == first }
   }
 
   /// The factors along which the labels, read through their classes, vary; ascending.
   mutating func effectiveFactors(_ labels: LabelArray) -> [Int] {
-    let roots = labels.flattened().map { find($0) }
+    let roots = find(labels.flattened())
     return Self.varyingDimensions(LabelArray(roots, shape: labels.shape))
   }
 

@@ -138,13 +138,15 @@ extension Removal {
         indices = lists[block]
       case nil: break
       }
-      return indices.allSatisfy((0..<lengths[axis]).contains) ? indices : nil
+      return indices.allSatisfy { $0 >= 0 && $0 < lengths[axis] } ? indices : nil
     }
     let labels = set.labels.flattened()
     guard let inner = set.factors.last, let axis = initial.axes.firstIndex(where: { $0.contains(inner) })
     else { return nil }
     if set.factors.allSatisfy(initial.axes[axis].contains) {
+      if slice?.axes.contains(where: { $0.axis == axis }) != true { return labels }
       guard let indices = kept(axis) else { return nil }
+      if labels.count == lengths[axis] { return indices.map { labels[$0] } }
       // Several indices share a label where only whole groups can go: then whole groups must be listed.
       let width = lengths[axis] / labels.count
       let starts = stride(from: 0, to: indices.count, by: width).map { indices[$0] }

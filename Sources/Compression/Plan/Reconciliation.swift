@@ -43,7 +43,7 @@ struct Reconciliation {
         shapes: shapes,
         contents: graph.evaluateShapeArithmetic(
           lengths: { shapes[$0.index] },
-          stored: { cut.contains($0) ? nil : graph[$0].tensor.flatMap(ElementArray.init(reading:)) }))
+          stored: { cut.contains($0) ? nil : old.analysis.contents(of: $0) }))
     }
     let analysis = table(newShapes)
     var nominal: ShapeTable?
