@@ -1,5 +1,6 @@
 import JSONRPC
 import Testing
+import Threads
 
 struct JSONCodingTests {
   private func text(_ value: JSONValue) throws -> String {

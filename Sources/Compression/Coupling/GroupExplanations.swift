@@ -48,15 +48,19 @@ struct GroupExplanations {
   /// The other layers whose output channels go with those of `layer`, in node order.
   func partners(of layer: Layer) -> [String] {
     var names: [String] = []
+    var seen: Set<String> = []
     for g in layer.outputs.map(coupling.groups(along:)) ?? [] {
-      for other in layers[g] where other.node != layer.node && !names.contains(other.name) { names.append(other.name) }
+      for other in layers[g] where other.node != layer.node && seen.insert(other.name).inserted {
+        names.append(other.name)
+      }
     }
     return names
   }
 
   /// What of the layer's output channels can be removed, what goes with them and which operator says so; or why nothing
   /// can.
-  func sentence(for layer: Layer) -> String {
+  /// - Parameter others: its `partners`.
+  func sentence(for layer: Layer, with others: [String]) -> String {
     if let reason = coupling.reasonNotPrunable(layer) { return "cannot be pruned: \(reason)" }
     guard let outputs = layer.outputs else { return "cannot be pruned: it has a single output channel" }
     let groups = coupling.groups(along: outputs)
@@ -68,7 +72,6 @@ struct GroupExplanations {
       free == outputs.count
       ? "its \(total) output channels can be removed"
       : "\(free * outputs.width) of its \(total) output channels can be removed"
-    let others = partners(of: layer)
     if others.isEmpty {
       sentence += " on their own"
     } else {

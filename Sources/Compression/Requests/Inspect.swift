@@ -44,6 +44,7 @@ extension CompressibleModel {
     let decompositions = decomposableLayers.report(layer.node)
     let group = layer.outputs.flatMap { origin in origin.range.lazy.compactMap { coupling.group(of: $0) }.first }
     let all = layer.outputs.map(coupling.groups(along:)) ?? []
+    let partners = explanations.partners(of: layer)
     return LayerReport(
       name: layer.name, op: node.op, parameter: graph[layer.weight].name,
       channels: channels(layer, node, shape, groups: groups),
@@ -52,7 +53,7 @@ extension CompressibleModel {
       methods: (reason == nil ? CompressionMethod.pruning : []) + decompositions.map(\.method),
       decomposition: decompositions.isEmpty ? nil : decompositions, group: group,
       otherGroups: all.filter { $0 != group }, reason: reason,
-      coupledWith: explanations.partners(of: layer), explanation: explanations.sentence(for: layer))
+      coupledWith: partners, explanation: explanations.sentence(for: layer, with: partners))
   }
 
   /// What the layer reads, and what the weights are made of that are computed from stored tensors alone.

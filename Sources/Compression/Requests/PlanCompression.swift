@@ -121,7 +121,7 @@ extension CompressibleModel {
 
   private func changedLengths(to lengths: [[Int]?]) -> [(value: ValueID, axis: Int, length: Int)] {
     graph.valueIDs.flatMap { id -> [(value: ValueID, axis: Int, length: Int)] in
-      guard let before = shapes.analysis[id], let after = lengths[id.index],
+      guard let before = shapes.analysis[id], let after = lengths[id.index], before != after,
         let nominal = Reconciliation.scaled(shapes.nominal[id], from: before, to: after)
       else { return [] }
       return before.indices.filter { before[$0] != after[$0] }.map { (id, $0, nominal[$0]) }
@@ -129,25 +129,17 @@ extension CompressibleModel {
   }
 
   private func copied(_ copy: Removal.VectorCopy) -> CopiedVector {
-    let kept = Set(copy.kept)
     let length = graph[copy.source].tensor?.shape[copy.axis] ?? 0
     return CopiedVector(
       parameter: graph[copy.source].name, node: graph.displayName(copy.use.node), input: copy.use.input,
-      axis: copy.axis, indices: (0..<length).filter { !kept.contains($0) })
+      axis: copy.axis, indices: Self.complement(of: copy.kept, in: length))
   }
 
   /// What a slice takes away, as the reply tells it.
   private func removed(_ slice: TensorSlice) -> [RemovedSlices] {
     guard let shape = graph[slice.value].tensor?.shape else { return [] }
     return slice.axes.map { axis in
-      func complement(_ kept: [Int]) -> [Int] {
-        var (removed, next) = ([Int](), 0)
-        for index in kept + [shape[axis.axis]] {
-          removed += next..<index
-          next = index + 1
-        }
-        return removed
-      }
+      func complement(_ kept: [Int]) -> [Int] { Self.complement(of: kept, in: shape[axis.axis]) }
       let indices: RemovedSlices.Indices =
         switch axis.kept {
         case .indices(let kept): .all(complement(kept))
@@ -155,5 +147,15 @@ extension CompressibleModel {
         }
       return RemovedSlices(parameter: graph[slice.value].name, axis: axis.axis, indices: indices)
     }
+  }
+
+  /// The indices below `length` that are not among the ascending `kept`.
+  private static func complement(of kept: [Int], in length: Int) -> [Int] {
+    var (removed, next) = ([Int](), 0)
+    for index in kept + [length] {
+      removed += next..<index
+      next = index + 1
+    }
+    return removed
   }
 }
