@@ -169,6 +169,67 @@ def test_attention_scores(client, tmp_path, gamma):
     assert removed(client, path, samples, "PR_SNP", "v", 1, 0.25, "project_v", snp_gamma=gamma) == expected
 
 
+def heads(path, form, rng, width=24, count=3, tokens=7):
+    """Attention over queries, keys and values that three layers make with a bias: written out, or fused."""
+    stored = {f"w{k}": rng.normal(0, 0.4, (width, width)).astype(np.float32) for k in "qkvo"}
+    biases = {k: rng.normal(0, 0.8, width).astype(np.float32) for k in "qkv"}
+    nodes = [helper.make_node("MatMul", ["x", f"w{k}"], [f"m{k}"], f"layer_{k}") for k in "qkv"]
+    operands = [f"m{k}" for k in "qkv"]
+    if form == "bias inside":
+        stored["bias"] = np.concatenate([biases[k] for k in "qkv"])
+        operands.append("bias")
+    else:
+        for k in "qkv":
+            stored[f"b{k}"] = biases[k]
+            nodes.append(helper.make_node("Add", [f"m{k}", f"b{k}"], [f"a{k}"], f"add_{k}"))
+        operands = [f"a{k}" for k in "qkv"]
+    if form == "written out":
+        stored["apart"] = np.array([0, 0, count, width // count])
+        stored["together"] = np.array([0, 0, width])
+        stored["scale"] = np.float32(1 / np.sqrt(width // count))
+        for k, order in zip("qkv", [[0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]]):
+            nodes.append(helper.make_node("Reshape", [f"a{k}", "apart"], [f"r{k}"]))
+            nodes.append(helper.make_node("Transpose", [f"r{k}"], [f"t{k}"], perm=order))
+        nodes += [
+            helper.make_node("MatMul", ["tq", "tk"], ["scores"]), helper.make_node("Mul", ["scores", "scale"], ["scaled"]),
+            helper.make_node("Softmax", ["scaled"], ["shares"], axis=-1),
+            helper.make_node("MatMul", ["shares", "tv"], ["seen"]),
+            helper.make_node("Transpose", ["seen"], ["back"], perm=[0, 2, 1, 3]),
+            helper.make_node("Reshape", ["back", "together"], ["attended"]),
+        ]  # fmt: skip
+    elif form == "standard":
+        nodes.append(helper.make_node("Attention", operands, ["attended"], q_num_heads=count, kv_num_heads=count))
+    else:
+        fused = {"domain": "com.microsoft", "num_heads": count}
+        nodes.append(helper.make_node("MultiHeadAttention", operands, ["attended"], **fused))
+    nodes.append(helper.make_node("MatMul", ["attended", "wo"], ["y"], "out"))
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", tokens, width]) for name in "xy"]
+    initializers = [numpy_helper.from_array(array, name) for name, array in stored.items()]
+    graph = helper.make_graph(nodes, "heads", info[:1], info[1:], initializers)
+    opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_fused_attention_is_seen_as_if_written_out(client, tmp_path, axis):
+    path, samples = tmp_path / "heads.onnx", tmp_path / "samples.npy"
+    np.save(samples, np.random.default_rng(1).normal(0, 1, (6, 7, 24)).astype(np.float32))
+    options = {**PLAIN, "scope": "layer", "group_policy": "none", "reshape_channel_axis": axis}
+
+    def gone(form):
+        heads(path, form, np.random.default_rng(2))
+        reply = client.compress(
+            path, tmp_path / "smaller.onnx", compression_method="PR_SNP", recommendation_ratio=0.4,
+            options=options, dataset_path=samples, overwrite=True,
+        )  # fmt: skip
+        return {entry.parameter: entry.indices for entry in reply.removed if entry.axis == 1}
+
+    wanted = gone("written out")
+    assert len(wanted["wq"]) >= 6
+    for form in ["standard", "bias outside", "bias inside"]:
+        assert gone(form) == wanted, form
+
+
 def test_what_is_refused(client, tmp_path):
     import espalier
 

@@ -344,7 +344,8 @@ extension Facts {
         }.map { operand.letters[$0] })
     }
     guard !summed(operands[0]).isDisjoint(with: summed(operands[1])) else { return }
-    noteProduct(Product(node: node, letters: operands.map(\.letters), output: output))
+    noteProduct(
+      Product(node: node, letters: operands.map(\.letters), lengths: operands.map(\.value.shape), output: output))
   }
 
   // MARK: Mixing

@@ -85,6 +85,8 @@ package struct Facts: Sendable {
     var node: NodeID
     /// Per operand, which is the node's input at the same position, the letters of its axes.
     var letters: [[Letter]]
+    /// Their lengths.
+    var lengths: [[Int]]
     var output: [Letter]
   }
 

@@ -5,37 +5,36 @@ import Numerics
 struct ProductOperand {
   /// The labels of the group's channels.
   let set: LabelSet
-  private(set) var value: LabelledValue
-  private(set) var shape: [Int]
-  private(set) var letters: [Letter]
+  let value: LabelledValue
+  let shape: [Int]
+  let letters: [Letter]
 
-  /// - Parameter letters: per axis as the operator's rule has them; where the rule saw the operand split into heads and
-  ///   the value is not (fused attention), the labels say how to split it.
+  /// Operand `k` of a product, a value of `shape`. Where the rule saw it split into heads and the value is not (fused
+  /// attention, heads packed in the last axis), it is split alike.
   /// - Returns: nil if the value holds no channels of the group, or the shape does not fit the analysis.
-  init?(_ value: LabelledValue, shape: [Int], letters: [Letter], group: Int, _ coupling: ChannelCoupling) {
-    guard let set = value.channels(of: group, coupling), let axes = AxisParts.of(value, set, shape: shape) else {
+  init?(
+    _ value: LabelledValue, shape: [Int], operand k: Int, of product: Facts.Product, group: Int,
+    _ coupling: ChannelCoupling
+  ) {
+    let (ruled, lengths) = (product.letters[k], product.lengths[k])
+    var (value, shape, letters) = (value, shape, ruled)
+    if ruled.count != shape.count {
+      // (N, heads..., tokens, width) against (N, tokens, heads * width).
+      guard shape.count == 3, value.axes.count == 3, ruled.count > 3 else { return nil }
+      let last = ruled.count - 1
+      let packed = Array(1..<last - 1) + [last]
+      var facts = coupling.facts
+      guard
+        let split = value.splitting(
+          axis: 2, into: packed.map { Extent(lengths[$0], original: lengths[$0]) }, at: product.node, &facts)
+      else { return nil }
+      (value, shape) = (split, shape[..<2] + packed.map { lengths[$0] })
+      letters = [ruled[0], ruled[last - 1]] + packed.map { ruled[$0] }
+    }
+    guard let set = value.channels(of: group, coupling), AxisParts.of(value, set, shape: shape) != nil else {
       return nil
     }
     (self.set, self.value, self.shape, self.letters) = (set, value, shape, letters)
-    guard letters.count != value.axes.count else { return }
-    // The rule's letters by their part: batch, tokens and width are the first, the last but one and the last; heads are
-    // between, in the order of the label set.
-    guard letters.count >= 3, set.factors.count <= letters.count - 2 else { return nil }
-    (self.value, self.shape, self.letters) = (LabelledValue(axes: [], sets: value.sets), [], [])
-    for (a, parts) in axes.enumerated() {
-      for part in parts {
-        let letter: Letter
-        if let position = part.position {
-          letter = position == set.factors.count - 1 ? letters[letters.count - 1] : letters[1 + position]
-        } else {
-          letter = a == 0 && self.letters.isEmpty ? letters[0] : letters[letters.count - 2]
-        }
-        guard !self.letters.contains(letter) else { return nil }
-        self.value.axes.append(part.position.map { [set.factors[$0]] } ?? [])
-        self.shape.append(part.dimension.size)
-        self.letters.append(letter)
-      }
-    }
   }
 
   func axis(_ letter: Letter) -> Int? { letters.firstIndex(of: letter) }
