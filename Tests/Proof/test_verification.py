@@ -287,6 +287,55 @@ def test_copies_of_shared_vectors_are_listed_and_verified(client, folder):
     pytest.fail("no random network needed a copy")
 
 
+def rename_output(model):
+    model.graph.node[-1].output[0] = model.graph.output[0].name = "other"
+
+
+def rename_length(model):
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "other"
+
+
+def open_length(model):
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "open"
+
+
+def widen_output(model):
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+
+def lower_opset(model):
+    model.opset_import[0].version -= 1
+
+
+def add_opset(model):
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+
+def add_tensor(model):
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "junk"))
+
+
+def add_node(model):
+    model.graph.node.append(helper.make_node("Relu", [model.graph.node[0].output[0]], ["junk"], "junk"))
+
+
+CHANGES = [rename_output, rename_length, open_length, widen_output, lower_opset, add_opset, add_tensor, add_node]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_no_number_shows(client, folder, change):
+    """Changes of a file that leave every output as it was."""
+    path, output = folder / "original.onnx", folder / "compressed.onnx"
+    onnx.save(transformer_block(), path)
+    reply = client.compress(path, output, overwrite=True, recommendation_ratio=0.5, options=plans.STRESS)
+    assert client.verify(path, output, reply).status in ("exact", "approximate")
+    model = onnx.load(output)
+    change(model)
+    onnx.save(model, output)
+    found = client.verify(path, output, reply)
+    assert found.status == "failed" and found.samples == 0, found
+
+
 # MARK: What it is fed, and without a runtime
 
 
@@ -297,7 +346,12 @@ def test_a_dataset_is_fed(client, folder):
     found = client.compress(
         path, output, overwrite=True, recommendation_ratio=0.5, options=plans.STRESS, verify=True, dataset_path=data
     ).verification
-    assert (found.status, found.samples) == ("exact", 3)
+    assert (found.status, found.samples, found.samples_given) == ("exact", 5, 5)
+    np.save(data, np.ones((200, 3, 8, 8), np.float32))
+    found = client.compress(
+        path, output, overwrite=True, recommendation_ratio=0.5, options=plans.STRESS, verify=True, dataset_path=data
+    ).verification
+    assert (found.status, found.samples, found.samples_given) == ("exact", 32, 200)
     np.save(data, np.ones((5, 3, 9, 9), np.float32))
     before = output.read_bytes()
     with pytest.raises(espalier.ServerError) as refusal:

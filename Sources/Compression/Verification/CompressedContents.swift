@@ -3,7 +3,8 @@ import ModelGraph
 import Numerics
 
 /// Compares a compressed model, as it was read back, with what its plan says it must be: every stored tensor the
-/// original's without the listed slices, bit for bit; every node with its operator, attributes and connections.
+/// original's without the listed slices, bit for bit; every node with its operator, attributes and connections; the
+/// operator sets, inputs and outputs as they were; and nothing beside these.
 ///
 /// Invariant: what this passes holds the numbers of the original and no others. That these are the right ones to keep
 /// is for the certificate and for running the model.
@@ -24,14 +25,52 @@ package struct CompressedContents {
 
   /// - Returns: the first difference, in one sentence; nil if there is none.
   package func firstDifference(work: Work) throws(Failure) -> String? {
-    for (kind, before, after) in [
-      ("inputs", original.inputs.map { original[$0].name }, compressed.inputs.map { compressed[$0].name }),
-      ("outputs", original.outputs.map { original[$0].name }, compressed.outputs.map { compressed[$0].name }),
-    ] where before != after {
-      return "the \(kind) are \(after), not \(before)"
-    }
+    if let difference = firstDifferenceOfSignatures { return difference }
     if let difference = try firstDifferenceOfTensors(work) { return difference }
     return try firstDifferenceOfNodes(work)
+  }
+
+  // MARK: Signatures
+
+  private var firstDifferenceOfSignatures: String? {
+    let (before, after) = (original.definitions, compressed.definitions)
+    for domain in Set(before.opsets.keys).union(after.opsets.keys).sorted()
+    where before.opsets[domain] != after.opsets[domain] {
+      func version(_ opsets: [String: Int]) -> String { opsets[domain].map { "in version \($0)" } ?? "absent" }
+      let name = domain.isEmpty ? "of ONNX" : "'\(domain)'"
+      return "the operator set \(name) is \(version(after.opsets)), not \(version(before.opsets))"
+    }
+    for (kind, before, after) in [
+      ("inputs", original.inputs, compressed.inputs), ("outputs", original.outputs, compressed.outputs),
+    ] {
+      let (wanted, found) = (before.map { original[$0].name }, after.map { compressed[$0].name })
+      guard wanted == found else { return "the \(kind) are \(found), not \(wanted)" }
+      for (a, b) in zip(before, after) {
+        let (a, b) = (original[a], compressed[b])
+        if a.dtype != b.dtype {
+          return "'\(a.name)', one of the \(kind), is \(Self.words(b.dtype)), not \(Self.words(a.dtype))"
+        }
+        if a.declaredShape != b.declaredShape {
+          return "'\(a.name)', one of the \(kind), has the shape \(Self.words(b.declaredShape)), not "
+            + Self.words(a.declaredShape)
+        }
+      }
+    }
+    return nil
+  }
+
+  private static func words(_ dtype: DType?) -> String { dtype.map { "\($0)" } ?? "of no type" }
+
+  private static func words(_ shape: [Dimension]?) -> String {
+    guard let shape else { return "unknown" }
+    let lengths = shape.map { dimension in
+      switch dimension {
+      case .fixed(let length): "\(length)"
+      case .symbol(let name): "'\(name)'"
+      case .unknown: "?"
+      }
+    }
+    return "[\(lengths.joined(separator: ", "))]"
   }
 
   // MARK: Tensors
@@ -51,7 +90,15 @@ package struct CompressedContents {
       if let difference = try difference(of: original[id].name, tensor, slices[id], found, work) { return difference }
       work.progress(Double(done) / Double(total), "comparing stored tensors")
     }
-    return nil
+    let known = Set(original.values.lazy.filter(\.isStored).map(\.name))
+    let added = compressed.valueIDs.first { id in
+      compressed[id].isStored && !known.contains(compressed[id].name) && isUnread(id)
+    }
+    return added.map { "nothing reads the stored tensor '\(compressed[$0].name)', which the original does not have" }
+  }
+
+  private func isUnread(_ id: ValueID) -> Bool {
+    compressed.uses(of: id).isEmpty && !compressed.outputs.contains(id)
   }
 
   private func difference(
@@ -93,6 +140,7 @@ package struct CompressedContents {
   // MARK: Nodes
 
   private func firstDifferenceOfNodes(_ work: Work) throws(Failure) -> String? {
+    var compared: Set<NodeID> = []
     for (index, wanted) in expected.graph.nodes.enumerated() {
       if index % 64 == 0 { try work.checkCancellation() }
       // What splices an input has names of the writer's choice.
@@ -101,9 +149,15 @@ package struct CompressedContents {
       else { continue }
       guard let id = ids[name], let producer = compressed[id].producer else { return "no node computes '\(name)'" }
       let found = compressed[producer]
+      compared.insert(producer)
       if let what = difference(wanted, found) { return "the node that computes '\(name)' has \(what)" }
     }
-    return nil
+    // What the plan puts between is read, by nodes whose inputs it changes.
+    let added = compressed.nodeIDs.first { id in
+      let node = compressed[id]
+      return !compared.contains(id) && node.op != "Constant" && node.outputs.allSatisfy { $0.map(isUnread) ?? true }
+    }
+    return added.map { "nothing reads the node '\(compressed.displayName($0))', which the original does not have" }
   }
 
   private func difference(_ wanted: Node, _ found: Node) -> String? {

@@ -19,6 +19,8 @@ package struct VerificationReport: Sendable {
   package var tolerance: Double
   package var noise: Double
   package var sampleCount: Int
+  /// How many samples were at hand, where they come from a dataset.
+  package var givenCount: Int?
   /// Why the status is not `exact`.
   package var reason: String?
 

@@ -10,6 +10,8 @@ import ModelGraph
 package struct Dataset: SampleSource {
   package let path: String
   package let sampleCount: Int
+  /// How many there are, limit or not.
+  package let givenCount: Int
   private let inputs: [ModelValue]
   private let runs: [Run]
   private let batchRows: Int
@@ -44,6 +46,7 @@ package struct Dataset: SampleSource {
         runs.append(Run(parts: [part], samples: part.samples))
       }
     }
+    givenCount = runs.reduce(0) { $0 + $1.samples }
     var rest = sampleLimit.map { max(1, $0) } ?? Int.max
     if let fixedRows, rest < Int.max - fixedRows { rest = (rest + fixedRows - 1) / fixedRows * fixedRows }
     for index in runs.indices {

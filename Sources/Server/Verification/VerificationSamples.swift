@@ -9,9 +9,15 @@ struct VerificationSamples {
   /// Others in case the model cannot run on these; nil where there is no other choice.
   private let shorterLengths: [String: [Int]]?
 
+  /// How many samples the dataset holds, where they come from one.
+  var givenCount: Int?
+
   /// Enough to meet values on both sides of what networks branch on, few enough to wait for.
   private static let batches = 3
   private static let seed: UInt64 = 0
+  /// The most samples of a dataset, and the most bytes of outputs that they may make, which are kept for comparing.
+  private static let mostSamples = 32
+  private static let mostOutputBytes = 256 << 20
 
   /// Samples for a model, from a dataset if there is one.
   static func make(
@@ -21,17 +27,22 @@ struct VerificationSamples {
     return try generated(for: model)
   }
 
-  /// The first samples of a dataset. Those of other shapes than the first are left out: what a model must equal is made
+  /// The first samples of a dataset, as many as there is room for. Those of other shapes than the first are left out: what a model must equal is made
   /// for lengths that are known.
   private static func read(
     _ path: String, for model: CompressibleModel, work: Work
   ) throws(Failure) -> VerificationSamples {
     let graph = model.graph
     let dataset = try Dataset(
-      path: path, for: graph.inputs.map { ModelValue(graph[$0]) }, sampleLimit: batches, work: work)
-    let samples = try UniformSamples(dataset, work: work)
+      path: path, for: graph.inputs.map { ModelValue(graph[$0]) }, sampleLimit: mostSamples, work: work)
+    var samples = try UniformSamples(dataset, work: work)
+    let shapes = try graph.inferShapes(given: samples.shapes).nominal
+    let outputBytes = graph.outputs.reduce(0) { bytes, id in
+      bytes + (shapes[id].map { $0.reduce(graph[id].dtype?.byteWidth ?? 8, *) } ?? 0)
+    }
+    samples.limit(toBatches: max(batches, mostOutputBytes / max(outputBytes, 1)))
     return VerificationSamples(
-      source: samples, shapes: try graph.inferShapes(given: samples.shapes).nominal, shorterLengths: nil)
+      source: samples, shapes: shapes, shorterLengths: nil, givenCount: dataset.givenCount)
   }
 
   /// Made up, at the lengths the model is usually run with.
@@ -125,26 +136,31 @@ struct VerificationSamples {
 /// The batches of a source that have the shapes of its first one.
 private struct UniformSamples: SampleSource {
   private let source: any SampleSource
-  let sampleCount: Int
+  private(set) var sampleCount: Int
+  private let batchLength: Int
   /// By input.
   let shapes: [String: [Int]]
 
   init(_ source: some SampleSource, work: Work) throws(Failure) {
     var shapes: [String: [Int]]?
-    var count = 0
+    var (count, batchLength) = (0, 1)
     try source.forEachBatch(work: Work(cancellation: work.cancellation)) { batch throws(Failure) in
       let found = batch.inputs.mapValues(\.shape)
       shapes = shapes ?? found
-      if found == shapes { count += batch.samples.count }
+      guard found == shapes else { return }
+      count += batch.samples.count
+      batchLength = batch.samples.count
     }
     guard let shapes else { throw Failure(.datasetMismatch, "the dataset holds no samples") }
-    (self.source, self.shapes, sampleCount) = (source, shapes, count)
+    (self.source, self.shapes, sampleCount, self.batchLength) = (source, shapes, count, batchLength)
   }
+
+  mutating func limit(toBatches count: Int) { sampleCount = min(sampleCount, count * batchLength) }
 
   func forEachBatch(work: Work, _ body: (Batch) throws(Failure) -> Void) throws(Failure) {
     var start = 0
     try source.forEachBatch(work: work) { batch throws(Failure) in
-      guard batch.inputs.mapValues(\.shape) == shapes else { return }
+      guard start < sampleCount, batch.inputs.mapValues(\.shape) == shapes else { return }
       let end = start + batch.samples.count
       try body(Batch(samples: start..<end, sampleCount: sampleCount, inputs: batch.inputs))
       start = end

@@ -58,6 +58,7 @@ struct Verifier {
     var report = VerificationReport(
       status: .exact, distance: distance, twin: nil, tolerance: tolerance.relative, noise: tolerance.noise,
       sampleCount: samples.source.sampleCount, reason: nil)
+    report.givenCount = samples.givenCount
     guard hasApproximations else {
       if !tolerance.allows(distance) {
         report.status = .failed

@@ -26,6 +26,7 @@ extension PlannedCompression {
     object.append("tolerance", .double(report.tolerance))
     object.append("noise", .double(report.noise))
     object.append("samples", .int(report.sampleCount))
+    object.append("samples_given", report.givenCount.map(JSONValue.int))
     if let reason = report.reason { object.append("reason", .string(reason)) }
     return .object(object)
   }

@@ -8,10 +8,12 @@ import Testing
 @Suite("What a compressed file holds") struct CompressedContentsTests {
   /// Two convolutions between which channels 1 and 2 of 4 go.
   private func network(
-    first: Tensor, bias: Tensor, second: Tensor, op: String = "Relu", pads: Int = 0, reads: String = "first"
+    first: Tensor, bias: Tensor, second: Tensor, op: String = "Relu", pads: Int = 0, reads: String = "first",
+    batch: Dimension = 1, extra: (GraphBuilder) -> Void = { _ in }
   ) -> Graph {
     let g = GraphBuilder()
-    let x = g.input("x", [1, 2, 3, 3])
+    let x = g.input("x", [batch, 2, 3, 3])
+    extra(g)
     let a = g("Conv", x, g.stored(first, name: "first.w"), g.stored(bias, name: "first.b"), name: "first")
     let relu = g(op, a, name: "relu")
     g.output(
@@ -35,11 +37,12 @@ import Testing
 
   private func compressed(
     first: [Float]? = nil, bias: [Float] = [10, 13], second: [Float]? = nil, op: String = "Relu", pads: Int = 0,
-    reads: String = "first"
+    reads: String = "first", batch: Dimension = 1, extra: (GraphBuilder) -> Void = { _ in }
   ) -> Graph {
     network(
       first: Tensor(float32: first ?? keptFirst, shape: [2, 2, 1, 1]), bias: Tensor(float32: bias),
-      second: Tensor(float32: second ?? keptSecond, shape: [3, 2, 1, 1]), op: op, pads: pads, reads: reads)
+      second: Tensor(float32: second ?? keptSecond, shape: [3, 2, 1, 1]), op: op, pads: pads, reads: reads,
+      batch: batch, extra: extra)
   }
 
   @Test func whatItShouldBe() throws { #expect(try difference(compressed()) == nil) }
@@ -63,5 +66,18 @@ import Testing
     #expect(try difference(compressed(op: "Sigmoid"))?.contains("Sigmoid") == true)
     #expect(try difference(compressed(pads: 1))?.contains("'pads'") == true)
     #expect(try difference(compressed(reads: "nothing"))?.contains("'first_out' as input 0") == true)
+  }
+
+  @Test("What nothing reads, and what only the signature tells")
+  func besides() throws {
+    #expect(try difference(compressed { _ = $0.floats([1], name: "junk") })?.contains("'junk'") == true)
+    let node = compressed { _ = $0("Relu", $0.floats([1, 2]), name: "junk") }
+    #expect(try difference(node)?.contains("nothing reads") == true)
+    #expect(try difference(compressed(batch: "batch"))?.contains("'x', one of the inputs") == true)
+    let right = compressed()
+    let later = Graph(
+      values: right.values, nodes: right.nodes, inputs: right.inputs, outputs: right.outputs,
+      definitions: OperatorDefinitions(opsets: ["": 21]))
+    #expect(try difference(later)?.contains("version 21") == true)
   }
 }

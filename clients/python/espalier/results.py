@@ -51,6 +51,8 @@ class Layer:
     # The coupled group of its output channels, and why they cannot be pruned, if they cannot.
     group: Optional[int] = None
     reason: Optional[str] = None
+    # Where these are of several groups, the others.
+    other_groups: List[int] = field(default_factory=list)
     # The other layers whose output channels go with its own, and what can be removed or why nothing can.
     coupled_with: List[str] = field(default_factory=list)
     explanation: str = ""
@@ -67,6 +69,8 @@ class Group:
     name: Optional[str] = None
     balance: Optional[Dict[str, Any]] = None
     reason: Optional[str] = None
+    # Output channels of the first layer that its `size` units stand for.
+    channels: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,9 @@ class Verification:
     twin: Optional[Twin] = None
     tolerance: Optional[float] = None
     noise: Optional[float] = None
+    # How many were fed, and how many a dataset holds.
     samples: Optional[int] = None
+    samples_given: Optional[int] = None
     reason: Optional[str] = None
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
