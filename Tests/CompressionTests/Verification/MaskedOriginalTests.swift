@@ -12,7 +12,7 @@ import Testing
   ) throws -> Words {
     let plan = try PlanReading(graph, removing: channels)
     let table = shapes.isEmpty ? plan.model.shapes.nominal : try graph.inferShapes(given: shapes).nominal
-    let result = try MaskedOriginal(plan.planned, shapes: table).graph(restrictingStatistics: twin, work: Work())
+    let result = try plan.planned.graph(of: twin ? .twin : .original, original: graph, shapes: table, work: Work())
     // What was built is a graph like any other: its shapes fit together, and its values are the original's.
     let known = try result.inferShapes(given: shapes.isEmpty ? [:] : shapes).nominal
     for output in graph.outputs { #expect(known[output] == table[output]) }
@@ -81,7 +81,7 @@ import Testing
           RemovedSlices(parameter: "qkv.bias", axis: 0, indices: gone),
         ], copied: []), work: Work())
     let words = Words(
-      try MaskedOriginal(planned, shapes: model.shapes.nominal).graph(restrictingStatistics: false, work: Work()))
+      try planned.graph(of: .original, original: model.graph, shapes: model.shapes.nominal, work: Work()))
     #expect(words.zeros(of: "attend", input: 1, axis: 1) == [0, 2, 4, 6])
     #expect(words.zeros(of: "attend", input: 2, axis: 0) == [0, 2, 4, 6])
     #expect(words.silenced.isEmpty)
