@@ -131,7 +131,38 @@ def cases():
     yield "long kernel", Case("FD_TK", "Conv", low_rank(rng, 24, 16, (1, 7)), [1, 16, 5, 16], [16, 24], pads=[0, 3, 0, 3])
 
 
+def separable_cases():
+    """Kernels that are sums of few products of vectors."""
+    rng = np.random.default_rng(2)
+
+    def kernel(outputs, inputs, *taps):
+        weight = np.zeros((outputs, inputs, *taps))
+        for _ in range(3):
+            vectors = [rng.normal(size=n) for n in (outputs, inputs, *taps)]
+            product = vectors[0]
+            for vector in vectors[1:]:
+                product = np.multiply.outer(product, vector)
+            weight += product
+        return weight
+
+    bias = rng.normal(size=12)
+    yield "cp 2d", Case("FD_CP", "Conv", kernel(12, 8, 3, 3), [2, 8, 9, 8], [8, 12], bias=bias, pads=[1, 1, 1, 1])
+    yield "cp 2d strided, dilated, uneven", Case(
+        "FD_CP", "Conv", kernel(12, 8, 3, 2), [1, 8, 15, 12], [8, 12], bias=bias, strides=[2, 3], dilations=[2, 1],
+        pads=[2, 0, 1, 1],
+    )  # fmt: skip
+    yield "cp SAME_UPPER", Case(
+        "FD_CP", "Conv", kernel(12, 8, 4, 3), [1, 8, 11, 10], [8, 12], strides=[3, 2], auto_pad="SAME_UPPER"
+    )
+    yield "cp 1d", Case("FD_CP", "Conv", kernel(12, 8, 5), [2, 8, 20], [8, 12], bias=bias, strides=[2], pads=[2, 1])
+    yield "cp 3d", Case("FD_CP", "Conv", kernel(12, 8, 2, 3, 3), [1, 8, 5, 6, 7], [8, 12], bias=bias, strides=[1, 2, 1])
+    yield "cp of a row, strided across", Case(
+        "FD_CP", "Conv", kernel(12, 8, 1, 5), [1, 8, 9, 16], [8, 12], strides=[2, 2], pads=[1, 2, 0, 2]
+    )
+
+
 CASES = dict(cases())
+CASES.update(separable_cases())
 for name in ("fused conv", "fused pointwise"):
     CASES[name].op = "FusedConv"
 
@@ -161,7 +192,7 @@ def relative(a, b):
 @pytest.mark.parametrize("name", CASES)
 def test_a_weight_of_low_rank_computes_what_it_did(client, folder, name):
     case = CASES[name]
-    ranks = [RANK, RANK] if case.method == "FD_TK" else [RANK]
+    ranks = {"FD_TK": [RANK, RANK], "FD_SVD": [RANK], "FD_CP": [3]}[case.method]
     found, result = decompose(client, case, folder, ranks)
     limit = 4e-3 if case.dtype == np.float16 else 1e-4
     assert relative(outputs(result), outputs(case.model())) < limit
@@ -179,7 +210,7 @@ def test_a_weight_of_low_rank_computes_what_it_did(client, folder, name):
     assert found.compressed.parameters == sum(int(np.prod(dims)) for dims in stored.values())
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.method != "FD_CP"])
 def test_full_rank_loses_nothing(client, folder, name):
     case = CASES[name]
     rng = np.random.default_rng(5)

@@ -17,8 +17,6 @@ package struct DecompositionOptions: Sendable, Hashable {
   /// Layer names or globs (`*`, `?`); nil = all.
   package var include: [String]?
   package var exclude: [String] = []
-  /// Another number, other starts of FD_CP's iterations.
-  package var seed = 0
 
   package init() {}
 }

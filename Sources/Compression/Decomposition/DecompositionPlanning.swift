@@ -47,7 +47,6 @@ extension CompressibleModel {
     let tasks = zip(model.candidates, choices).compactMap { candidate, choice in
       choice?.ranks.map { Task(candidate: candidate, ranks: $0) }
     }
-    let seed = request.options.seed
     var building = DecompositionBuilding(graph)
     func compute(_ tasks: [(weight: Task, inputs: WeightInputs?)], _ work: Work) throws(Failure) {
       let found = try work.concurrentMap(
@@ -55,7 +54,7 @@ extension CompressibleModel {
         naming: { "decomposed '\($0.weight.candidate.layer.name)'" }
       ) { task, work throws(Failure) in
         try task.weight.candidate.layer.factors(
-          model.method, ranks: task.weight.ranks, inputs: task.inputs, seed: seed, algebra: algebra, work)
+          model.method, ranks: task.weight.ranks, inputs: task.inputs, algebra: algebra, work)
       }
       for (task, factors) in zip(tasks, found) { building.add(task.weight.candidate, factors) }
     }
@@ -72,7 +71,7 @@ extension CompressibleModel {
     return PlannedCompression(
       plan: plan, original: cost.original,
       compressed: compressedSize(plan, rewritten), layers: model.settings(choices), goal: nil, achievedRatio: nil,
-      removed: [], copied: [], replaced: replaced, adjusted: adjusted, skipped: model.skipped(choices), warnings: [],
+      removed: [], copied: [], replaced: replaced, adjusted: adjusted, skipped: model.skipped(choices), warnings: building.warnings,
       approximations: decompositions.map { decomposition in
         Approximation(
           node: decomposition.layer.node, name: decomposition.layer.name, op: graph[decomposition.layer.node].op,
@@ -126,6 +125,7 @@ private struct DecompositionBuilding {
   private var decompositions: [LayerDecomposition] = []
   private var replaced: [(node: NodeID, layer: ReplacedLayer)] = []
   private var adjusted: [AdjustedParameter] = []
+  private(set) var warnings: [String] = []
 
   init(_ graph: Graph) {
     self.graph = graph
@@ -134,6 +134,7 @@ private struct DecompositionBuilding {
   }
 
   mutating func add(_ candidate: WeightCandidate, _ computed: ComputedFactors) {
+    if let warning = computed.warning { warnings.append(warning) }
     var shared: [Int]?
     for layer in candidate.members {
       let bias = computed.lostMean.flatMap { newBias(of: layer, $0) }
@@ -194,4 +195,5 @@ struct ComputedFactors: Sendable {
   let outputError: Double?
   /// What the outputs lose of the input's mean; nil where errors were weighed about zero.
   let lostMean: [Double]?
+  let warning: String?
 }

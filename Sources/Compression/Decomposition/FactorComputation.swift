@@ -4,13 +4,13 @@ import Numerics
 extension DecomposableLayer {
   /// The factors of the weight at `ranks`, rounded as they will be stored, and what they lose.
   /// - Parameters:
-  ///   - inputs: what the layer reads, where that is known: then the output loses least, else the weight.
-  ///   - seed: of CP's random starts.
+  ///   - inputs: what the layer reads, where that is known: then the output loses least, else the weight. CP minds the
+  ///     weight alone.
   func factors(
-    _ method: DecompositionMethod, ranks: [Int], inputs: WeightInputs?, seed: Int, algebra: LinearAlgebra, _ work: Work
+    _ method: DecompositionMethod, ranks: [Int], inputs: WeightInputs?, algebra: LinearAlgebra, _ work: Work
   ) throws(Failure) -> ComputedFactors {
     let elements: [[Double]]
-    var outputError: Double?
+    var (outputError, warning) = (Double?.none, String?.none)
     switch method {
     case .svd:
       guard
@@ -27,14 +27,23 @@ extension DecomposableLayer {
       else { throw notFinite }
       elements = [found.first, found.core, found.last].compactMap { $0 }
       outputError = found.outputError?.relative
-    case .cp: throw notFinite
+    case .cp:
+      guard let found = try CanonicalPolyadic.of(matrix, shape: kernel, rank: ranks[0], algebra, work: work) else {
+        throw notFinite
+      }
+      elements = [found.first] + found.axes.compactMap { $0 } + [found.last]
+      if found.isDegenerate {
+        warning =
+          "'\(name)': components of its CP decomposition grow without bound while they cancel; what they held before is used. A higher rank, or FD_TK, does better"
+      }
     }
     let parts = zip(LayerFactors.shapes(method, ranks: ranks, of: self), elements).map { $0.with($1) }
     let factors = LayerFactors(method: method, ranks: ranks, parts: parts).rounded(to: weight.tensor.dtype)
     let product = factors.product(kernel: kernel, algebra)
     return ComputedFactors(
       factors: factors, relativeError: try relativeError(product, work), outputError: outputError,
-      lostMean: try inputs?.mean.map { mean throws(Failure) in try lostMean(product, mean, work) })
+      lostMean: try inputs?.mean.map { mean throws(Failure) in try lostMean(product, mean, work) },
+      warning: warning)
   }
 
   /// `(W - product) mean`, what the bias has to make up for, by output channel.

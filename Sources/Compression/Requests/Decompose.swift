@@ -33,7 +33,7 @@ extension CompressibleModel {
     guard choices.contains(where: { $0?.ranks != nil }) else { throw model.nothingToDecompose(choices) }
     var planned = try decompose(model, choices, request, work: work.part(0.3...1))
     planned.goal = goal
-    planned.warnings = warnings
+    planned.warnings = warnings + planned.warnings
     return planned
   }
 }

@@ -74,9 +74,6 @@ extension PruningOptions {
 }
 
 extension DecompositionOptions {
-  /// Those of the options' names that say something about ranks.
-  static let wireNames = ["step_size", "step_op", "min_num_of_value", "include", "exclude", "seed", "zero_rank"]
-
   /// Reads the member `options`.
   init(_ params: Params) throws(ResponseError) {
     self.init()
@@ -86,7 +83,6 @@ extension DecompositionOptions {
     minNumOfValue = try options.int("min_num_of_value", in: 1...PruningOptions.largestCount) ?? minNumOfValue
     include = try options.strings("include") ?? include
     exclude = try options.strings("exclude") ?? exclude
-    seed = try options.int("seed", in: 0...Int(Int32.max)) ?? seed
     zeroRank = try options.choice("zero_rank", of: ZeroRank.self) ?? zeroRank
   }
 }
