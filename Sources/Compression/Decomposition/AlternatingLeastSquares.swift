@@ -126,7 +126,8 @@ struct AlternatingLeastSquares {
         (state.isDone, state.isDegenerate) = (true, true)
         return
       }
-      state.isDone = state.error - error <= tolerance * state.error || error < 1e-14
+      // Before the first sweep the error is infinite, and nothing compares with that.
+      state.isDone = (state.error.isFinite && state.error - error <= tolerance * state.error) || error < 1e-14
       (state.factors, state.error) = (factors, error)
     }
   }

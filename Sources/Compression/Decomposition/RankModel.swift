@@ -164,9 +164,11 @@ struct RankModel: Sendable {
 
 extension WeightCandidate {
   func report(_ choice: RankChoice?) -> RankReport {
-    RankReport(
-      full: fullRanks, estimated: spectra.estimated, calibrated: choice?.calibrated, kept: choice?.ranks,
-      relativeError: spectra.isWhitened ? nil : choice?.ranks.map { spectra.lostShare(at: $0).squareRoot() },
-      outputError: spectra.isWhitened ? choice?.ranks.map { spectra.lostShare(at: $0).squareRoot() } : nil)
+    // No spectrum bounds what a sum of products of vectors loses.
+    let lost = method == .cp ? nil : choice?.ranks.map { spectra.lostShare(at: $0).squareRoot() }
+    return RankReport(
+      full: fullRanks, estimated: method == .cp ? nil : spectra.estimated, calibrated: choice?.calibrated,
+      kept: choice?.ranks, relativeError: spectra.isWhitened ? nil : lost,
+      outputError: spectra.isWhitened ? lost : nil)
   }
 }

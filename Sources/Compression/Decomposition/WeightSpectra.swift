@@ -98,7 +98,8 @@ extension SpectrumTable {
       modes = try Spectrum.ofUnfoldings(of: layer.matrix, positions: layer.taps, algebra, work: work).map {
         [$0.input, $0.output]
       }
-    case .cp: return .unavailable("manual_rank: FD_CP takes the ranks you name")
+    // What bounds a sum of products of vectors is none of its unfoldings; the matrix tells zero and what is no number.
+    case .cp: modes = try Spectrum.of(layer.matrix, algebra, work: work).map { [$0] }
     }
     guard let modes else { return .unavailable("non_finite_weights: its weight holds NaN or infinity") }
     guard modes[0].energy > 0 else { return .unavailable("zero_weight: its weight is zero") }

@@ -136,8 +136,8 @@ extension LayerSetting {
 package struct RankReport: Sendable, Equatable {
   /// At which nothing is lost.
   package var full: [Int]
-  /// VBMF's: how many singular values stand out of noise.
-  package var estimated: [Int]
+  /// VBMF's: how many singular values stand out of noise; nil for CP.
+  package var estimated: [Int]?
   /// The same after calibration, minimum and step; nil where ranks were chosen otherwise.
   package var calibrated: [Int]?
   /// nil where the layer stays.

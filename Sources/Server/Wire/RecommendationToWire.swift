@@ -64,7 +64,7 @@ extension LayerSetting {
 
 extension RankReport {
   fileprivate var json: JSONValue {
-    var object: JSONObject = ["full": .ints(full), "vbmf": .ints(estimated)]
+    var object: JSONObject = ["full": .ints(full), "vbmf": estimated.map(JSONValue.ints) ?? .null]
     object.append("calibrated", calibrated.map(JSONValue.ints))
     object.append("kept", kept.map(JSONValue.ints) ?? .null)
     object.append("relative_error", relativeError.map(JSONValue.double))

@@ -94,7 +94,7 @@ class Ranks:
     """
 
     full: List[int]
-    vbmf: List[int]
+    vbmf: Optional[List[int]] = None
     calibrated: Optional[List[int]] = None
     kept: Optional[List[int]] = None
     relative_error: Optional[float] = None
