@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
 help: ## Show these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: apt-packages swift-toolchain .venv/stamp ## Install what is missing: Debian packages, .venv
@@ -50,7 +50,8 @@ swift-toolchain:
 .venv/stamp: Tests/requirements.txt
 .venv-zoo/stamp: Tests/requirements-zoo.txt
 .venv-bench/stamp: Tests/requirements-bench.txt
-.venv/stamp .venv-zoo/stamp .venv-bench/stamp: clients/python/pyproject.toml | apt-packages
+.venv-digits/stamp: Tests/requirements-digits.txt
+.venv/stamp .venv-zoo/stamp .venv-bench/stamp .venv-digits/stamp: clients/python/pyproject.toml | apt-packages
 	@for python in python3 /usr/bin/python3; do \
 	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
 	  python=; \
@@ -103,9 +104,15 @@ zoo: .venv-zoo/stamp ## Export the architectures whose skeletons the tests read 
 zoo-table: build .venv/stamp ## Prune every network of the zoo and write docs/zoo.md
 	$(PYTHON) Tests/Zoo/table.py
 
+# The daemon gets its ONNX Runtime from .venv.
+.PHONY: digits-table
+digits-table: build .venv/stamp .venv-digits/stamp ## Decompose trained networks; write docs/decomposition.md, its plot
+	.venv-digits/bin/python Tests/Digits/decomposition.py
+
 .PHONY: networks
-networks: .venv-zoo/stamp ## Train the networks of the demo again (with PyTorch, in .venv-zoo)
+networks: .venv-zoo/stamp ## Train the networks of the demo and of digits-table again (with PyTorch, in .venv-zoo)
 	.venv-zoo/bin/python clients/python/examples/train_digits.py
+	.venv-zoo/bin/python Tests/Digits/train.py
 
 .PHONY: format
 format: swift-toolchain ## Format the Swift sources
@@ -113,4 +120,4 @@ format: swift-toolchain ## Format the Swift sources
 
 .PHONY: clean
 clean: ## Remove everything that was built or produced
-	rm -rf .build .venv .venv-zoo demo-output clients/python/*.egg-info
+	rm -rf .build .venv .venv-zoo .venv-digits demo-output clients/python/*.egg-info
