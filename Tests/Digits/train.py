@@ -1,6 +1,6 @@
 """Trains the networks of Tests/Digits/models on scikit-learn's digits and exports them to ONNX.
 
-    python train.py [--output models] [NAME ...]
+    python train.py [--output models] [--only NAME]
 
 Needs torch, onnx, onnxruntime and scikit-learn (Tests/requirements-zoo.txt: `make networks` runs it). What it writes is
 part of the repository, so nothing else needs torch. One core trains all three in a few minutes. They are trained as
@@ -146,7 +146,7 @@ def main():
     here = pathlib.Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=pathlib.Path, default=here / "models")
-    parser.add_argument("names", nargs="*", choices=[*NETWORKS, []], metavar="NAME")
+    parser.add_argument("--only", choices=NETWORKS)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -158,7 +158,7 @@ def main():
         arguments.output / "sample.npz",
         calibration=pixels[0], images=pixels[1], labels=labels[:200].astype(np.uint8),
     )  # fmt: skip
-    for name in arguments.names or NETWORKS:
+    for name in [arguments.only] if arguments.only else NETWORKS:
         print(name)
         make, optimizer, epochs, training, least = NETWORKS[name]
         torch.manual_seed(digits.SEED)

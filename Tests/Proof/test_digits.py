@@ -1,5 +1,5 @@
-"""Decompositions of trained networks (Tests/Digits/models) on held-out digits: unlabelled images save accuracy, a layer's
-error is the least there is, and full ranks change nothing.
+"""Decompositions of trained networks (Tests/Digits/models) on held-out digits: unlabelled images save accuracy, a
+layer's error is the least there is, and full ranks change nothing.
 
 sample.npz beside the networks holds 256 training images without labels and 200 held-out ones with labels;
 docs/decomposition.md has the whole measurement.
