@@ -52,8 +52,8 @@ between layers, inputs and outputs stay as they are, so nothing else in the netw
 would not become cheaper is left alone, and the reply says so.
 
 ```python
-client.compress("model.onnx", "smaller.onnx", compression_method="FD_TK", recommendation_method="VBMF",
-                target={"macs": 0.5}, dataset_path="images.npy")
+client.compress("model.onnx", "smaller.onnx", compression_method="FD_TK", target={"macs": 0.5},
+                dataset_path="images.npy")
 ```
 
 ## Which one, and how far
@@ -124,8 +124,8 @@ class Bench:
         path = self.folder / "decomposed.onnx"
         try:
             made = self.client.compress(
-                MODELS / f"{network}.onnx", path, compression_method=method, recommendation_method="VBMF",
-                dataset_path=dataset, overwrite=True, verify=True, **request,
+                MODELS / f"{network}.onnx", path, compression_method=method, dataset_path=dataset, overwrite=True,
+                verify=True, **request,
             )  # fmt: skip
         except espalier.ServerError as error:
             if error.kind in ("nothingToCompress", "target.unreachable"):
@@ -209,8 +209,8 @@ def where_data_do_harm(shown):
 def counts_table(counts):
     lines = [
         "\n### How many inputs\n",
-        "Accuracy after a data-aware decomposition with so many training images. Too few can be worse than none (above),",
-        "for what they do not show is given away.\n",
+        "Accuracy after a data-aware decomposition with so many training images. Too few can be worse than none",
+        "(above), for what they do not show is given away.\n",
         f"| network, method, MACs | {' | '.join(map(str, COUNTS))} |",
         f"| --- |{' ---: |' * len(COUNTS)}",
     ]

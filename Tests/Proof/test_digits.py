@@ -44,8 +44,8 @@ def decompose(client, folder, name, dataset, **request):
     """The written file and the reply."""
     path = folder / f"{name}_decomposed.onnx"
     reply = client.compress(
-        MODELS / f"{name}.onnx", path, compression_method=METHODS[name], recommendation_method="VBMF",
-        dataset_path=dataset, overwrite=True, verify=True, **request,
+        MODELS / f"{name}.onnx", path, compression_method=METHODS[name], dataset_path=dataset, overwrite=True,
+        verify=True, **request,
     )  # fmt: skip
     return path, reply
 
@@ -107,4 +107,4 @@ def test_output_error_is_the_least_there_is(client, folder, sample, dataset, lay
     error = np.sqrt(((found - wanted) ** 2).mean(0).sum() / variances.sum())
     assert least > 0.05
     assert error == pytest.approx(least, rel=1e-3)
-    assert reply.replaced[0]["output_error"] == pytest.approx(least, rel=1e-3)
+    assert reply.replaced[0].output_error == pytest.approx(least, rel=1e-3)
