@@ -60,7 +60,9 @@ package struct Tucker2: Sendable {
     ///   - energy: the kernel's squared norm.
     func isReached(norm: Double, previous: Double, energy: Double) -> Bool {
       if abs(norm - previous) <= 1e-12 * energy.squareRoot() { return true }
-      let (error, before) = (max(energy - norm * norm, 0).squareRoot(), max(energy - previous * previous, 0).squareRoot())
+      let (error, before) = (
+        max(energy - norm * norm, 0).squareRoot(), max(energy - previous * previous, 0).squareRoot()
+      )
       return before - error <= tolerance * before && tolerance > 0
     }
   }
