@@ -201,7 +201,7 @@ private func outputEnergy(_ weight: [Double], _ covariance: [Double], size: Int)
     let kernel = decaying(outputs, inputs * positions)
     let source = MatrixSource(kernel, rows: outputs, columns: inputs * positions)
     for ranks in [
-      Tucker2.Ranks(output: 4, input: 3), .init(output: outputs, input: 2), .init(output: 3, input: inputs),
+      Tucker2.Ranks(output: 4, input: 3), .init(output: outputs, input: 2), .init(output: 5, input: inputs),
     ] {
       var previous = Double.infinity
       for sweeps in 0...4 {
