@@ -6,9 +6,10 @@ extension Work {
   ///
   /// A result depends on its item alone, so that the number of threads changes nothing but the time. Progress counts
   /// `cost`; cancellation is looked at before every item, and by `body`.
+  /// - Parameter threads: the most that gain anything.
   /// - Throws: what `body` threw for the first of the items at fault.
   package func concurrentMap<Item: Sendable, Result: Sendable>(
-    _ items: [Item], cost: (Item) -> Double, naming: @escaping @Sendable (Item) -> String,
+    _ items: [Item], threads most: Int = .max, cost: (Item) -> Double, naming: @escaping @Sendable (Item) -> String,
     _ body: @escaping @Sendable (Item, Work) throws(Failure) -> Result
   ) throws(Failure) -> [Result] {
     let costs = items.map { max(1, cost($0)) }
@@ -36,7 +37,7 @@ extension Work {
         }
       }
     }
-    let helpers = (1..<max(1, min(threads, items.count))).compactMap { _ in JoinableThread(run) }
+    let helpers = (1..<max(1, min(threads, most, items.count))).compactMap { _ in JoinableThread(run) }
     run()
     for helper in helpers { helper.join() }
     return try state.withLock { state throws(Failure) in
