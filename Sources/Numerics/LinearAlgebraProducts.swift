@@ -97,6 +97,15 @@ extension LinearAlgebra {
     functions.pointee.dtrsm("L", "L", "T", "N", &m, &n, &one, factor, &m, rows, &m)
   }
 
+  /// Solves `x R = rows` for x in place of `rows` `[count, size]`, where R is upper triangular.
+  package func solve(
+    _ rows: UnsafeMutablePointer<Double>, count: Int, byUpper factor: UnsafePointer<Double>, size: Int
+  ) {
+    guard count > 0, size > 0 else { return }
+    var (m, n, one) = (CInt(size), CInt(count), 1.0)
+    functions.pointee.dtrsm("L", "L", "N", "N", &m, &n, &one, factor, &m, rows, &m)
+  }
+
   /// Replaces the rows of `basis`, `[count, length]` with `count <= length`, by orthonormal ones that span the same
   /// space (a larger one, if they depend on each other). The first k new rows span what the first k old ones did.
   ///

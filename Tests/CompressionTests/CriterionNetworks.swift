@@ -72,6 +72,8 @@ struct SyntheticMaps: FeatureMapSource {
   /// The value in which one element is infinite.
   var broken: String?
 
+  var sampleCount: Int { batches.reduce(0, +) }
+
   init(_ model: CompressibleModel, identity: String = "synthetic") { (self.model, self.identity) = (model, identity) }
 
   func run(

@@ -31,6 +31,8 @@ package struct FeatureMap {
 package protocol FeatureMapSource: Sendable {
   /// Tells these samples from others, also of later requests (paths, sizes, time stamps): scores are kept under it.
   var identity: String { get }
+  /// Samples in all.
+  var sampleCount: Int { get }
 
   /// Runs the model over all samples, batch by batch, and hands over `values` of each batch, in their order.
   ///

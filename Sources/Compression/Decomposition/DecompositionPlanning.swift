@@ -48,6 +48,8 @@ extension CompressibleModel {
       choice?.ranks.map { Task(candidate: candidate, ranks: $0) }
     }
     var building = DecompositionBuilding(graph)
+    /// Layers of which the dataset says little, or nothing.
+    var (starved, blind) = ([String](), [String]())
     func compute(_ tasks: [(weight: Task, inputs: WeightInputs?)], _ work: Work) throws(Failure) {
       let found = try work.concurrentMap(
         tasks, cost: { $0.weight.candidate.layer.factorFlops(model.method, ranks: $0.weight.ranks) },
@@ -56,14 +58,26 @@ extension CompressibleModel {
         try task.weight.candidate.layer.factors(
           model.method, ranks: task.weight.ranks, inputs: task.inputs, algebra: algebra, work)
       }
-      for (task, factors) in zip(tasks, found) { building.add(task.weight.candidate, factors) }
+      for (task, factors) in zip(tasks, found) {
+        building.add(task.weight.candidate, factors)
+        if let inputs = task.inputs, inputs.positionCount < 2 * task.weight.candidate.layer.inputChannels {
+          starved.append(task.weight.candidate.layer.name)
+        } else if task.inputs == nil, request.maps != nil {
+          blind.append(task.weight.candidate.layer.name)
+        }
+      }
     }
     let part = work.part(0...0.9)
     if let maps = request.maps, model.method != .cp {
-      try gathering(maps).forEach(tasks, members: \.candidate.members, work: part, compute)
+      try gathering(maps).forEach(
+        tasks, members: \.candidate.members, patches: model.method == .tucker, work: part, compute)
     } else {
       try compute(tasks.map { ($0, nil) }, part)
     }
+    let dataWarnings = [
+      (starved, "the dataset has fewer than two positions for every input channel; more samples do better"),
+      (blind, "the dataset says nothing of their inputs, so the weight's own error was kept small"),
+    ].filter { !$0.0.isEmpty }.map { names, what in "\(names.summary): \(what)" }
     let (plan, decompositions, replaced, adjusted) = building.finished()
     work.progress(0.95, "certifying")
     let rewritten = RewrittenGraph(graph, applying: plan).graph
@@ -71,7 +85,8 @@ extension CompressibleModel {
     return PlannedCompression(
       plan: plan, original: cost.original,
       compressed: compressedSize(plan, rewritten), layers: model.settings(choices), goal: nil, achievedRatio: nil,
-      removed: [], copied: [], replaced: replaced, adjusted: adjusted, skipped: model.skipped(choices), warnings: building.warnings,
+      removed: [], copied: [], replaced: replaced, adjusted: adjusted, skipped: model.skipped(choices),
+      warnings: building.warnings + dataWarnings,
       approximations: decompositions.map { decomposition in
         Approximation(
           node: decomposition.layer.node, name: decomposition.layer.name, op: graph[decomposition.layer.node].op,
@@ -114,6 +129,14 @@ extension CompressibleModel {
     return ModelSize(
       parameters: CostModel.parameters(of: rewritten), macs: after ?? cost.original.macs,
       sizeBytes: cost.original.sizeBytes - gone + come)
+  }
+}
+
+extension [String] {
+  /// The first, and how many more there are.
+  fileprivate var summary: String {
+    guard let first else { return "" }
+    return count == 1 ? "'\(first)'" : "'\(first)' and \(count - 1) more"
   }
 }
 

@@ -25,8 +25,17 @@ extension DecomposableLayer {
           matrix, positions: taps, ranks: Tucker2.Ranks(output: ranks[1], input: ranks[0]),
           whitening: inputs?.whitening, algebra, work: work)
       else { throw notFinite }
-      elements = [found.first, found.core, found.last].compactMap { $0 }
+      var (core, last) = (found.core, found.last)
       outputError = found.outputError?.relative
+      if let patches = inputs?.patches,
+        let regression = try ReducedRankRegression(
+          matrix, taps: taps, first: found.first, outputRank: ranks[1], patches: patches, algebra, work: work)
+      {
+        (core, last) = (regression.core, regression.last)
+        FactorScaling.balance(&core, &last, taps: ranks[0] * taps)
+        outputError = regression.outputError.relative
+      }
+      elements = [found.first, core, last].compactMap { $0 }
     case .cp:
       guard let found = try CanonicalPolyadic.of(matrix, shape: kernel, rank: ranks[0], algebra, work: work) else {
         throw notFinite

@@ -35,4 +35,24 @@ enum FactorScaling {
       count = rows * columns
     }
   }
+
+  /// Gives every component of a core and the last factor after it one norm, and the last factor's columns their sign.
+  /// - Parameters:
+  ///   - core: `[rank, taps]`.
+  ///   - last: `[outputs, rank]`.
+  static func balance(_ core: inout [Double], _ last: inout [Double]?, taps: Int) {
+    guard var columns = last else { return }
+    let rank = core.count / taps
+    let outputs = columns.count / rank
+    for r in 0..<rank {
+      let slice = r * taps..<(r + 1) * taps
+      let column = (0..<outputs).map { columns[$0 * rank + r] }
+      let (above, below) = (norm(of: column[...]), norm(of: core[slice]))
+      guard above > 0, below > 0 else { continue }
+      let factor = (below / above).squareRoot() * sign(of: column)
+      for o in 0..<outputs { columns[o * rank + r] *= factor }
+      for element in slice { core[element] /= factor }
+    }
+    last = columns
+  }
 }

@@ -69,6 +69,10 @@ struct WeightInputs: Sendable {
   let whitening: Whitening
   /// nil where errors are weighed about zero.
   let mean: [Double]?
+  /// Of a spatial convolution, where asked for.
+  let patches: PatchMoments?
+  /// Positions that were looked at.
+  let positionCount: Int
 }
 
 /// Gathers the inputs of weights, as many at a time as memory allows.
@@ -82,29 +86,34 @@ struct InputGathering: Sendable {
   private static let budget = 512 << 20
   /// Weights with more inputs are decomposed as without data: their covariance alone would take more than the budget.
   static let largestInput = 8192
+  /// Kernels with larger patches are decomposed by what is known of their channels.
+  private static let largestPatch = 4608
 
   /// Calls `body` with weights whose inputs are known, in order, a few at a time.
-  /// - Parameter weights: by the layers that apply each.
+  /// - Parameters:
+  ///   - members: the layers that apply a weight.
+  ///   - patches: whether whole patches of spatial convolutions are wanted, rather than their channels alone.
   func forEach<Weight>(
-    _ weights: [Weight], members: (Weight) -> [DecomposableLayer], work: Work,
+    _ weights: [Weight], members: (Weight) -> [DecomposableLayer], patches: Bool, work: Work,
     _ body: ([(weight: Weight, inputs: WeightInputs?)], Work) throws(Failure) -> Void
   ) throws(Failure) {
-    let chunks = chunks(weights.map(members))
+    let chunks = chunks(weights.map(members), patches)
     var start = 0
     for (k, count) in chunks.enumerated() {
       let part = work.part(Double(k) / Double(chunks.count)...Double(k + 1) / Double(chunks.count))
       let chunk = Array(weights[start..<start + count])
       start += count
-      let inputs = try inputs(of: chunk.map(members), work: part.part(0...0.5))
+      let inputs = try inputs(of: chunk.map(members), patches, work: part.part(0...0.5))
       try body(Array(zip(chunk, inputs)).map { (weight: $0.0, inputs: $0.1) }, part.part(0.5...1))
     }
   }
 
   /// How many weights go together.
-  private func chunks(_ members: [[DecomposableLayer]]) -> [Int] {
+  private func chunks(_ members: [[DecomposableLayer]], _ patches: Bool) -> [Int] {
     var (counts, bytes) = ([Int](), Self.budget)
     for layers in members {
-      let size = isGathered(layers) ? layers[0].inputChannels * layers[0].inputChannels * 8 : 0
+      let length = layers[0].inputChannels * (patches && hasPatches(layers) ? layers[0].taps : 1)
+      let size = isGathered(layers) ? length * length * 8 : 0
       if bytes + size > Self.budget || counts.isEmpty {
         counts.append(0)
         bytes = 0
@@ -117,24 +126,46 @@ struct InputGathering: Sendable {
 
   private func isGathered(_ layers: [DecomposableLayer]) -> Bool { layers[0].inputChannels <= Self.largestInput }
 
-  private func inputs(of weights: [[DecomposableLayer]], work: Work) throws(Failure) -> [WeightInputs?] {
+  private func hasPatches(_ layers: [DecomposableLayer]) -> Bool {
+    layers.count == 1 && !layers[0].isPointwise && !layers[0].isTransposed
+      && layers[0].inputChannels * layers[0].taps <= Self.largestPatch
+  }
+
+  private func inputs(
+    of weights: [[DecomposableLayer]], _ patches: Bool, work: Work
+  ) throws(Failure) -> [WeightInputs?] {
     // Layers that read the same value share what is known of it, unless another weight reads more besides.
     var probes: [[InputTap]: InputMomentsProbe] = [:]
+    var patchProbes: [NodeID: PatchMomentsProbe] = [:]
     let taps = weights.map { layers -> [InputTap] in
       isGathered(layers) ? Array(Set(layers.compactMap { $0.inputTap(in: graph) })).sorted() : []
     }
-    for taps in taps where !taps.isEmpty && probes[taps] == nil {
-      probes[taps] = InputMomentsProbe(taps, graph, algebra)
+    for (layers, taps) in zip(weights, taps) where !taps.isEmpty {
+      if patches, hasPatches(layers) {
+        patchProbes[layers[0].node] = PatchMomentsProbe(
+          layers[0], tap: taps[0], sampleCount: source.sampleCount, graph, algebra)
+      } else if probes[taps] == nil {
+        probes[taps] = InputMomentsProbe(taps, graph, algebra)
+      }
     }
-    let ordered = probes.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map(\.value)
+    let ordered: [any FeatureMapProbe] =
+      probes.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map(\.value)
+      + patchProbes.sorted { $0.key < $1.key }.map(\.value)
     guard !ordered.isEmpty else { return weights.map { _ in nil } }
     try FeatureMapPass.run(ordered, source: source, shapes: shapes, work: work)
     return zip(weights, taps).map { layers, taps in
+      if let probe = patchProbes[layers[0].node] {
+        guard probe.count > 0 else { return nil }
+        let patches = PatchMoments(secondMoment: probe.secondMoment, size: probe.size, count: probe.count)
+        return Whitening(covariance: patches.channels(taps: layers[0].taps), size: layers[0].inputChannels, algebra)
+          .map { WeightInputs(whitening: $0, mean: nil, patches: patches, positionCount: probe.count) }
+      }
       guard let moments = probes[taps]?.moments, moments.count > 0 else { return nil }
       let isCentred = layers.count == 1 && layers[0].inputMean(in: graph).isMoved
       let covariance = isCentred ? moments.covariance : moments.secondMoment
       guard let whitening = Whitening(covariance: covariance, size: moments.size, algebra) else { return nil }
-      return WeightInputs(whitening: whitening, mean: isCentred ? moments.mean : nil)
+      return WeightInputs(
+        whitening: whitening, mean: isCentred ? moments.mean : nil, patches: nil, positionCount: moments.count)
     }
   }
 }

@@ -72,7 +72,7 @@ extension SpectrumTable {
   ) throws(Failure) -> SpectrumTable {
     var table = self
     let weights = layers.distinctWeights.filter { if case .spectra = entries[$0.key] { true } else { false } }
-    try gathering.forEach(weights, members: { w in layers.filter { $0.key == w.key } }, work: work) {
+    try gathering.forEach(weights, members: { w in layers.filter { $0.key == w.key } }, patches: false, work: work) {
       chunk, work throws(Failure) in
       let found = try work.concurrentMap(
         chunk, cost: { $0.weight.spectrumFlops(method) }, naming: { "singular values of '\($0.weight.name)'" }

@@ -8,6 +8,7 @@ import Runtime
 /// time.
 struct DatasetFeatureMaps: FeatureMapSource {
   let identity: String
+  var sampleCount: Int { dataset.sampleCount }
   private let document: any ModelDocument
   private let dataset: Dataset
   private let runtime: ONNXRuntime
