@@ -444,3 +444,49 @@ def test_what_a_recommendation_says_is_what_a_compression_does(client, folder):
         assert ranks is None or done.replaced[0].relative_error <= ranks["relative_error"] * (1 + 1e-9)
     vbmf = client.recommend(folder / "noisy.onnx", compression_method="FD_TK", recommendation_ratio=0)
     assert vbmf.available_layers[0].values == [10, 10]
+
+
+@pytest.mark.parametrize("name", ["conv2d strided, dilated, uneven", "gemm transA=1 transB=0", "cp 2d", "conv2d half"])
+def test_a_written_file_is_verified_again_and_a_spoilt_one_is_not(client, folder, name):
+    case = CASES[name]
+    ranks = {"FD_TK": [3, 4], "FD_SVD": [3], "FD_CP": [2]}[case.method]
+    found, result = decompose(client, case, folder, ranks)
+    model = folder / "layer.onnx"
+    verification = client.verify(model, folder / "decomposed.onnx", found)
+    assert (verification.status, verification.twin.status) == ("approximate", "exact")
+
+    def spoilt(change):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(result)
+        change(copy.graph)
+        onnx.save(copy, folder / "spoilt.onnx")
+        try:
+            return client.verify(model, folder / "spoilt.onnx", found).status
+        except espalier.ServerError as error:
+            return error.kind
+
+    def scaled(graph):
+        array = numpy_helper.to_array(graph.initializer[-1])
+        graph.initializer[-1].CopyFrom(numpy_helper.from_array(array * array.dtype.type(1.05), graph.initializer[-1].name))
+
+    def bias(graph):
+        for tensor in graph.initializer:
+            if tensor.name == "layer.bias":
+                array = numpy_helper.to_array(tensor) + 1
+                tensor.CopyFrom(numpy_helper.from_array(array.astype(case.dtype), tensor.name))
+
+    def settings(graph):
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.name in ("strides", "pads", "alpha") and attribute.name:
+                    if attribute.ints:
+                        attribute.ints[0] += 1
+                    else:
+                        attribute.f *= 2
+                    return
+
+    assert spoilt(lambda graph: None) == "approximate"
+    for change in (scaled, bias, settings):
+        if change is settings and not case.attributes:
+            continue
+        assert spoilt(change) in ("failed", "verify.failed"), change.__name__

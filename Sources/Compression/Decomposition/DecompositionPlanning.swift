@@ -29,7 +29,8 @@ package struct LayerDecomposition: Sendable {
 }
 
 extension NodeReplacement.Stage {
-  fileprivate func constant(_ input: Int) -> Int? {
+  /// Which of the plan's constants is read as an input; nil if none.
+  func constant(_ input: Int) -> Int? {
     if input < inputs.count, case .constant(let index) = inputs[input] { index } else { nil }
   }
 }
@@ -59,7 +60,7 @@ extension CompressibleModel {
           model.method, ranks: task.weight.ranks, inputs: task.inputs, algebra: algebra, work)
       }
       for (task, factors) in zip(tasks, found) {
-        building.add(task.weight.candidate, factors)
+        building.add(task.weight.candidate.members, factors)
         if let inputs = task.inputs, inputs.positionCount < 2 * task.weight.candidate.layer.inputChannels {
           starved.append(task.weight.candidate.layer.name)
         } else if task.inputs == nil, request.maps != nil {
@@ -78,15 +79,23 @@ extension CompressibleModel {
       (starved, "the dataset has fewer than two positions for every input channel; more samples do better"),
       (blind, "the dataset says nothing of their inputs, so the weight's own error was kept small"),
     ].filter { !$0.0.isEmpty }.map { names, what in "\(names.summary): \(what)" }
-    let (plan, decompositions, replaced, adjusted) = building.finished()
     work.progress(0.95, "certifying")
+    return try planned(
+      building, layers: model.settings(choices), skipped: model.skipped(choices),
+      warnings: building.warnings + dataWarnings)
+  }
+
+  /// The finished plan with its certificate.
+  func planned(
+    _ building: DecompositionBuilding, layers: [LayerSetting], skipped: [SkippedLayer], warnings: [String]
+  ) throws(Failure) -> PlannedCompression {
+    let (plan, decompositions, replaced, adjusted) = building.finished()
     let rewritten = RewrittenGraph(graph, applying: plan).graph
     let certificate = try certify(rewritten)
     return PlannedCompression(
       plan: plan, original: cost.original,
-      compressed: compressedSize(plan, rewritten), layers: model.settings(choices), goal: nil, achievedRatio: nil,
-      removed: [], copied: [], replaced: replaced, adjusted: adjusted, skipped: model.skipped(choices),
-      warnings: building.warnings + dataWarnings,
+      compressed: compressedSize(plan, rewritten), layers: layers, goal: nil, achievedRatio: nil,
+      removed: [], copied: [], replaced: replaced, adjusted: adjusted, skipped: skipped, warnings: warnings,
       approximations: decompositions.map { decomposition in
         Approximation(
           node: decomposition.layer.node, name: decomposition.layer.name, op: graph[decomposition.layer.node].op,
@@ -140,77 +149,6 @@ extension [String] {
   }
 }
 
-/// Collects replacements, each weight's factors once.
-private struct DecompositionBuilding {
-  private let graph: Graph
-  private var names: UniqueNames
-  private var plan = CompressionPlan()
-  private var decompositions: [LayerDecomposition] = []
-  private var replaced: [(node: NodeID, layer: ReplacedLayer)] = []
-  private var adjusted: [AdjustedParameter] = []
-  private(set) var warnings: [String] = []
-
-  init(_ graph: Graph) {
-    self.graph = graph
-    names = UniqueNames(
-      taken: Set(graph.values.lazy.map(\.name)).union(graph.nodes.lazy.map(\.name)).union(graph.definitions.innerNames))
-  }
-
-  mutating func add(_ candidate: WeightCandidate, _ computed: ComputedFactors) {
-    if let warning = computed.warning { warnings.append(warning) }
-    var shared: [Int]?
-    for layer in candidate.members {
-      let bias = computed.lostMean.flatMap { newBias(of: layer, $0) }
-      let (replacement, indices) = layer.replacement(
-        by: computed.factors, bias: bias, in: graph, names: &names, constants: &plan.constants, shared: shared)
-      shared = indices
-      if bias != nil, let index = replacement.stages.last?.constant(2) {
-        adjusted.append(
-          AdjustedParameter(
-            layer: layer.name, parameter: plan.constants[index].name,
-            original: graph[layer.node].input(2).map { graph[$0].name },
-            reason: "it makes up for what the smaller weight loses of the mean input"))
-      }
-      plan.replacements.append(replacement)
-      decompositions.append(
-        LayerDecomposition(
-          layer: layer, method: candidate.method, ranks: computed.factors.ranks, replacement: replacement))
-      let parts = zip(replacement.stages, indices).map { stage, index in
-        ReplacedLayer.Part(
-          name: stage.name, op: stage.op, parameter: plan.constants[index].name,
-          shape: plan.constants[index].tensor.shape)
-      }
-      replaced.append(
-        (
-          layer.node,
-          ReplacedLayer(
-            layer: layer.name, parameter: graph[layer.weight.source].name, method: candidate.method,
-            ranks: computed.factors.ranks, by: parts, relativeError: computed.relativeError,
-            outputError: computed.outputError)
-        ))
-    }
-  }
-
-  /// The layer's bias with what its new weight loses of the input's mean.
-  private mutating func newBias(of layer: DecomposableLayer, _ lost: [Double]) -> Tensor? {
-    guard case .movedToBias(let old, let scale) = layer.inputMean(in: graph) else { return nil }
-    let before = old?.realNumbers ?? [Double](repeating: 0, count: lost.count)
-    return .rounding(zip(before, lost).map { $0 + $1 * scale }, shape: [lost.count], to: layer.weight.tensor.dtype)
-  }
-
-  func finished() -> (
-    plan: CompressionPlan, decompositions: [LayerDecomposition], replaced: [ReplacedLayer],
-    adjusted: [AdjustedParameter]
-  ) {
-    var plan = plan
-    plan.replacements.sort { $0.node < $1.node }
-    return (
-      plan, decompositions.sorted { $0.layer.node < $1.layer.node },
-      replaced.sorted { $0.node < $1.node }.map(\.layer), adjusted
-    )
-  }
-}
-
 /// Factors as they will be stored, and what they lose.
 struct ComputedFactors: Sendable {
   let factors: LayerFactors
@@ -219,4 +157,12 @@ struct ComputedFactors: Sendable {
   /// What the outputs lose of the input's mean; nil where errors were weighed about zero.
   let lostMean: [Double]?
   let warning: String?
+
+  init(
+    factors: LayerFactors, relativeError: Double, outputError: Double? = nil, lostMean: [Double]? = nil,
+    warning: String? = nil
+  ) {
+    (self.factors, self.relativeError, self.outputError) = (factors, relativeError, outputError)
+    (self.lostMean, self.warning) = (lostMean, warning)
+  }
 }

@@ -70,7 +70,7 @@ extension DecomposableLayer {
   }
 
   /// `|W - product| / |W|`; 0 for the zero weight.
-  private func relativeError(_ product: [Double], _ work: Work) throws(Failure) -> Double {
+  func relativeError(_ product: [Double], _ work: Work) throws(Failure) -> Double {
     var (lost, total) = (0.0, 0.0)
     let width = inputChannels * taps
     try matrix.forEachRowTile(scale: 1, work) { rows, tile throws(Failure) in

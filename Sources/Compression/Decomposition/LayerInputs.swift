@@ -34,11 +34,18 @@ enum InputMean: Sendable {
   /// Errors are weighed about the mean, and the bias takes up what the smaller weight makes of it. The stored bias, if
   /// there is one, and what one unit of bias adds to the output.
   case movedToBias(Tensor?, scale: Double)
+  /// The same where the bias is a stored vector that a following Add reads.
+  case movedToSum(Use, Tensor)
 
-  var isMoved: Bool { if case .movedToBias = self { true } else { false } }
+  var isMoved: Bool { if case .included = self { false } else { true } }
 }
 
 extension DecomposableLayer {
+  /// Whether the layer's node has a place for a bias.
+  func addsBias(in graph: Graph) -> Bool {
+    if case .product = form { graph[node].op.hasSuffix("Gemm") } else { true }
+  }
+
   func inputMean(in graph: Graph) -> InputMean {
     let node = graph[self.node]
     let bias: Tensor?
@@ -57,10 +64,27 @@ extension DecomposableLayer {
         || !["NOTSET", "VALID"].contains(node.string("auto_pad") ?? "NOTSET")
       return isPadded ? .included : .movedToBias(bias, scale: 1)
     case .product(let input, _):
-      guard input == 1, node.op.hasSuffix("Gemm") else { return .included }
+      guard input == 1 else { return .included }
+      guard node.op.hasSuffix("Gemm") else { return node.op == "MatMul" ? followingBias(in: graph) : .included }
       let (alpha, beta) = (Double(node.float("alpha") ?? 1), Double(node.float("beta") ?? 1))
       return beta != 0 && alpha != 0 ? .movedToBias(bias, scale: alpha / beta) : .included
     }
+  }
+}
+
+extension DecomposableLayer {
+  /// The stored vector that an Add adds to all the layer computes.
+  private func followingBias(in graph: Graph) -> InputMean {
+    guard let output = graph[node].output(0), !graph.outputs.contains(output),
+      !graph.nodes.contains(where: { $0.captures.contains(output) }), graph.uses(of: output).count == 1,
+      let use = graph.uses(of: output).first
+    else { return .included }
+    let sum = graph[use.node]
+    guard sum.qualifiedOperator == "Add", use.input < 2, let other = sum.input(1 - use.input),
+      let bias = graph[other].tensor, bias.dtype == weight.tensor.dtype, bias.shape.last == outputChannels,
+      bias.elementCount == outputChannels
+    else { return .included }
+    return .movedToSum(Use(node: use.node, input: 1 - use.input), bias)
   }
 }
 

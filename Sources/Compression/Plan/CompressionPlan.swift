@@ -15,7 +15,7 @@ package struct CompressionPlan: Sendable {
   package var lengths: [(value: ValueID, axis: Int, length: Int)]
   /// In node order, of nodes that no edit concerns.
   package var replacements: [NodeReplacement]
-  /// What replacements read besides; names are new to the model.
+  /// What replacements read besides, and `readConstant`; names are new to the model.
   package var constants: [(name: String, tensor: Tensor)]
 
   package init(
@@ -66,6 +66,8 @@ package enum NodeEdit: Sendable {
   case removeAttribute(node: NodeID, name: String)
   /// Input `input` becomes a new private constant (an appended input if it was absent).
   case setInput(node: NodeID, input: Int, tensor: Tensor)
+  /// Input `input` becomes one of the plan's `constants`.
+  case readConstant(node: NodeID, input: Int, constant: Int)
   /// Input `input`, a dynamic integer tensor, becomes `old * multiplier / divisor + offset`, element by element;
   /// the division is exact where multiplier is not 0.
   case adjustInput(node: NodeID, input: Int, multiplier: Tensor, divisor: Tensor, offset: Tensor)
@@ -75,6 +77,7 @@ package enum NodeEdit: Sendable {
   package var node: NodeID {
     switch self {
     case .setAttribute(let node, _, _), .removeAttribute(let node, _), .setInput(let node, _, _),
+      .readConstant(let node, _, _),
       .adjustInput(let node, _, _, _, _),
       .becomeGather(let node, _, _):
       node

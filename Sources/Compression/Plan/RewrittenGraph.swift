@@ -70,6 +70,7 @@ struct RewrittenGraph {
         case .setAttribute(_, let name, let value): node = node.with(attribute: name, value)
         case .removeAttribute(_, let name): node = node.with(attribute: name, nil)
         case .setInput(_, let input, let tensor): node = node.with(input: input, constant(tensor))
+        case .readConstant(_, let input, let index): node = node.with(input: input, constants[index])
         case .adjustInput(_, let input, let multiplier, let divisor, let offset):
           guard var current = node.input(input) else { continue }
           for (op, tensor) in [("Mul", multiplier), ("Div", divisor), ("Add", offset)] {

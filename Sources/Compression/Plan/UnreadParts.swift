@@ -16,7 +16,8 @@ package struct UnreadParts: Sendable {
     var uses: [Use] = []
     for edit in plan.edits {
       switch edit {
-      case .setInput(let node, let input, _): uses.append(Use(node: node, input: input))
+      case .setInput(let node, let input, _), .readConstant(let node, let input, _):
+        uses.append(Use(node: node, input: input))
       case .becomeGather(let node, _, _):
         uses += graph[node].inputs.indices.dropFirst().map { Use(node: node, input: $0) }
       case .setAttribute, .removeAttribute, .adjustInput: break

@@ -162,6 +162,9 @@ package struct MaskedOriginal {
       case .setInput(_, let input, let tensor):
         node = node.with(input: input, building.splicing.constant(tensor))
         isReplaced.insert(input)
+      case .readConstant(_, let input, let index):
+        node = node.with(input: input, building.splicing.constant(plan.constants[index].tensor))
+        isReplaced.insert(input)
       case .adjustInput, .becomeGather: throw impossible(id, "has settings that are computed from lengths")
       }
     }

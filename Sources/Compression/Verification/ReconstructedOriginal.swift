@@ -21,11 +21,14 @@ package struct ReconstructedOriginal {
     var known: [[Int]: ValueID] = [:]
     for id in original.nodeIDs {
       try work.checkCancellation()
+      var inputs = original[id].inputs
+      for case .readConstant(let node, let input, let index) in plan.edits where node == id {
+        inputs[input] = splicing.constant(plan.constants[index].tensor)
+      }
       guard let decomposition = byNode[id] else {
-        splicing.append(original[id])
+        splicing.append(original[id].with(inputs: inputs))
         continue
       }
-      var inputs = original[id].inputs
       let constants = decomposition.constants
       let weight = known[constants] ?? splicing.constant(decomposition.product(plan.constants.map(\.tensor), algebra))
       known[constants] = weight

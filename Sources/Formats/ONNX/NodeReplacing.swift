@@ -28,16 +28,20 @@ struct NodeReplacing {
       }
   }
 
+  /// Constant nodes for what is not written yet; none where constants are initializers.
+  mutating func constantNodes(_ indices: [Int]) -> [WireMessage] {
+    guard usesConstantNodes else { return [] }
+    return indices.filter { written.insert($0).inserted }.map {
+      .constantNode(constants[$0].tensor, name: constants[$0].name)
+    }
+  }
+
   /// The stages of `replacement`, and Constant nodes before them where these are to be.
   /// - Parameter original: the node that they replace.
   mutating func nodes(of replacement: NodeReplacement, in original: NodeMessage) throws(Failure) -> [WireMessage] {
     typealias Field = ONNXSchema.Node
-    var result: [WireMessage] = []
-    for stage in replacement.stages where usesConstantNodes {
-      for case .constant(let index) in stage.inputs where written.insert(index).inserted {
-        result.append(.constantNode(constants[index].tensor, name: constants[index].name))
-      }
-    }
+    var result = constantNodes(
+      replacement.stages.flatMap(\.inputs).compactMap { if case .constant(let index) = $0 { index } else { nil } })
     for (k, stage) in replacement.stages.enumerated() {
       var node = WireMessage()
       for operand in stage.inputs {

@@ -16,6 +16,7 @@ struct NodeRewriting {
   private var removedAttributes: Set<String> = []
   private var isGather = false
   private let usesConstantNodes: Bool
+  private let constantNames: [String]
 
   enum InputName {
     case original(ByteSpan)
@@ -24,8 +25,9 @@ struct NodeRewriting {
 
   /// - Parameter usesConstantNodes: new constants become nodes: in files of IR versions before 4 every initializer is
   ///   an input of the graph, and a new input would change the model's signature.
-  init(_ message: NodeMessage, usesConstantNodes: Bool) {
-    (self.message, self.usesConstantNodes) = (message, usesConstantNodes)
+  /// - Parameter constantNames: of the plan's constants.
+  init(_ message: NodeMessage, usesConstantNodes: Bool, constantNames: [String]) {
+    (self.message, self.usesConstantNodes, self.constantNames) = (message, usesConstantNodes, constantNames)
     inputs = message.inputs.map(InputName.original)
   }
 
@@ -37,6 +39,7 @@ struct NodeRewriting {
     case .removeAttribute(_, let name): removedAttributes.insert(name)
     case .setInput(_, let input, let tensor):
       set(input, constant(tensor, "input\(input)", &names))
+    case .readConstant(_, let input, let index): set(input, constantNames[index])
     case .adjustInput(_, let input, let multiplier, let divisor, let offset):
       guard input < inputs.count else {
         throw Failure(.certificateFailed, "the plan adjusts input \(input) of \(message.label), which has none")

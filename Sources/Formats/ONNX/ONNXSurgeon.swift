@@ -124,7 +124,12 @@ struct ONNXSurgeon {
       if unreadNodes.contains(index) || stored[index].map(unread.values.contains) ?? false {
         isChanged = true
       } else if field.number == Field.node, let nodeEdits = edits[index] {
-        var rewriting = NodeRewriting(try NodeMessage(field.bytes()), usesConstantNodes: usesConstantNodes)
+        var rewriting = NodeRewriting(
+          try NodeMessage(field.bytes()), usesConstantNodes: usesConstantNodes,
+          constantNames: plan.constants.map(\.name))
+        for case .readConstant(_, _, let index) in nodeEdits {
+          for node in replacing.constantNodes([index]) { part.message(Field.node, node) }
+        }
         for edit in nodeEdits { try rewriting.apply(edit, names: &names) }
         for node in rewriting.preceding { part.message(Field.node, node) }
         part.message(Field.node, try rewriting.encoded { span throws(Failure) in try relocation?.attribute(span) })

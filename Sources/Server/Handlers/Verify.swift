@@ -1,4 +1,5 @@
 import Compression
+import Formats
 import JSONRPC
 import ModelGraph
 
@@ -6,13 +7,22 @@ import ModelGraph
 struct VerifyTask: ModelTask {
   private let model: ModelReference
   private let compressed: WirePath
-  private let listing: RemovalListing
+  private let listing: Listing
   private let dataset: WirePath?
+
+  private enum Listing {
+    case removal(RemovalListing)
+    case decomposition(DecompositionListing)
+  }
 
   init(_ params: Params) throws(ResponseError) {
     model = try params.modelReference()
     compressed = try params.require("compressed", params.path("compressed"))
-    listing = try params.removalListing()
+    if let decomposition = try params.decompositionListing() {
+      listing = .decomposition(decomposition)
+    } else {
+      listing = .removal(try params.removalListing())
+    }
     dataset = try params.datasetPath()
   }
 
@@ -23,7 +33,13 @@ struct VerifyTask: ModelTask {
   func run(in server: Server, work: Work) throws(Failure) -> JSONValue {
     let runtime = try server.runtime.runtime(work: work)
     return try server.cache.withModel(model, work: work) { model, work throws(Failure) in
-      let planned = try model.compressible.plan(listing, work: work.part(0...0.2))
+      let planned: PlannedCompression
+      switch listing {
+      case .removal(let listing): planned = try model.compressible.plan(listing, work: work.part(0...0.2))
+      case .decomposition(let listing):
+        let contents = try ModelFormats.open(path: compressed.path, work: work)
+        planned = try model.compressible.plan(listing, in: contents.graph, work: work.part(0...0.2))
+      }
       let verifier = Verifier(
         runtime: runtime, document: model.document, planned: planned,
         samples: try .make(for: model.compressible, dataset: dataset, work: work),

@@ -10,6 +10,7 @@ paths are taken from this process's working directory. All of it may be used fro
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import sys
@@ -308,6 +309,8 @@ class Client:
             "compressed": _absolute(compressed),
             "removed": [entry.to_json() for entry in compression.removed],
             "copied": [entry.to_json() for entry in compression.copied],
+            "replaced": [dataclasses.asdict(entry) for entry in compression.replaced] or None,
+            "adjusted": [dataclasses.asdict(entry) for entry in compression.adjusted] or None,
             "dataset_path": None if dataset_path is None else _absolute(dataset_path),
             "input_shapes": _shapes(input_shapes),
         }
