@@ -1,4 +1,4 @@
-"""Client of espalierd, the daemon that prunes trained neural networks. See `connect` and `Client`."""
+"""Client of espalierd, the daemon that prunes and decomposes trained neural networks. See `connect` and `Client`."""
 
 from .client import COMPRESSION_METHODS, Client, InputShapes, Options, Target, connect
 from .connection import Call, Progress, ProgressCallback
@@ -26,6 +26,7 @@ from .results import (
     ModelFile,
     NewLayer,
     Port,
+    RankLimits,
     Ranks,
     Recommendation,
     RemovedSlices,
@@ -62,6 +63,7 @@ __all__ = [
     "Progress",
     "ProgressCallback",
     "ProtocolError",
+    "RankLimits",
     "Ranks",
     "Recommendation",
     "RemovedSlices",

@@ -12,22 +12,37 @@ from .errors import EspalierError
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="espalier", description="Prunes trained neural networks with espalierd.")
+    main = argparse.ArgumentParser(prog="espalier", description="Makes trained neural networks smaller with espalierd.")
     main.add_argument("--version", action="version", version=VERSION)
     main.add_argument("--pipe", metavar="PATH", help="use the running server at this Unix socket")
     main.add_argument("--server", metavar="PATH", help="start this server (default: ESPALIER_SERVER, then PATH)")
     commands = main.add_subparsers(dest="command", required=True)
 
-    commands.add_parser("inspect", help="layers and what can be pruned").add_argument("model")
-    recommend = commands.add_parser("recommend", help="how much to take from each layer")
+    commands.add_parser("inspect", help="layers, and what can be pruned or decomposed").add_argument("model")
+    recommend = commands.add_parser("recommend", help="how much to take from each layer, or which ranks to give it")
     compress = commands.add_parser("compress", help="write the smaller model")
     for command in (recommend, compress):
         command.add_argument("model")
         amount = command.add_mutually_exclusive_group(required=True)
-        amount.add_argument("--ratio", type=float, help="share of the channels to remove, 0 to 1")
-        amount.add_argument("--target", type=target, metavar="SIZE=SHARE", help="what to leave, such as macs=0.5")
-        command.add_argument("--method", default="PR_L2", help="compression method (default PR_L2)")
-        command.add_argument("--dataset", metavar="PATH", help="samples: .npy, .npz or a folder of them")
+        amount.add_argument(
+            "--ratio",
+            type=float,
+            help="share of the channels to remove, 0 to 1; with FD_*, -1 to 1: lower or higher ranks than VBMF's",
+        )
+        amount.add_argument(
+            "--target",
+            type=target,
+            metavar="WHAT=SHARE",
+            help="what to leave of macs, parameters or size_bytes, such as macs=0.5; with FD_* also energy=0.9, of each "
+            "layer's squared norm",
+        )
+        command.add_argument(
+            "--method",
+            default="PR_L2",
+            help="compression method (default PR_L2): PR_* remove channels; FD_SVD (matrices and 1x1 convolutions) and "
+            "FD_TK (other convolutions) decompose layers",
+        )
+        command.add_argument("--dataset", metavar="PATH", help="samples: .npy, .npz or a folder of them; FD_* then spare what layers do with them")
         command.add_argument(
             "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="such as step_size=8"
         )
@@ -67,6 +82,9 @@ def run(client: Client, arguments: argparse.Namespace) -> None:
     if arguments.command == "inspect":
         report = client.inspect(arguments.model)
         print(tables.inspection(report))
+        decompositions = tables.decompositions(report)
+        if decompositions:
+            print("\n" + decompositions)
         print(f"\n{report.parameters:,} parameters, {report.macs:,} MACs, {report.model.size_bytes:,} bytes")
     elif arguments.command == "recommend":
         advice = client.recommend(arguments.model, **choice(arguments))
@@ -80,7 +98,11 @@ def run(client: Client, arguments: argparse.Namespace) -> None:
             verify=arguments.verify,
             **choice(arguments),
         )
+        if result.replaced:
+            print(tables.replacements(result.replaced))
         print_sizes(result.original, result.compressed)
+        for warning in result.warnings:
+            print(f"warning: {warning}")
         print(f"written to {result.output_path}")
         if arguments.verify:
             found = result.verification

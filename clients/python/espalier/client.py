@@ -10,7 +10,6 @@ paths are taken from this process's working directory. All of it may be used fro
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import sys
@@ -34,36 +33,48 @@ START_SECONDS = 30.0
 
 
 class Options(TypedDict, total=False):
-    """What `options` may hold; protocol.md says what each means and its default."""
+    """What `options` may hold; protocol.md says what each means and its default.
+
+    Decompositions (FD_*) mind the first six, where ranks are recommended, and pruning all but `zero_rank`; what a method
+    does not mind has no effect.
+    """
+
+    # Recommended ranks, and numbers of kept channels, become multiples of it: 1 for ranks, 2 for channels unless given.
+    step_size: int
+    # "none", "round", "round_up", "round_down": how they do.
+    step_op: str
+    # No rank is recommended, and no layer gets narrower, below it.
+    min_num_of_value: int
+    # Names or globs of the layers that may be compressed, and of those that must not.
+    include: List[str]
+    exclude: List[str]
+    # Layers in which VBMF finds nothing but noise: "skip" leaves them alone, "clamp" decomposes them.
+    zero_rank: str
 
     policy: str
     layer_norm: str
     group_policy: str
     reshape_channel_axis: int
-    step_size: int
-    step_op: str
-    min_num_of_value: int
     reverse: bool
     scope: str
     allocation: str
     max_layer_ratio: float
     exact_only: bool
-    include: List[str]
-    exclude: List[str]
     seed: int
     snp_gamma: float
     index_base: int
-    zero_rank: str
 
 
-# What is to be left, as a share of the original: {"parameters": 0.5}, {"macs": 0.5} or {"size_bytes": 0.5}; of
-# decompositions also {"energy": 0.9}, of the squared norm of every weight.
+# What is to be left of the model, as a share of the original: {"parameters": 0.5}, {"macs": 0.5} or {"size_bytes": 0.5}.
+# Of decompositions also {"energy": 0.9}: what every layer keeps at least of its squared norm, with a dataset of that of
+# its output.
 Target = Mapping[str, float]
 # What decides which channels matter least, and how layers are decomposed; protocol.md says what each means.
 COMPRESSION_METHODS = (
     "PR_L2", "PR_GM", "PR_NN", "PR_SNP", "PR_ID", "PR_L1", "PR_BN_L2", "PR_GROUP_L2", "PR_RANDOM",
     "FD_TK", "FD_SVD", "FD_CP",
 )  # fmt: skip
+
 
 class Client:
     """One session with a server.
@@ -309,8 +320,8 @@ class Client:
             "compressed": _absolute(compressed),
             "removed": [entry.to_json() for entry in compression.removed],
             "copied": [entry.to_json() for entry in compression.copied],
-            "replaced": [dataclasses.asdict(entry) for entry in compression.replaced] or None,
-            "adjusted": [dataclasses.asdict(entry) for entry in compression.adjusted] or None,
+            "replaced": [entry.to_json() for entry in compression.replaced] or None,
+            "adjusted": [entry.to_json() for entry in compression.adjusted] or None,
             "dataset_path": None if dataset_path is None else _absolute(dataset_path),
             "input_shapes": _shapes(input_shapes),
         }

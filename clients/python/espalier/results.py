@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Dict, List, Optional, Set, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import ProtocolError
 
@@ -34,6 +34,19 @@ class Port:
 
 
 @dataclass(frozen=True)
+class RankLimits:
+    """Which ranks a layer has under a method that decomposes it, [rank] or [in_rank, out_rank] each.
+
+    At `full_rank` nothing is lost (FD_CP: the largest that may be given); up to `break_even_rank` parameters and MACs both
+    fall, None where they never do.
+    """
+
+    method: str
+    full_rank: List[int]
+    break_even_rank: Optional[List[int]] = None
+
+
+@dataclass(frozen=True)
 class Layer:
     """A node with parameters that one would prune. `channels` is [in, out]."""
 
@@ -46,8 +59,8 @@ class Layer:
     methods: List[str]
     kernel: Optional[List[int]] = None
     groups: Optional[int] = None
-    # By decomposition method: {"method", "full_rank", "break_even_rank"}.
-    decomposition: Optional[List[Dict[str, Any]]] = None
+    # By method that decomposes it.
+    decomposition: List[RankLimits] = field(default_factory=list)
     # The coupled group of its output channels, and why they cannot be pruned, if they cannot.
     group: Optional[int] = None
     reason: Optional[str] = None
@@ -90,7 +103,10 @@ class Inspection:
 class Ranks:
     """The ranks of a layer, [rank] or [in_rank, out_rank] each, and what those kept lose.
 
-    `relative_error` is that of the weight, `output_error` that of what the layer computes on a dataset.
+    `full`: where nothing is lost; `vbmf`: VBMF's estimate; `calibrated`: that after ratio, minimum and step, where they
+    were asked for; `kept`: the layer's, None where it stays. `relative_error` is that of the weight, `output_error` that of
+    what the layer computes on a dataset; before there are factors both are what the singular values tell, upper bounds
+    for FD_TK. `ReplacedLayer` has them as measured.
     """
 
     full: List[int]
@@ -194,7 +210,11 @@ class NewLayer:
 
 @dataclass(frozen=True)
 class ReplacedLayer:
-    """A layer whose place the layers `by` take, in execution order; `ranks` as in `values`."""
+    """A layer whose place the layers `by` take, in execution order; `ranks` as in `values`.
+
+    `relative_error` is the distance of the factors' product from the weight, `output_error` that of what the layer
+    computes on a dataset: shares of the whole, as measured.
+    """
 
     layer: str
     parameter: str
@@ -203,6 +223,9 @@ class ReplacedLayer:
     by: List[NewLayer]
     relative_error: float
     output_error: Optional[float] = None
+
+    def to_json(self) -> Dict[str, Any]:
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -214,10 +237,13 @@ class AdjustedParameter:
     reason: str
     original: Optional[str] = None
 
+    def to_json(self) -> Dict[str, Any]:
+        return dataclasses.asdict(self)
+
 
 @dataclass(frozen=True)
 class Approximation:
-    """An operator that takes statistics across channels of which some were removed."""
+    """An operator that takes statistics across channels of which some were removed, or that was decomposed."""
 
     name: str
     op: str
@@ -226,7 +252,8 @@ class Approximation:
 
 @dataclass(frozen=True)
 class Twin:
-    """The comparison with the original in which those operators see only what stays; "exact" or "failed"."""
+    """The comparison with the original in which those operators see only what stays, or decomposed layers have the
+    products of their factors as weights; "exact" or "failed"."""
 
     status: str
     max_abs_error: Optional[float] = None
@@ -237,8 +264,8 @@ class Twin:
 class Verification:
     """`status`: "exact", "approximate", "failed" or "skipped"; `reason` says why it is not exact.
 
-    Errors are distances from the original with the removed channels silenced, relative ones in units of the largest
-    magnitude of the output; up to `tolerance` they count as rounding.
+    Errors are distances from the original with the removed channels silenced (of a decomposition from the original as it
+    is), relative ones in units of the largest magnitude of the output; up to `tolerance` they count as rounding.
     """
 
     status: str
@@ -302,7 +329,7 @@ def _members(record: Any) -> Dict[str, Tuple[Any, bool]]:
 
 
 # What an element of each plain type may be; an index among floats stays an integer.
-_PLAIN = {int: {int}, float: {int, float}, str: {str}}
+_PLAIN: Dict[type, Set[type]] = {int: {int}, float: {int, float}, str: {str}}
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:

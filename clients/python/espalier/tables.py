@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List, Sequence
+from collections import Counter
+from typing import Iterable, List, Optional, Sequence
 
-from .results import Inspection, Recommendation
+from .results import Inspection, LayerSetting, Recommendation, ReplacedLayer, SkippedLayer
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -45,9 +46,78 @@ def inspection(report: Inspection) -> str:
     return "\n".join([table(columns, rows), *([""] if reasons else []), *reasons])
 
 
+def decompositions(report: Inspection) -> str:
+    """The layers that can be decomposed, one a line and method; empty where there are none."""
+    rows = [
+        (layer.name, limits.method, ranks(limits.full_rank), ranks(limits.break_even_rank))
+        for layer in report.layers
+        for limits in layer.decomposition
+    ]
+    return table(("layer", "method", ">full rank", ">cheaper up to"), rows) if rows else ""
+
+
 def recommendation(report: Recommendation) -> str:
+    if any(layer.ranks for layer in report.available_layers):
+        return _rank_recommendation(report)
     rows = []
     for layer in report.available_layers:
         values = ", ".join(f"{value:.3g}" for value in layer.values[:8]) + (", …" if len(layer.values) > 8 else "")
         rows.append((layer.name, ", ".join(map(str, layer.channels)), values, "" if layer.use else "no"))
     return table(("layer", ">channels", ">values", "used"), rows)
+
+
+def _rank_recommendation(report: Recommendation) -> str:
+    """Ranks and what they lose, and under them why some layers stay."""
+    rows = [_rank_row(layer) for layer in report.available_layers]
+    columns = ("layer", ">channels", ">full rank", ">VBMF", ">rank", ">weight error", ">output error")
+    return "\n\n".join(filter(None, [_without_empty(columns, rows), skipped(report.skipped)]))
+
+
+def _rank_row(layer: LayerSetting) -> List[str]:
+    found = layer.ranks
+    if found is None:
+        return [layer.name, " → ".join(map(str, layer.channels)), "", "", ranks(None), "", ""]
+    # One rank's errors are known beforehand; of two, those of weights are bounds, those of outputs estimates.
+    marks = ("≤ ", "≈ ") if len(found.full) > 1 else ("", "")
+    errors = [_share(error, mark) for error, mark in zip((found.relative_error, found.output_error), marks)]
+    return [layer.name, " → ".join(map(str, layer.channels)), *map(ranks, (found.full, found.vbmf, found.kept)), *errors]
+
+
+def skipped(layers: Sequence[SkippedLayer]) -> str:
+    """Why layers stay as they are: each reason, how many layers it is that of, and one of them with the particulars."""
+    counts = Counter(layer.reason.partition(":")[0] for layer in layers)
+    example = {layer.reason.partition(":")[0]: layer for layer in reversed(layers)}
+    rows = [(code, count, f"{example[code].name}{_sentence(example[code])}") for code, count in counts.most_common()]
+    return table(("left as it is", ">layers", "such as"), rows) if rows else ""
+
+
+def replacements(layers: Sequence[ReplacedLayer]) -> str:
+    """The layers that were decomposed, and what took their places."""
+    rows = []
+    for layer in layers:
+        shapes = "  ".join("×".join(map(str, part.shape)) for part in layer.by)
+        errors = [_share(layer.relative_error), _share(layer.output_error)]
+        rows.append([layer.layer, ranks(layer.ranks), shapes, *errors])
+    return _without_empty(("replaced", ">rank", "by weights", ">weight error", ">output error"), rows)
+
+
+def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of the columns that hold anything."""
+    used = [index for index in range(len(columns)) if any(row[index] for row in rows)]
+    return table([columns[index] for index in used], [[row[index] for index in used] for row in rows])
+
+
+def ranks(values: Optional[Sequence[int]]) -> str:
+    """The rank, or the ranks of inputs and outputs; "–" where there is none."""
+    return "–" if values is None else ", ".join(map(str, values))
+
+
+def _share(value: Optional[float], mark: str = "") -> str:
+    """A relative error. A bound of 1 tells nothing."""
+    return "" if value is None or (mark and value >= 1) else f"{mark}{value:.3f}"
+
+
+def _sentence(layer: SkippedLayer) -> str:
+    """What a reason says behind its code."""
+    sentence = layer.reason.partition(":")[2]
+    return f":{sentence}" if sentence else ""

@@ -144,6 +144,10 @@ COMPRESSION = {
         {"parameter": "v", "axis": 1, "indices_per_group": [[0], [1]]},
     ],
     "copied": [{"parameter": "b", "node": "conv", "input": 2, "axis": 0, "indices": [3]}],
+    "replaced": [
+        {"layer": "fc", "parameter": "w", "method": "FD_SVD", "ranks": [8], "relative_error": 0.5,
+         "by": [{"name": "fc_in", "op": "Gemm", "parameter": "w_in", "shape": [8, 9]}]},
+    ],
     "skipped": [],
     "verification": {
         "status": "approximate",
@@ -156,7 +160,7 @@ COMPRESSION = {
         "samples": 3,
         "reason": "so",
     },
-}
+}  # fmt: skip
 
 
 def test_what_compress_answered_is_what_verify_is_asked(fake):
@@ -174,6 +178,7 @@ def test_what_compress_answered_is_what_verify_is_asked(fake):
         "compressed": "/o.onnx",
         "removed": COMPRESSION["removed"],
         "copied": COMPRESSION["copied"],
+        "replaced": COMPRESSION["replaced"],
     }
 
 

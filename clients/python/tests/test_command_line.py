@@ -1,0 +1,168 @@
+"""The command `espalier` as a shell sees it: against scripted servers, and decomposing with the real one."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from espalier import tables
+from espalier.results import Inspection, NewLayer, Recommendation, ReplacedLayer, decode
+
+MODELS = Path(__file__).resolve().parents[1] / "examples" / "models"
+RESNET = MODELS / "digits_resnet.onnx"
+IMAGES = MODELS / "digits_calibration.npy"
+SIZES = {"parameters": 10, "macs": 20, "size_bytes": 40}
+
+
+def advice(*layers, skipped=()):
+    estimate = {"original": SIZES, "compressed": SIZES}
+    report = {"available_layers": list(layers), "skipped": list(skipped), "estimate": estimate}
+    return decode(Recommendation, report)
+
+
+def lines(text):
+    return [line.split() for line in text.splitlines() if line and not line.startswith("─")]
+
+
+def test_ranks_and_errors_of_a_recommendation():
+    ranks = {"full": [24, 48], "vbmf": [6, 9], "calibrated": [8, 9], "kept": [8, 9], "relative_error": 0.79789}
+    vague = {**ranks, "relative_error": 1.0}
+    text = tables.recommendation(
+        advice(
+            {"name": "conv", "channels": [24, 48], "values": [8, 9], "use": True, "ranks": ranks},
+            {"name": "lost", "channels": [24, 48], "values": [8, 8], "use": True, "ranks": vague},
+            {"name": "stays", "channels": [4, 4], "values": [], "use": False,
+             "ranks": {"full": [4, 4], "vbmf": [0, 1]}},
+            skipped=[
+                {"name": "stays", "reason": "no_low_rank_structure: noise"},
+                {"name": "a", "reason": "pointwise: a matrix"},
+                {"name": "b", "reason": "pointwise: a matrix"},
+                {"name": "c", "reason": "it is excluded"},
+            ],
+        )
+    )  # fmt: skip
+    assert lines(text) == [
+        "layer channels full rank VBMF rank weight error".split(),
+        "conv 24 → 48 24, 48 6, 9 8, 9 ≤ 0.798".split(),
+        "lost 24 → 48 24, 48 6, 9 8, 9".split(),
+        "stays 4 → 4 4, 4 0, 1 –".split(),
+        "left as it is layers such as".split(),
+        "pointwise 2 a: a matrix".split(),
+        "no_low_rank_structure 1 stays: noise".split(),
+        "it is excluded 1 c".split(),
+    ]
+
+
+def test_one_rank_has_an_exact_error_and_data_an_output_error():
+    ranks = {"full": [24], "vbmf": [0], "kept": [8], "output_error": 0.3}
+    layer = {"name": "fc", "channels": [24, 48], "values": [8], "use": True, "ranks": ranks}
+    text = tables.recommendation(advice(layer))
+    assert lines(text) == [
+        "layer channels full rank VBMF rank output error".split(),
+        "fc 24 → 48 24 0 8 0.300".split(),
+    ]
+
+
+def test_channels_of_a_recommendation_are_shown_as_before():
+    text = tables.recommendation(advice({"name": "conv", "channels": [8], "values": [0.25], "use": True}))
+    assert lines(text) == ["layer channels values used".split(), "conv 8 0.25".split()]
+
+
+def test_replaced_layers():
+    parts = [NewLayer("conv_in", "Conv", "w.in", [8, 24, 1, 1]), NewLayer("conv_core", "Conv", "w.core", [48, 8, 3, 3])]
+    plain = ReplacedLayer("conv", "w", "FD_TK", [8, 48], parts, 0.5)
+    assert lines(tables.replacements([plain])) == [
+        "replaced rank by weights weight error".split(),
+        "conv 8, 48 8×24×1×1 48×8×3×3 0.500".split(),
+    ]
+    aware = ReplacedLayer("conv", "w", "FD_TK", [8, 48], parts, 0.5, 0.25)
+    assert lines(tables.replacements([aware]))[1][-2:] == ["0.500", "0.250"]
+
+
+def test_decomposable_layers_of_an_inspection():
+    layer = {
+        "name": "conv", "op": "Conv", "parameter": "w", "channels": [24, 24], "parameters": 1, "macs": 1, "methods": [],
+        "decomposition": [
+            {"method": "FD_TK", "full_rank": [24, 24], "break_even_rank": [21, 21]},
+            {"method": "FD_CP", "full_rank": [24], "break_even_rank": None},
+        ],
+    }  # fmt: skip
+    report = {"model": {"path": "/m", "format": "onnx", "size_bytes": 1}, "cached": False, "inputs": [], "outputs": [],
+              "parameters": 1, "macs": 1, "layers": [layer], "groups": []}  # fmt: skip
+    assert lines(tables.decompositions(decode(Inspection, report))) == [
+        "layer method full rank cheaper up to".split(),
+        "conv FD_TK 24, 24 21, 21".split(),
+        "conv FD_CP 24 –".split(),
+    ]
+    del layer["decomposition"]
+    assert tables.decompositions(decode(Inspection, report)) == ""
+
+
+# The command itself
+
+
+def run(server, *arguments):
+    """Exit status, standard output and standard error."""
+    command = [sys.executable, "-m", "espalier", "--server", server, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+@pytest.fixture
+def scripted(fake, tmp_path):
+    """A server's path as the command takes one, from a script."""
+
+    def make(**script):
+        path = tmp_path / "server"
+        path.write_text(f"#!/bin/sh\nexec {shlex.join(fake.command(**script))} \"$@\"\n")
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "arguments,sent",
+    [
+        (["--ratio", "-0.5"], {"recommendation_method": "VBMF", "recommendation_ratio": -0.5}),
+        (["--target", "energy=0.9"], {"recommendation_method": "VBMF", "target": {"energy": 0.9}}),
+        (["--target", "macs=0.5", "--dataset", "/d.npy"],
+         {"recommendation_method": "VBMF", "target": {"macs": 0.5}, "dataset_path": "/d.npy"}),
+        (["--ratio", "0", "--option", "zero_rank=clamp", "--option", "step_size=8"],
+         {"recommendation_method": "VBMF", "recommendation_ratio": 0.0,
+          "options": {"zero_rank": "clamp", "step_size": 8}}),
+    ],
+)  # fmt: skip
+def test_what_a_decomposition_asks_of_the_server(fake, scripted, arguments, sent):
+    refusal = {"id": "$id", "error": {"code": -32803, "message": "enough", "data": {"kind": "busy"}}}
+    status, out, err = run(scripted(recommend=[refusal]), "recommend", "/m.onnx", "--method", "FD_TK", *arguments)
+    assert (status, out) == (1, "") and "enough" in err
+    params = fake.received("recommend")[0]["params"]
+    assert params == {"model": "/m.onnx", "compression_method": "FD_TK", "options": {}, **sent}
+
+
+def test_warnings_of_a_compression_are_shown(scripted):
+    answer = {
+        "output_path": "/o.onnx", "original": SIZES, "compressed": SIZES, "layers": [], "removed": [], "skipped": [],
+        "verification": {"status": "skipped"}, "warnings": ["'conv' has too few taps"],
+    }  # fmt: skip
+    server = scripted(compress=[{"id": "$id", "result": answer}])
+    status, out, _ = run(server, "compress", "/m.onnx", "--ratio", "0.5", "-o", "/o.onnx")
+    assert status == 0 and "warning: 'conv' has too few taps\n" in out and "replaced" not in out
+
+
+def test_a_network_is_decomposed_from_the_shell(espalierd, tmp_path):
+    output = tmp_path / "smaller.onnx"
+    status, out, _ = run(espalierd, "recommend", RESNET, "--method", "FD_TK", "--target", "energy=0.8")
+    assert status == 0 and "/blocks/blocks.0/conv1/Conv" in out and "weight error" in out and "single_channel" in out
+
+    arguments = ("compress", RESNET, "--method", "fd_tk", "--target", "macs=0.5", "--dataset", IMAGES, "--verify")
+    status, out, err = run(espalierd, *arguments, "-o", output)
+    assert status == 0, err
+    assert "output error" in out and "verified: approximate" in out and output.stat().st_size < RESNET.stat().st_size
+
+    arguments = ("compress", RESNET, "--method", "FD_CP", "--target", "macs=0.5", "-o", tmp_path / "other.onnx")
+    status, _, err = run(espalierd, *arguments)
+    assert status == 1 and "option.invalidCombination" in err
