@@ -33,8 +33,8 @@ def parser() -> argparse.ArgumentParser:
             "--target",
             type=target,
             metavar="WHAT=SHARE",
-            help="what to leave of macs, parameters or size_bytes, such as macs=0.5; with FD_* also energy=0.9, of each "
-            "layer's squared norm",
+            help="what to leave of macs, parameters or size_bytes, such as macs=0.5; with FD_* also energy=0.9, of the "
+            "squared norm of each layer",
         )
         command.add_argument(
             "--method",
@@ -42,7 +42,11 @@ def parser() -> argparse.ArgumentParser:
             help="compression method (default PR_L2): PR_* remove channels; FD_SVD (matrices and 1x1 convolutions) and "
             "FD_TK (other convolutions) decompose layers",
         )
-        command.add_argument("--dataset", metavar="PATH", help="samples: .npy, .npz or a folder of them; FD_* then spare what layers do with them")
+        command.add_argument(
+            "--dataset",
+            metavar="PATH",
+            help="samples: .npy, .npz or a folder of them; FD_* then keep what layers make of these, not weights",
+        )
         command.add_argument(
             "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="such as step_size=8"
         )

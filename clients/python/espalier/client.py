@@ -35,8 +35,8 @@ START_SECONDS = 30.0
 class Options(TypedDict, total=False):
     """What `options` may hold; protocol.md says what each means and its default.
 
-    Decompositions (FD_*) mind the first six, where ranks are recommended, and pruning all but `zero_rank`; what a method
-    does not mind has no effect.
+    Decompositions (FD_*) mind the first six, where ranks are recommended, and pruning all but `zero_rank`. What a
+    method does not mind has no effect.
     """
 
     # Recommended ranks, and numbers of kept channels, become multiples of it: 1 for ranks, 2 for channels unless given.
@@ -65,8 +65,8 @@ class Options(TypedDict, total=False):
     index_base: int
 
 
-# What is to be left of the model, as a share of the original: {"parameters": 0.5}, {"macs": 0.5} or {"size_bytes": 0.5}.
-# Of decompositions also {"energy": 0.9}: what every layer keeps at least of its squared norm, with a dataset of that of
+# What is to be left, as a share of the original: {"parameters": 0.5}, {"macs": 0.5} or {"size_bytes": 0.5}. Of
+# decompositions also {"energy": 0.9}: what every layer keeps at least of its squared norm, with a dataset of that of
 # its output.
 Target = Mapping[str, float]
 # What decides which channels matter least, and how layers are decomposed; protocol.md says what each means.

@@ -37,8 +37,8 @@ class Port:
 class RankLimits:
     """Which ranks a layer has under a method that decomposes it, [rank] or [in_rank, out_rank] each.
 
-    At `full_rank` nothing is lost (FD_CP: the largest that may be given); up to `break_even_rank` parameters and MACs both
-    fall, None where they never do.
+    At `full_rank` nothing is lost (FD_CP: the largest that may be given); up to `break_even_rank` parameters and MACs
+    both fall, None where they never do.
     """
 
     method: str
@@ -104,9 +104,9 @@ class Ranks:
     """The ranks of a layer, [rank] or [in_rank, out_rank] each, and what those kept lose.
 
     `full`: where nothing is lost; `vbmf`: VBMF's estimate; `calibrated`: that after ratio, minimum and step, where they
-    were asked for; `kept`: the layer's, None where it stays. `relative_error` is that of the weight, `output_error` that of
-    what the layer computes on a dataset; before there are factors both are what the singular values tell, upper bounds
-    for FD_TK. `ReplacedLayer` has them as measured.
+    were asked for; `kept`: the layer's, None where it stays. `relative_error` is that of the weight, `output_error` that
+    of what the layer computes on a dataset, as far as singular values tell: for FD_TK an upper bound and an estimate.
+    `ReplacedLayer` has them as measured.
     """
 
     full: List[int]
@@ -264,8 +264,8 @@ class Twin:
 class Verification:
     """`status`: "exact", "approximate", "failed" or "skipped"; `reason` says why it is not exact.
 
-    Errors are distances from the original with the removed channels silenced (of a decomposition from the original as it
-    is), relative ones in units of the largest magnitude of the output; up to `tolerance` they count as rounding.
+    Errors are distances from the original with the removed channels silenced (of a decomposition from the original as
+    it is), relative ones in units of the largest magnitude of the output; up to `tolerance` they count as rounding.
     """
 
     status: str

@@ -75,12 +75,13 @@ def _rank_recommendation(report: Recommendation) -> str:
 
 def _rank_row(layer: LayerSetting) -> List[str]:
     found = layer.ranks
+    start = [layer.name, " → ".join(map(str, layer.channels))]
     if found is None:
-        return [layer.name, " → ".join(map(str, layer.channels)), "", "", ranks(None), "", ""]
+        return [*start, "", "", ranks(None), "", ""]
     # One rank's errors are known beforehand; of two, those of weights are bounds, those of outputs estimates.
     marks = ("≤ ", "≈ ") if len(found.full) > 1 else ("", "")
     errors = [_share(error, mark) for error, mark in zip((found.relative_error, found.output_error), marks)]
-    return [layer.name, " → ".join(map(str, layer.channels)), *map(ranks, (found.full, found.vbmf, found.kept)), *errors]
+    return [*start, *map(ranks, (found.full, found.vbmf, found.kept)), *errors]
 
 
 def skipped(layers: Sequence[SkippedLayer]) -> str:
