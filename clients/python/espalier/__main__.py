@@ -9,6 +9,7 @@ import sys
 from . import tables
 from .client import VERSION, Client
 from .errors import EspalierError
+from .results import LayerSetting
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,11 +37,20 @@ def parser() -> argparse.ArgumentParser:
             help="what to leave of macs, parameters or size_bytes, such as macs=0.5; with FD_* also energy=0.9, of the "
             "squared norm of each layer",
         )
+        if command is compress:
+            amount.add_argument(
+                "--layer",
+                type=layer,
+                action="append",
+                metavar="NAME=VALUES",
+                help="do this to this layer; may be repeated. VALUES is a share to remove, channel numbers (PR_ID), or "
+                "ranks (FD_*), such as conv1=16,24",
+            )
         command.add_argument(
             "--method",
             default="PR_L2",
-            help="compression method (default PR_L2): PR_* remove channels; FD_SVD (matrices and 1x1 convolutions) and "
-            "FD_TK (other convolutions) decompose layers",
+            help="compression method (default PR_L2): PR_* remove channels; FD_SVD (matrices and 1x1 convolutions), "
+            "FD_TK and FD_CP (other convolutions; FD_CP with --layer only) decompose layers",
         )
         command.add_argument(
             "--dataset",
@@ -59,6 +69,15 @@ def parser() -> argparse.ArgumentParser:
 def target(text: str) -> dict:
     name, _, share = text.partition("=")
     return {name: float(share)}
+
+
+def layer(text: str) -> LayerSetting:
+    """What is done to one layer. A name may hold "=", values do not."""
+    name, equals, values = text.rpartition("=")
+    if not equals:
+        raise ValueError(text)
+    numbers = [float(value) if "." in value else int(value) for value in values.split(",")]
+    return LayerSetting(name=name, channels=[], values=numbers)
 
 
 def option(text: str) -> tuple:
@@ -100,6 +119,7 @@ def run(client: Client, arguments: argparse.Namespace) -> None:
             arguments.output,
             overwrite=arguments.overwrite,
             verify=arguments.verify,
+            layers=arguments.layer,
             **choice(arguments),
         )
         if result.replaced:

@@ -104,9 +104,9 @@ class Ranks:
     """The ranks of a layer, [rank] or [in_rank, out_rank] each, and what those kept lose.
 
     `full`: where nothing is lost; `vbmf`: VBMF's estimate; `calibrated`: that after ratio, minimum and step, where they
-    were asked for; `kept`: the layer's, None where it stays. `relative_error` is that of the weight, `output_error` that
-    of what the layer computes on a dataset, as far as singular values tell: for FD_TK an upper bound and an estimate.
-    `ReplacedLayer` has them as measured.
+    were asked for; `kept`: the layer's, None where it stays. `relative_error` is that of the weight, `output_error`
+    that of what the layer computes on a dataset, as far as singular values tell: for FD_TK an upper bound and an
+    estimate. `ReplacedLayer` has them as measured.
     """
 
     full: List[int]

@@ -153,6 +153,30 @@ def test_warnings_of_a_compression_are_shown(scripted):
     assert status == 0 and "warning: 'conv' has too few taps\n" in out and "replaced" not in out
 
 
+@pytest.mark.parametrize(
+    "layers,sent",
+    [(["conv=16,24"], [("conv", [16, 24])]), (["a=b=8", "c=0.25"], [("a=b", [8]), ("c", [0.25])])],
+)
+def test_layers_of_ones_own(fake, scripted, layers, sent):
+    refusal = {"id": "$id", "error": {"code": -32803, "message": "enough", "data": {"kind": "busy"}}}
+    given = [argument for layer in layers for argument in ("--layer", layer)]
+    status, _, err = run(
+        scripted(compress=[refusal]), "compress", "/m.onnx", "--method", "FD_CP", *given, "-o", "/o.onnx"
+    )
+    assert status == 1 and "enough" in err
+    params = fake.received("compress")[0]["params"]
+    assert [(layer["name"], layer["values"]) for layer in params["layers"]] == sent
+    # A rank that became 16.0 on the way would be refused.
+    assert "16.0" not in repr(params)
+    assert not {"recommendation_method", "recommendation_ratio", "target"} & set(params)
+
+
+@pytest.mark.parametrize("layer", ["conv", "conv=", "conv=x"])
+def test_a_layer_without_values_is_refused(layer):
+    status, out, err = run("/no/server", "compress", "/m.onnx", "--layer", layer, "-o", "/o.onnx")
+    assert (status, out) == (2, "") and "--layer" in err
+
+
 def test_a_network_is_decomposed_from_the_shell(espalierd, tmp_path):
     output = tmp_path / "smaller.onnx"
     status, out, _ = run(espalierd, "recommend", RESNET, "--method", "FD_TK", "--target", "energy=0.8")
@@ -162,6 +186,11 @@ def test_a_network_is_decomposed_from_the_shell(espalierd, tmp_path):
     status, out, err = run(espalierd, *arguments, "-o", output)
     assert status == 0, err
     assert "output error" in out and "verified: approximate" in out and output.stat().st_size < RESNET.stat().st_size
+
+    arguments = ("compress", RESNET, "--method", "FD_CP", "--layer", "/blocks/blocks.0/conv1/Conv=12")
+    status, out, err = run(espalierd, *arguments, "-o", tmp_path / "cp.onnx", "--verify")
+    assert status == 0, err
+    assert "12×24×1×1  12×1×3×1  12×1×1×3  24×12×1×1" in out and "verified: approximate" in out
 
     arguments = ("compress", RESNET, "--method", "FD_CP", "--target", "macs=0.5", "-o", tmp_path / "other.onnx")
     status, _, err = run(espalierd, *arguments)
