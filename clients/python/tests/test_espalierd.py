@@ -149,6 +149,19 @@ def test_cancelled_calls_leave_nothing_behind(client, tmp_path):
     client.ping()
 
 
+@pytest.mark.parametrize("method,target", [("FD_TK", {"macs": 0.5}), ("FD_SVD", {"energy": 0.9})])
+def test_a_decomposition_is_verified_while_and_after_it_is_written(client, method, target, tmp_path):
+    output, images = tmp_path / "out.onnx", MODELS / "digits_calibration.npy"
+    wanted = {"compression_method": method, "target": target, "dataset_path": images}
+    made = client.compress(RESNET, output, verify=True, **wanted)
+    assert made.replaced and not made.removed and bool(made.adjusted) == (method == "FD_SVD")
+    assert made.verification.status == "approximate" and made.verification.twin.status == "exact"
+    again = client.verify(RESNET, output, made, dataset_path=images)
+    assert (again.status, again.twin) == ("approximate", made.verification.twin)
+    with pytest.raises(espalier.InvalidParams, match="factors"):
+        client.verify(RESNET, RESNET, made)
+
+
 @pytest.mark.parametrize("model", [RESNET, MOBILE])
 def test_a_result_is_verified_while_and_after_it_is_written(client, model, held_out, tmp_path):
     output, data = tmp_path / "out.onnx", tmp_path / "images.npy"
