@@ -95,6 +95,7 @@ demo: build .venv/stamp ## Prune two trained networks and measure what is left o
 bench: build .venv/stamp .venv-bench/stamp ## Measure latency, memory and throughput, and the tools one could use instead
 	$(PYTHON) Tests/Benchmarks/bench.py
 	.venv-bench/bin/python Tests/Benchmarks/peers.py
+	.venv-bench/bin/python Tests/Benchmarks/decomposition.py
 
 .PHONY: zoo
 zoo: .venv-zoo/stamp ## Export the architectures whose skeletons the tests read (with PyTorch, in .venv-zoo)

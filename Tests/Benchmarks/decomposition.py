@@ -1,0 +1,336 @@
+"""Filter decomposition against what does the same in Python, and against the BLAS floor: part of `make bench`, or
+`python Tests/Benchmarks/decomposition.py [--rounds N] [--threads N ...]` with Tests/requirements-bench.txt.
+
+Everything is measured for one thread and for two: the daemon with `--threads N`, NumPy's and SciPy's OpenBLAS with a
+limit of N, in turns. Medians over the rounds; every file read is in the page cache. The networks are resnet50 and a
+single convolution, with weights of a known low rank under noise, in the float32 of the file: so NumPy works in single
+precision, as for those who use these routines. We work in double.
+
+The floor of a whole Tucker decomposition is a count of what its algorithm cannot do without, over the rate of NumPy's
+dgemm with as many threads (see `tucker_flops`). Nothing reaches it: half of a reduction to tridiagonal form is limited
+by memory, not by arithmetic, and small layers are read and converted for longer than they are multiplied.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Proof"))
+import daemon  # noqa: E402
+import numpy as np  # noqa: E402
+import onnx  # noqa: E402
+import skeletons  # noqa: E402
+import tensorly  # noqa: E402
+import threadpoolctl  # noqa: E402
+from bench import Report, Wire, median, milliseconds, timed  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from scipy.optimize import minimize_scalar  # noqa: E402
+from tensorly.decomposition import partial_tucker  # noqa: E402
+
+METHODS = ("FD_TK", "FD_SVD")
+KERNEL, RANKS = (512, 512, 3, 3), (128, 128)
+# An idle thread of OpenBLAS spins for a while before it sleeps; the daemon is not to share its core with it.
+SETTLING = 0.3
+
+
+# MARK: networks
+
+
+def structured(shape, name):
+    """A weight `[O, I, ...]` of Tucker ranks between a tenth and a half, which decay, and a quarter of its energy noise."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    outputs, inputs, taps = shape[0], shape[1], int(np.prod(shape[2:]))
+    rank = max(1, int(min(outputs, inputs) * rng.uniform(0.1, 0.5)))
+    decay = np.arange(1, rank + 1) ** -0.5
+    if taps == 1:
+        signal = (rng.standard_normal((outputs, rank)) * decay) @ rng.standard_normal((rank, inputs))
+    else:
+        core = rng.standard_normal((rank, taps, rank)) * decay[:, None, None] * decay
+        signal = rng.standard_normal((outputs, rank)) @ core.reshape(rank, -1)
+        signal = signal.reshape(outputs, taps, rank) @ rng.standard_normal((rank, inputs))
+        signal = signal.swapaxes(1, 2).reshape(shape)
+    noise = rng.standard_normal(shape)
+    whole = signal.reshape(shape) / np.sqrt(np.mean(signal**2)) + noise / np.sqrt(3)
+    return (whole * np.sqrt(1.5 / (inputs * taps))).astype(np.float32)
+
+
+def resnet50():
+    model = skeletons.materialize("resnet50", "torchscript")
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 1:
+            tensor.CopyFrom(numpy_helper.from_array(structured(tuple(tensor.dims), tensor.name), tensor.name))
+    return model
+
+
+def one_convolution():
+    shape = [1, KERNEL[1], 7, 7]
+    weight = numpy_helper.from_array(structured(KERNEL, "kernel"), "weight")
+    node = helper.make_node("Conv", ["x", "weight"], ["y"], "conv", kernel_shape=KERNEL[2:], pads=[1] * 4)
+    graph = helper.make_graph(
+        [node], "one", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, KERNEL[0], 7, 7])], [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+
+
+def kernels(model, layers):
+    """By layer of `inspect`: its weight `[O, I, ...]`."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    return {layer["name"]: numpy_helper.to_array(weights[layer["parameter"]]) for layer in layers}
+
+
+def unfoldings(kernel):
+    """The matrices whose ranks are wanted, in the order in which the daemon lists them."""
+    outputs, inputs = kernel.shape[:2]
+    if kernel.size == outputs * inputs:
+        return [kernel.reshape(outputs, inputs)]
+    return [np.moveaxis(kernel, 1, 0).reshape(inputs, -1), kernel.reshape(outputs, -1)]
+
+
+# MARK: the routine in Python
+
+
+def evbmf_rank(matrix, **svd):
+    """Nakajima et al., JMLR 14 (2013), with the noise variance sought as in their paper of NIPS 2012: between its bounds
+    by SciPy's bounded scalar minimization, which is what public implementations do. It wants rows <= columns.
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        matrix = matrix.T
+    rows, columns = matrix.shape
+    alpha = rows / columns
+    tau_bar = 2.5129 * np.sqrt(alpha)
+    x_bar = (1 + tau_bar) * (1 + alpha / tau_bar)
+    found = np.linalg.svd(matrix, **svd)
+    s = found if svd.get("compute_uv") is False else found[1]
+
+    def objective(variance):
+        x = s**2 / (columns * variance)
+        signal, noise = x[x > x_bar], x[x <= x_bar]
+        difference = signal - (1 + alpha)
+        tau = 0.5 * (difference + np.sqrt(difference**2 - 4 * alpha))
+        return (
+            np.sum(noise - np.log(noise))
+            + np.sum(signal - tau)
+            + np.sum(np.log((tau + 1) / signal))
+            + alpha * np.sum(np.log(tau / alpha + 1))
+        )
+
+    first = int(min(np.ceil(rows / (1 + alpha)) - 1, rows))
+    lower = max(s[first] ** 2 / (columns * x_bar), np.mean(s[first:] ** 2) / columns)
+    upper = np.sum(s**2) / (rows * columns)
+    variance = minimize_scalar(objective, bounds=(lower, upper), method="bounded").x
+    return int(np.sum(s > np.sqrt(columns * variance * x_bar)))
+
+
+# MARK: the four questions
+
+
+def server_command(server, threads):
+    return [server, "--threads", str(threads)]
+
+
+def vbmf(report, server, path, model, threads, rounds):
+    request = {"model": str(path), "recommendation_method": "VBMF", "recommendation_ratio": 0}
+    forms = {
+        "np.linalg.svd(Y), as published": {},
+        "  with full_matrices=False": {"full_matrices": False},
+        "  with compute_uv=False": {"compute_uv": False},
+    }
+    ours, whole, theirs = [], [], {form: [] for form in forms}
+    for count in range(rounds):
+        time.sleep(SETTLING)
+        began = time.perf_counter()
+        wire = Wire(server_command(server, threads))
+        layers = wire.ask("inspect", {"model": str(path)})[0]["layers"]
+        replies = [wire.ask("recommend", {**request, "compression_method": method}) for method in METHODS]
+        whole.append(time.perf_counter() - began)
+        ours.append(sum(seconds for _, seconds in replies))
+        wire.close()
+        found = {layer["name"]: layer["ranks"]["vbmf"] for reply, _ in replies for layer in reply["available_layers"]}
+        weights = kernels(model, [layer for layer in layers if layer["name"] in found])
+        for form, arguments in forms.items():
+            if not arguments and count:  # a minute needs no median
+                continue
+            ranks = {}
+
+            def work():
+                for name, kernel in weights.items():
+                    ranks[name] = [evbmf_rank(matrix, **arguments) for matrix in unfoldings(kernel)]
+
+            theirs[form].append(timed(work))
+    pairs = [pair for name in found for pair in zip(found[name], ranks[name])]
+    report.section(f"VBMF ranks of resnet50's {len(pairs)} matrices, {threads} thread{'s' * (threads > 1)}")
+    report.row("ours: recommend FD_TK + FD_SVD after inspect", milliseconds(median(ours)), "new daemon, model loaded")
+    report.row("  from the start of the process", milliseconds(median(whole)))
+    for form, seconds in theirs.items():
+        report.row(form, milliseconds(median(seconds)), f"{median(seconds) / median(ours):.1f} x ours")
+    same = sum(a == b for a, b in pairs)
+    report.row(
+        "same rank", f"{same} of {len(pairs)}",
+        f"largest difference {max(abs(a - b) for a, b in pairs)}; {sum(a > 0 for a, _ in pairs)} of ours are not 0",
+    )
+    report.aim("times faster than the published routine", median(theirs[next(iter(forms))]) / median(ours), 20, True)
+    report.bound("Gram matrices in double (dsyrk) and their eigenvalues (dsyevd, half of it limited by memory)")
+
+
+def tucker(report, server, path, model, threads, rounds):
+    kernel = numpy_helper.to_array(model.graph.initializer[0])
+    request = {
+        "model": str(path), "compression_method": "FD_TK", "layers": [{"name": "conv", "values": list(RANKS)}],
+    }
+    output = path.with_name("tucker.onnx")
+    ours, written, theirs = [], [], []
+    for _ in range(rounds):
+        time.sleep(SETTLING)
+        wire = Wire(server_command(server, threads))
+        wire.ask("inspect", {"model": str(path)})
+        reply, seconds = wire.ask("compress", {**request, "dry_run": True})
+        ours.append(seconds)
+        wire.ask("release", {"model": str(path)})
+        wire.ask("inspect", {"model": str(path)})
+        written.append(wire.ask("compress", {**request, "output_path": str(output), "overwrite": True})[1])
+        wire.close()
+        began = time.perf_counter()
+        (core, factors), errors = partial_tucker(kernel, rank=list(RANKS), modes=[0, 1])
+        theirs.append(time.perf_counter() - began)
+    wide = [factor.astype(np.float64) for factor in (core, *factors)]
+    product = tensorly.tenalg.multi_mode_dot(wide[0], wide[1:], modes=[0, 1])
+    their_error = np.linalg.norm(kernel - product) / np.linalg.norm(kernel)
+    our_error = reconstruction_error(onnx.load(output), kernel)
+    report.section(f"Tucker-2 of a {'x'.join(map(str, KERNEL))} kernel at ranks {RANKS}, {threads} thread{'s' * (threads > 1)}")
+    report.row("ours: compress (dry) after inspect", milliseconds(median(ours)), "new daemon: both spectra, factors, proof")
+    report.row("  with the written, synced file", milliseconds(median(written)))
+    report.row("tensorly.partial_tucker, defaults", milliseconds(median(theirs)), f"{len(errors)} sweeps")
+    report.row("relative error of ours, of the file", f"{our_error:.6f}", f"reported {reply['replaced'][0]['relative_error']:.6f}")
+    report.row("relative error of tensorly's", f"{their_error:.6f}")
+    report.aim("times faster", median(theirs) / median(ours), 10, at_least=True)
+    report.aim("(error of ours / theirs - 1) / 1e-4", (our_error / their_error - 1) / 1e-4, 1)
+    report.bound("two Gram matrices and all their eigenvalues, which only the report needs; then sweeps of products")
+
+
+def reconstruction_error(model, kernel):
+    """Of the file's three layers against the kernel."""
+    tensors = {tensor.name: numpy_helper.to_array(tensor).astype(np.float64) for tensor in model.graph.initializer}
+    first, core, last = (tensors[node.input[1]] for node in model.graph.node)
+    product = tensorly.tenalg.multi_mode_dot(core, [last[:, :, 0, 0], first[:, :, 0, 0].T], modes=[0, 1])
+    return np.linalg.norm(kernel - product) / np.linalg.norm(kernel)
+
+
+def tucker_flops(shape, ranks):
+    """What Tucker-2 of a layer cannot do without, in operations, additions and multiplications apart, as (all Gram
+    matrices, all eigenproblems, all products). `ranks` is [input, output]; None where VBMF's ranks keep the layer.
+
+    Gram matrices by symmetry, n^2 k; eigenvalues by tridiagonal form, 4/3 n^3, what comes after for nothing;
+    eigenvectors 2 n^2 m more. Two sweeps, the fewest that can tell that a third gains nothing; in the second a basis is
+    only advanced, at the least by one product and an orthonormalization, 2 n^2 m + 2 n m^2.
+    """
+    outputs, inputs, taps = shape[0], shape[1], int(np.prod(shape[2:]))
+    gram = outputs**2 * inputs * taps + inputs**2 * outputs * taps
+    eigen = 4 / 3 * (outputs**3 + inputs**3)
+    products = 0
+    if ranks:
+        by_input, by_output = ranks
+        eigen += 2 * inputs**2 * by_input  # vectors of the Gram matrix by inputs; its tridiagonal form is there
+        for sweep in range(2):
+            products += 2 * outputs * taps * inputs * (by_input + by_output) + 2 * by_output * taps * inputs * by_input
+            gram += outputs**2 * taps * by_input + inputs**2 * taps * by_output
+            for size, rank in ((outputs, by_output), (inputs, by_input)):
+                eigen += 2 * size**2 * rank + (2 * size * rank**2 if sweep else 4 / 3 * size**3)
+    return np.array([gram, eigen, products])
+
+
+def dgemm_rate(size=1536):
+    """Operations per second, the best of a few products of square matrices in double."""
+    a, b = np.random.default_rng(0).standard_normal((2, size, size))
+    return 2 * size**3 / min(timed(lambda: a @ b) for _ in range(5))
+
+
+def whole_tucker(report, server, path, model, threads, rounds):
+    request = {
+        "model": str(path), "compression_method": "FD_TK", "recommendation_method": "VBMF", "recommendation_ratio": 0,
+    }
+    output = path.with_name("resnet50_tucker.onnx")
+    ours, written, rates = [], [], []
+    for _ in range(rounds):
+        rates.append(dgemm_rate())
+        time.sleep(SETTLING)
+        wire = Wire(server_command(server, threads))
+        layers = wire.ask("inspect", {"model": str(path)})[0]["layers"]
+        reply, seconds = wire.ask("compress", {**request, "dry_run": True})
+        ours.append(seconds)
+        wire.ask("release", {"model": str(path)})
+        wire.ask("inspect", {"model": str(path)})
+        written.append(wire.ask("compress", {**request, "output_path": str(output), "overwrite": True})[1])
+        wire.close()
+    kept = {layer["name"]: layer["ranks"]["kept"] for layer in reply["layers"] if "ranks" in layer}
+    weights = kernels(model, [layer for layer in layers if layer["name"] in kept])
+    flops = sum(tucker_flops(weights[name].shape, kept[name]) for name in kept)
+    floor = flops.sum() / median(rates)
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(("Gram", "eigen", "products"), flops / flops.sum()))
+    report.section(f"The whole FD_TK of resnet50 by VBMF at 0, {threads} thread{'s' * (threads > 1)}")
+    report.row(
+        "compress (dry) after inspect", milliseconds(median(ours)),
+        f"new daemon; {sum(ranks is not None for ranks in kept.values())} of {len(kept)} layers decomposed",
+    )
+    report.row("  with the written, synced file", milliseconds(median(written)))
+    report.row("dgemm of NumPy", f"{median(rates) / 1e9:.1f} GFLOPS")
+    report.row("operations it cannot do without", f"{flops.sum() / 1e9:.1f} G", shares)
+    report.row("the floor", milliseconds(floor))
+    report.aim("compress / floor", median(ours) / floor, 2)
+    report.bound("reductions to tridiagonal form run at memory's speed; ranks, rounding, report and proof count for us")
+
+
+def again(report, server, path, threads):
+    wire = Wire(server_command(server, threads))
+    report.section(f"Recommending again at another ratio (-0.95 to 0.95), {threads} thread{'s' * (threads > 1)}")
+    for method in METHODS:
+        request = {"model": str(path), "compression_method": method, "recommendation_method": "VBMF"}
+        cold = wire.ask("recommend", {**request, "recommendation_ratio": 0})[1]
+        warm = [
+            wire.ask("recommend", {**request, "recommendation_ratio": step / 20})[1]
+            for _ in range(10) for step in range(-19, 20)
+        ]
+        report.row(
+            f"{method}, p50 with the wire", milliseconds(median(warm)),
+            f"p99 {milliseconds(sorted(warm)[len(warm) * 99 // 100])}, cold {milliseconds(cold)}",
+        )
+        report.aim(f"{method}, p50 against 1 ms", median(warm) / 1e-3, 1)
+    wire.close()
+    report.bound("singular values are kept with the model: what is left is arithmetic on ranks, and JSON")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    arguments = parser.parse_args()
+    server, report = daemon.server_path(), Report()
+    print(
+        f"{subprocess.run([server, '--version'], capture_output=True, text=True).stdout.strip()}, "
+        + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "scipy", "tensorly"))
+        + f", {os.cpu_count()} cores, medians of {arguments.rounds} rounds"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        network, convolution = resnet50(), one_convolution()
+        path, small = folder / "resnet50.onnx", folder / "convolution.onnx"
+        onnx.save(network, path)
+        onnx.save(convolution, small)
+        os.sync()
+        for threads in arguments.threads:
+            with threadpoolctl.threadpool_limits(threads):
+                vbmf(report, server, path, network, threads, arguments.rounds)
+                tucker(report, server, small, convolution, threads, arguments.rounds)
+                whole_tucker(report, server, path, network, threads, arguments.rounds)
+                again(report, server, path, threads)
+    print(f"\n{'every aim met' if not report.missed else f'{report.missed} aims missed'}")
+
+
+if __name__ == "__main__":
+    main()
