@@ -48,7 +48,7 @@ PATIENCE = 5
 
 
 def structured(shape, name):
-    """A weight `[O, I, ...]`: decaying components, a tenth to a half of full rank, and a quarter of the energy noise."""
+    """A weight `[O, I, ...]`: decaying components, as many as a tenth to a half of full rank, and noise."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     outputs, inputs, taps = shape[0], shape[1], int(np.prod(shape[2:]))
     rank = max(1, int(min(outputs, inputs) * rng.uniform(0.1, 0.5)))
@@ -112,8 +112,8 @@ def exhaustive(objective, lower, upper, kinks):
 
 
 def evbmf_rank(matrix, minimize=bounded, **svd):
-    """Nakajima et al., JMLR 14 (2013), with the noise variance sought between the bounds of their paper of NIPS 2012, in
-    public implementations by SciPy's bounded scalar minimization. It wants rows <= columns.
+    """Nakajima et al., JMLR 14 (2013), with the noise variance sought between the bounds of their paper of NIPS 2012:
+    in public implementations by SciPy's bounded scalar minimization. It wants rows <= columns.
     """
     if matrix.shape[0] > matrix.shape[1]:
         matrix = matrix.T
