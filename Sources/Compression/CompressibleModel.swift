@@ -125,13 +125,23 @@ package final class CompressibleModel: Sendable {
     return layers
   }
 
-  /// The singular values of every weight that `method` takes.
-  func spectra(_ method: DecompositionMethod, _ work: Work) throws(Failure) -> SpectrumTable {
-    if let known = derived.withLock({ $0.spectra[method] }) { return known }
-    let layers = decomposableLayers.layers.filter { DecomposableLayers.reason($0, against: method) == nil }
-    let spectra = try SpectrumTable(layers, method, LinearAlgebra.loaded(), work: work)
-    derived.withLock { $0.spectra[method] = spectra }
-    return spectra
+  /// The singular values of the weights of `layers`, and of what was asked for before.
+  func spectra(
+    _ method: DecompositionMethod, of layers: [DecomposableLayer], _ work: Work
+  ) throws(Failure) -> SpectrumTable {
+    let known = derived.withLock { $0.spectra[method] } ?? SpectrumTable()
+    let missing = layers.filter { known[$0] == nil }
+    if missing.isEmpty { return known }
+    let found = try SpectrumTable(missing, method, LinearAlgebra.loaded(), work: work)
+    return derived.withLock { derived in
+      let all = (derived.spectra[method] ?? SpectrumTable()).merging(found)
+      derived.spectra[method] = all
+      return all
+    }
+  }
+
+  private func takenLayers(_ method: DecompositionMethod) -> [DecomposableLayer] {
+    decomposableLayers.layers.filter { DecomposableLayers.reason($0, against: method) == nil }
   }
 
   /// The same on the inputs that `maps` makes the layers read.
@@ -140,8 +150,8 @@ package final class CompressibleModel: Sendable {
   ) throws(Failure) -> SpectrumTable {
     let known = derived.withLock { $0.whitenedSpectra }
     if let known, known.method == method, known.data == maps.identity { return known.table }
-    let plain = try spectra(method, work.part(0...0.3))
-    let layers = decomposableLayers.layers.filter { DecomposableLayers.reason($0, against: method) == nil }
+    let layers = takenLayers(method)
+    let plain = try spectra(method, of: layers, work.part(0...0.3))
     let table = try plain.whitened(layers, method, gathering(maps), work: work.part(0.3...1))
     derived.withLock { $0.whitenedSpectra = (method, maps.identity, table) }
     return table
@@ -158,10 +168,10 @@ package final class CompressibleModel: Sendable {
   ) throws(Failure) -> RankModel {
     let method = request.method
     let table: SpectrumTable
-    if let maps = request.maps, method != .cp {
+    if let maps = request.maps, method != .cp, only == nil {
       table = try spectra(method, on: maps, work)
     } else {
-      table = try spectra(method, work)
+      table = try spectra(method, of: only ?? takenLayers(method), work)
     }
     return try RankModel(decomposableLayers, table, method, request.options, only: only)
   }

@@ -24,7 +24,7 @@ extension CouplingAnalysis {
     for (label, role) in facts.roles where role.kind == .producer {
       if let origin = stored.origin(of: label) { producers[role.node, default: []].append(origin) }
     }
-    let isWeight = weightOnlyValues()
+    let isWeight = graph.constantValues()
     return graph.nodeIDs.compactMap { id in
       let node = graph[id]
       // Of two stored operands the usual one; a layer that is weights alone is part of another's weight.
@@ -85,16 +85,6 @@ extension CouplingAnalysis {
         : (node.int("transB", default: 0) != 0 ? rank - 2 : rank - 1)
     default: input == 0 ? rank - 2 : rank - 1
     }
-  }
-
-  /// Per value, whether it is stored or computed from stored tensors alone.
-  func weightOnlyValues() -> [Bool] {
-    var isWeight = graph.values.map(\.isStored)
-    for node in graph.nodes where !node.inputs.isEmpty && node.captures.isEmpty {
-      guard node.inputs.allSatisfy({ $0.map { isWeight[$0.index] } ?? true }) else { continue }
-      for case let output? in node.outputs { isWeight[output.index] = true }
-    }
-    return isWeight
   }
 
   /// A layer for every one of `producers` that makes a removable channel which no layer shows, as the hidden ones of a

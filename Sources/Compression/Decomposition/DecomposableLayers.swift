@@ -8,21 +8,28 @@ struct DecomposableLayers: Sendable {
   let others: [SkippedLayer]
   /// By key: whether nothing but these layers reads the weight, so that it leaves the model with them.
   private let isFreed: Set<DecomposableLayer.Key>
+  private let counts: [DecomposableLayer.Key: Int]
   private let byName: [String: Int]
   private let byNode: [NodeID: Int]
 
   init(_ graph: Graph, shapes: ShapeTable) {
     var layers: [DecomposableLayer] = []
     var others: [SkippedLayer] = []
+    let isConstant = graph.constantValues()
+    var taken: [String: Int] = [:]
     for id in graph.nodeIDs {
-      switch Self.layer(id, graph, shapes) {
-      case .layer(let layer): layers.append(layer)
-      case .unavailable(let reason):
-        others.append(SkippedLayer(name: graph.displayName(id), reason: reason))
-      case nil: continue
+      guard let found = Self.layer(id, graph, shapes, isConstant) else { continue }
+      // Files may give two nodes one name; a request has to tell them apart.
+      let base = graph.displayName(id)
+      taken[base, default: 0] += 1
+      let name = taken[base] == 1 ? base : "\(base)#\(taken[base] ?? 0)"
+      switch found {
+      case .layer(let layer): layers.append(layer.named(name))
+      case .unavailable(let reason): others.append(SkippedLayer(name: name, reason: reason))
       }
     }
     (self.layers, self.others) = (layers, others)
+    counts = Dictionary(layers.map { ($0.key, 1) }, uniquingKeysWith: +)
     byName = Dictionary(layers.enumerated().map { ($1.name, $0) }) { first, _ in first }
     // A reader of the weight is one of the layers, or leads to nothing but such.
     byNode = Dictionary(uniqueKeysWithValues: layers.enumerated().map { ($1.node, $0) })
@@ -33,7 +40,7 @@ struct DecomposableLayers: Sendable {
         && graph.uses(of: value).allSatisfy { use in
           if let reader = keyOfReader[use.node] { return reader == key }
           let node = graph[use.node]
-          guard ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"].contains(node.op),
+          guard ["Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"].contains(node.op),
             use.input == 0
           else { return false }
           return node.outputs.allSatisfy { $0.map { leads($0, onlyTo: key) } ?? true }
@@ -41,6 +48,9 @@ struct DecomposableLayers: Sendable {
     }
     isFreed = Set(layers.map(\.key).filter { leads($0.source, onlyTo: $0) })
   }
+
+  /// How many layers apply the weight so.
+  func count(of key: DecomposableLayer.Key) -> Int { counts[key] ?? 0 }
 
   func layer(named name: String) -> DecomposableLayer? { byName[name].map { layers[$0] } }
 
@@ -78,26 +88,35 @@ struct DecomposableLayers: Sendable {
     case unavailable(String)
   }
 
-  private static func layer(_ id: NodeID, _ graph: Graph, _ shapes: ShapeTable) -> Found? {
+  private static func layer(
+    _ id: NodeID, _ graph: Graph, _ shapes: ShapeTable, _ isConstant: [Bool]
+  ) -> Found? {
     let node = graph[id]
     let place: (form: DecomposableLayer.Form, input: Int)
     switch node.qualifiedOperator {
     case "Conv", "com.microsoft.FusedConv": place = (.convolution, 1)
     case "ConvTranspose": place = (.transposedConvolution, 1)
     case "Gemm", "com.microsoft.FusedGemm", "MatMul", "com.microsoft.FusedMatMul":
-      guard let product = product(node, graph, shapes) else { return nil }
+      guard let product = product(node, graph, shapes, isConstant) else { return nil }
       place = product
+    case "QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger", "com.microsoft.QGemm",
+      "com.microsoft.DynamicQuantizeMatMul", "com.microsoft.MatMulIntegerToFloat":
+      return .unavailable("quantized_weight: its weight holds integers; decompose the model before it is quantized")
     default: return nil
     }
     guard let operand = node.input(place.input) else { return nil }
     guard let weight = StoredWeight(behind: operand, in: graph, shapes: shapes) else {
-      // Two activations are no layer.
-      if case .product = place.form { return nil }
-      return .unavailable("computed_weight: its weight is computed, not stored")
+      return .unavailable(
+        "computed_weight: its weight is computed from stored tensors (scaled, dequantized, rounded); store the result and ask again"
+      )
+    }
+    guard node.domain.isEmpty || graph.definitions.opsets[""] != nil else {
+      return .unavailable(
+        "no_standard_operators: the model imports no standard operator set, to which the new nodes belong")
     }
     switch weight.tensor.dtype {
     case .float16, .bfloat16, .float32, .float64: break
-    default: return .unavailable("quantized_weight: its weight holds \(weight.tensor.dtype), no real numbers")
+    default: return .unavailable("quantized_weight: its weight holds \(weight.dtype), no real numbers")
     }
     if node.int("group", default: 1) != 1 {
       return .unavailable("grouped_convolution: each group is decomposed for itself at best, which saves little")
@@ -134,10 +153,12 @@ struct DecomposableLayers: Sendable {
 
   /// Which operand of a matrix product is a weight, and where its input channels are.
   private static func product(
-    _ node: Node, _ graph: Graph, _ shapes: ShapeTable
+    _ node: Node, _ graph: Graph, _ shapes: ShapeTable, _ isConstant: [Bool]
   ) -> (form: DecomposableLayer.Form, input: Int)? {
     func isWeight(_ input: Int) -> Bool {
-      node.input(input).flatMap { StoredWeight(behind: $0, in: graph, shapes: shapes) } != nil
+      guard let value = node.input(input), isConstant[value.index] else { return false }
+      // A vector is no weight.
+      return shapes[value].map { $0.count >= 2 } ?? true
     }
     switch (isWeight(0), isWeight(1)) {
     case (false, true):
@@ -150,9 +171,27 @@ struct DecomposableLayers: Sendable {
 }
 
 extension DecomposableLayer {
+  func named(_ name: String) -> DecomposableLayer {
+    DecomposableLayer(
+      node: node, name: name, form: form, weight: weight, inputChannels: inputChannels, outputChannels: outputChannels,
+      kernel: kernel, positions: positions)
+  }
+
   /// The input through which the node reads its weight, and that through which it reads data.
   var weightInput: Int { if case .product(let input, _) = form { input } else { 1 } }
   var dataInput: Int { 1 - weightInput }
 
   var isTransposed: Bool { if case .transposedConvolution = form { true } else { false } }
+}
+
+extension Graph {
+  /// Per value, whether it is stored or computed from stored tensors alone.
+  func constantValues() -> [Bool] {
+    var isConstant = values.map(\.isStored)
+    for node in nodes where !node.inputs.isEmpty && node.captures.isEmpty {
+      guard node.inputs.allSatisfy({ $0.map { isConstant[$0.index] } ?? true }) else { continue }
+      for case let output? in node.outputs { isConstant[output.index] = true }
+    }
+    return isConstant
+  }
 }

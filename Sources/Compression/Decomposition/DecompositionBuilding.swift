@@ -64,7 +64,7 @@ struct DecompositionBuilding {
     }
     let before = old?.realNumbers ?? [Double](repeating: 0, count: lost.count)
     return .rounding(
-      zip(before, lost).map { $0 + $1 * scale }, shape: old?.shape ?? [lost.count], to: layer.weight.tensor.dtype)
+      zip(before, lost).map { $0 + $1 * scale }, shape: old?.shape ?? [lost.count], to: layer.weight.dtype)
   }
 
   /// Where the bias is what a following Add reads: that reads a new one.

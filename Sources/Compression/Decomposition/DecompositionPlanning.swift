@@ -16,15 +16,18 @@ package struct LayerDecomposition: Sendable {
   var newBias: Int? { replacement.stages.last?.constant(2) }
 
   /// Whether factors are stored in a type so narrow that their product cannot be stored in it without rounding of its own.
-  var isNarrow: Bool { [.float16, .bfloat16].contains(layer.weight.tensor.dtype) }
+  var isNarrow: Bool { [.float16, .bfloat16].contains(layer.weight.dtype) }
 
   /// The weight that the factors make, as the layer's node reads one; of narrow factors in float32.
   /// - Parameter constants: of the plan.
-  func product(_ constants: [Tensor], _ algebra: LinearAlgebra) -> Tensor {
+  func product(_ constants: [Tensor], _ algebra: LinearAlgebra, isRounded: Bool = false) -> Tensor {
     let factors = layer.factors(method, ranks: ranks, stored: self.constants.map { constants[$0] })
-    let product = factors.product(kernel: layer.kernel, algebra)
+    var product = factors.product(kernel: layer.kernel, algebra)
+    if isRounded {
+      for element in product.indices { product[element] *= element % 2 == 0 ? 1 + 0x1p-24 : 1 - 0x1p-24 }
+    }
     return .rounding(
-      layer.arranged(product), shape: layer.weight.shape, to: isNarrow ? .float32 : layer.weight.tensor.dtype)
+      layer.arranged(product), shape: layer.weight.shape, to: isNarrow ? .float32 : layer.weight.dtype)
   }
 }
 
@@ -63,7 +66,7 @@ extension CompressibleModel {
         building.add(task.weight.candidate.members, factors)
         if let inputs = task.inputs, inputs.positionCount < 2 * task.weight.candidate.layer.inputChannels {
           starved.append(task.weight.candidate.layer.name)
-        } else if task.inputs == nil, request.maps != nil {
+        } else if task.inputs == nil, request.maps != nil, model.method != .cp {
           blind.append(task.weight.candidate.layer.name)
         }
       }
@@ -78,6 +81,10 @@ extension CompressibleModel {
     let dataWarnings = [
       (starved, "the dataset has fewer than two positions for every input channel; more samples do better"),
       (blind, "the dataset says nothing of their inputs, so the weight's own error was kept small"),
+      (
+        request.maps != nil && model.method == .cp ? tasks.map(\.candidate.layer.name) : [],
+        "FD_CP keeps the weight's own error small and looks at no dataset"
+      ),
     ].filter { !$0.0.isEmpty }.map { names, what in "\(names.summary): \(what)" }
     work.progress(0.95, "certifying")
     return try planned(

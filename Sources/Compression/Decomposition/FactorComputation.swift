@@ -47,7 +47,7 @@ extension DecomposableLayer {
       }
     }
     let parts = zip(LayerFactors.shapes(method, ranks: ranks, of: self), elements).map { $0.with($1) }
-    let factors = LayerFactors(method: method, ranks: ranks, parts: parts).rounded(to: weight.tensor.dtype)
+    let factors = LayerFactors(method: method, ranks: ranks, parts: parts).rounded(to: weight.dtype)
     let product = factors.product(kernel: kernel, algebra)
     return ComputedFactors(
       factors: factors, relativeError: try relativeError(product, work), outputError: outputError,

@@ -50,7 +50,7 @@ extension DecomposableLayer {
     let node = graph[self.node]
     let bias: Tensor?
     if let id = node.input(2) {
-      guard let tensor = graph[id].tensor, tensor.dtype == weight.tensor.dtype, tensor.shape == [outputChannels]
+      guard let tensor = graph[id].tensor, tensor.dtype == weight.dtype, tensor.shape == [outputChannels]
       else { return .included }
       bias = tensor
     } else {
@@ -81,7 +81,7 @@ extension DecomposableLayer {
     else { return .included }
     let sum = graph[use.node]
     guard sum.qualifiedOperator == "Add", use.input < 2, let other = sum.input(1 - use.input),
-      let bias = graph[other].tensor, bias.dtype == weight.tensor.dtype, bias.shape.last == outputChannels,
+      let bias = graph[other].tensor, bias.dtype == weight.dtype, bias.shape.last == outputChannels,
       bias.elementCount == outputChannels
     else { return .included }
     return .movedToSum(Use(node: use.node, input: 1 - use.input), bias)

@@ -23,8 +23,8 @@ struct RankBudget {
     (self.candidates, self.rule, self.work, self.size) = (candidates, rule, work, size)
   }
 
-  /// Ranks per candidate, nil where it stays, that together cost at most `most`, and little less.
-  func ranks(costingAtMost most: Int) throws(Failure) -> [[Int]?] {
+  /// Ranks per candidate, nil where it stays, that together cost at most `most`, and no less than `least` if any do.
+  func ranks(costingAtLeast least: Int, atMost most: Int) throws(Failure) -> [[Int]?] {
     // Prices are per unit of what all layers cost together.
     let total = max(1, total(candidates.map { _ in nil }))
     func ranks(price: Double) -> [[Int]?] { candidates.map { best($0, price: price / Double(total)) } }
@@ -39,7 +39,9 @@ struct RankBudget {
       if low == 0, middle < 1e-30 { break }
       if self.total(ranks(price: middle)) > most { low = middle } else { high = middle }
     }
-    return try filled(ranks(price: high), most)
+    var result = try filled(ranks(price: high), most)
+    if self.total(result) < least { spend(&result, least, most) }
+    return result
   }
 
   func total(_ ranks: [[Int]?]) -> Int {
@@ -136,6 +138,35 @@ struct RankBudget {
       ranks[k] = better
     }
     return ranks
+  }
+
+  /// Where the least loss costs less than is wanted: the one change of a candidate that costs enough and loses least.
+  private func spend(_ ranks: inout [[Int]?], _ least: Int, _ most: Int) {
+    let now = total(ranks)
+    var best: (k: Int, ranks: [Int], loss: Double)?
+    for (k, candidate) in candidates.enumerated() {
+      guard let held = ranks[k] else { continue }
+      let others = now - size(candidate.cost(at: held))
+      let full = candidate.fullRanks
+      let first = rule.all(full: full[0])
+      for last in candidate.method == .tucker ? rule.all(full: full[1]) : [0] {
+        func pair(_ rank: Int) -> [Int] { candidate.method == .tucker ? [rank, last] : [rank] }
+        // Costs rise with the rank: the largest that is not too much.
+        var (low, high) = (-1, first.count)
+        while high - low > 1 {
+          let middle = (low + high) / 2
+          if others + size(candidate.cost(at: pair(first[middle]))) <= most { low = middle } else { high = middle }
+        }
+        guard low >= 0 else { continue }
+        let offered = pair(first[low])
+        guard others + size(candidate.cost(at: offered)) >= least, candidate.fillable(offered) == offered,
+          candidate.lowersCost(at: offered)
+        else { continue }
+        let loss = candidate.spectra.attenuation(at: offered) - candidate.spectra.attenuation(at: held)
+        if best.map({ loss < $0.loss }) ?? true { best = (k, offered, loss) }
+      }
+    }
+    if let best { ranks[best.k] = best.ranks }
   }
 
   /// Ranks of two modes that lose less and cost no more than `left` above `now`: one rank may pay for the other.

@@ -32,16 +32,16 @@ struct RankModel: Sendable {
         admitted.append(layer)
       }
     }
+    let membersOf = Dictionary(grouping: admitted, by: \.key)
     var candidates: [WeightCandidate] = []
     for layer in admitted.distinctWeights {
       switch spectra[layer] {
       case .spectra(let spectra):
-        let members = admitted.filter { $0.key == layer.key }
-        let all = layers.layers.filter { $0.key == layer.key }.count
+        let members = membersOf[layer.key] ?? []
         candidates.append(
           WeightCandidate(
             members: members, method: method, spectra: spectra,
-            isFreed: layers.frees(layer.key) && members.count == all))
+            isFreed: layers.frees(layer.key) && members.count == layers.count(of: layer.key)))
       case .unavailable(let reason):
         for member in admitted where member.key == layer.key {
           left.append(SkippedLayer(name: member.name, reason: reason))
@@ -62,6 +62,7 @@ struct RankModel: Sendable {
         .invalidCombination,
         "there is no rule for CP's rank; compress with layers and ranks of your own, or use FD_TK with VBMF")
     }
+    if candidates.isEmpty, case .size = goal { throw nothingToDecompose([]) }
     switch goal {
     case .calibration(let ratio):
       return candidates.map { $0.choice(calibration: ratio, rule, zeroRank: options.zeroRank) }
@@ -81,7 +82,7 @@ struct RankModel: Sendable {
   private func ranks(
     _ measure: ModelSize.Measure, _ share: Double, _ original: ModelSize, _ work: Work
   ) throws(Failure) -> [[Int]?] {
-    let width = candidates.first?.layer.weight.tensor.dtype.byteWidth ?? 4
+    let width = candidates.first?.layer.weight.dtype.byteWidth ?? 4
     let budget = RankBudget(candidates, rule, work: work) { cost in
       switch measure {
       case .parameters: cost.parameters
@@ -94,15 +95,16 @@ struct RankModel: Sendable {
     // New names and nodes take some bytes too.
     let overhead = measure == .sizeBytes ? candidates.count * Self.bytesPerLayer : 0
     let most = Int((share * Double(original[measure]) * (1 + 1e-12)).rounded(.down))
-    let ranks = try budget.ranks(costingAtMost: most - others - overhead)
-    let size = others + overhead + budget.total(ranks)
     let least = Int((share * (1 - RankBudget.tolerance) * Double(original[measure])).rounded(.up))
+    let fixed = others + overhead
+    let ranks = try budget.ranks(costingAtLeast: least - fixed, atMost: most - fixed)
+    let size = fixed + budget.total(ranks)
     guard (least...max(least, most)).contains(size) else {
       let closest = Double(size) / Double(max(1, original[measure]))
-      let bound = size > most ? "no less than" : "the closest below it is"
+      let bound = size > most ? "the least is" : "the closest below is"
       throw Failure(
         .targetUnreachable,
-        "\(measure.rawValue) cannot be brought to \(share) of \(original[measure]) within one percent from below: \(bound) \(closest) can be reached by this method under these options; ask for that, or loosen step_size, min_num_of_value, include or exclude",
+        "\(measure.rawValue) cannot be brought to \(share) of \(original[measure]) within one percent from below: \(bound) \(closest), by this method under these options; ask for that, or loosen step_size, min_num_of_value, include or exclude",
         details: ["requested": .double(share), "closest": .double(closest)])
     }
     return ranks
@@ -121,7 +123,7 @@ struct RankModel: Sendable {
       size.parameters += after.parameters - before.parameters
       size.macs += after.macs - before.macs
       size.sizeBytes +=
-        (after.parameters - before.parameters) * (candidate.layer.weight.tensor.dtype.byteWidth ?? 4)
+        (after.parameters - before.parameters) * (candidate.layer.weight.dtype.byteWidth ?? 4)
     }
     return size
   }

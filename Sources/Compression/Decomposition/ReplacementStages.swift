@@ -17,7 +17,7 @@ extension DecomposableLayer {
     constants: inout [(name: String, tensor: Tensor)], shared: [Int]?
   ) -> (replacement: NodeReplacement, constants: [Int]) {
     let node = graph[self.node]
-    let dtype = weight.tensor.dtype
+    let dtype = weight.dtype
     let parts = factors.parts
     let stageNames = parts.map { names.make("\(name)_\($0.stage)") }
     let outputName = node.output(0).map { graph[$0].name } ?? name
@@ -36,7 +36,8 @@ extension DecomposableLayer {
     var biasOperand = node.input(2).map { _ in NodeReplacement.Operand.original(2) }
     if let bias {
       biasOperand = .constant(constants.count)
-      constants.append((names.make(parameterName(graph[weight.source].name, "bias")), bias))
+      let original = node.input(2).map { graph[$0].name } ?? "\(name)_bias"
+      constants.append((names.make("\(original)_adjusted"), bias))
     }
     let stages = parts.enumerated().map { k, part in
       let isLast = k == parts.count - 1

@@ -6,6 +6,8 @@ struct StoredWeight: Sendable {
   /// The stored tensor.
   let source: ValueID
   let tensor: Tensor
+  /// What the node reads its elements as.
+  let dtype: DType
   /// As the node sees it, with the distance in elements between neighbours along each axis.
   let shape: [Int]
   let strides: [Int]
@@ -13,7 +15,8 @@ struct StoredWeight: Sendable {
   /// - Returns: nil where `value` is not stored, or something is computed from it on the way.
   init?(behind value: ValueID, in graph: Graph, shapes: ShapeTable) {
     if let tensor = graph[value].tensor {
-      self.init(source: value, tensor: tensor, shape: tensor.shape, strides: Self.rowMajor(tensor.shape))
+      self.init(
+        source: value, tensor: tensor, dtype: tensor.dtype, shape: tensor.shape, strides: Self.rowMajor(tensor.shape))
       return
     }
     guard let producer = graph[value].producer, let input = graph[producer].input(0),
@@ -22,6 +25,13 @@ struct StoredWeight: Sendable {
     let node = graph[producer]
     switch node.op {
     case "Identity": self = before
+    case "Cast":
+      // Numbers that a wider type holds as well.
+      guard let target = node.int("to").flatMap(DType.init(rawValue:)), [.float32, .float64].contains(target),
+        [.float16, .bfloat16, .float32].contains(before.dtype)
+      else { return nil }
+      self.init(
+        source: before.source, tensor: before.tensor, dtype: target, shape: before.shape, strides: before.strides)
     case "Transpose":
       let axes = node.ints("perm") ?? Array(before.shape.indices.reversed())
       guard axes.sorted() == Array(before.shape.indices) else { return nil }
@@ -35,12 +45,12 @@ struct StoredWeight: Sendable {
     }
   }
 
-  private init(source: ValueID, tensor: Tensor, shape: [Int], strides: [Int]) {
-    (self.source, self.tensor, self.shape, self.strides) = (source, tensor, shape, strides)
+  private init(source: ValueID, tensor: Tensor, dtype: DType, shape: [Int], strides: [Int]) {
+    (self.source, self.tensor, self.dtype, self.shape, self.strides) = (source, tensor, dtype, shape, strides)
   }
 
   private func with(shape: [Int], strides: [Int]) -> StoredWeight {
-    StoredWeight(source: source, tensor: tensor, shape: shape, strides: strides)
+    StoredWeight(source: source, tensor: tensor, dtype: dtype, shape: shape, strides: strides)
   }
 
   static func rowMajor(_ shape: [Int]) -> [Int] {

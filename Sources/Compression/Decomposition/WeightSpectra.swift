@@ -41,9 +41,13 @@ struct SpectrumTable: Sendable {
     case spectra(WeightSpectra)
     case unavailable(String)
   }
-  private(set) var entries: [DecomposableLayer.Key: Entry]
+  private(set) var entries: [DecomposableLayer.Key: Entry] = [:]
 
   subscript(layer: DecomposableLayer) -> Entry? { entries[layer.key] }
+  func merging(_ other: SpectrumTable) -> SpectrumTable {
+    SpectrumTable(entries: entries.merging(other.entries) { first, _ in first })
+  }
+
   var byteCount: Int {
     entries.values.reduce(0) { if case .spectra(let spectra) = $1 { $0 + spectra.byteCount } else { $0 } }
   }

@@ -30,6 +30,10 @@ extension CompressibleModel {
       model = try rankModel(request, only: manual.layers, work.part(0...0.3))
       (choices, warnings) = try manual.choices(model)
     }
+    if case .layers = request.choice, choices.isEmpty {
+      throw Failure(
+        .nothingToCompress, "'layers' gives no layer ranks: every entry is empty or unused; set 'values' and 'use'")
+    }
     guard choices.contains(where: { $0?.ranks != nil }) else { throw model.nothingToDecompose(choices) }
     var planned = try decompose(model, choices, request, work: work.part(0.3...1))
     planned.goal = goal

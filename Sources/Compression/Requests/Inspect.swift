@@ -6,7 +6,7 @@ extension CompressibleModel {
     let coupling = try coupling(CouplingOptions(), work)
     let macs = Dictionary(uniqueKeysWithValues: cost.nodes.map { ($0.node, $0.macs) })
     let explanations = GroupExplanations(coupling)
-    let isWeight = coupling.analysis.weightOnlyValues()
+    let isWeight = coupling.analysis.graph.constantValues()
     let layers = coupling.layers.map { layer in
       report(
         layer, coupling, explanations, parameters: parameters(of: layer, isWeight), macs: macs[layer.node] ?? 0)

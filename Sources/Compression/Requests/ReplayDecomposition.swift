@@ -90,7 +90,7 @@ extension CompressibleModel {
       throw misfit("the compressed model does not have the factors of '\(entry.layer)'")
     }
     for (part, tensor) in zip(parts, tensors) {
-      guard tensor.dtype == layer.weight.tensor.dtype, tensor.elementCount == layer.elementCount(of: part) else {
+      guard tensor.dtype == layer.weight.dtype, tensor.elementCount == layer.elementCount(of: part) else {
         throw misfit("a factor of '\(entry.layer)' has the shape \(tensor.shape)")
       }
     }

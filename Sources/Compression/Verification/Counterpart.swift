@@ -7,6 +7,9 @@ package enum Counterpart: Sendable {
   /// What it must equal where it does not equal the original: that with statistics of what stays, or with the products of
   /// its factors as weights.
   case twin
+  /// The twin with every product off by what rounding its factors may come to: how far this is from the twin tells how
+  /// much the network makes of rounding. The twin itself where nothing is decomposed.
+  case roundedTwin
 }
 
 extension PlannedCompression {
@@ -18,10 +21,11 @@ extension PlannedCompression {
     switch (change, counterpart) {
     case (.removal(let removal), _):
       return try MaskedOriginal(removal, plan, shapes: shapes).graph(
-        restrictingStatistics: counterpart == .twin, work: work)
+        restrictingStatistics: counterpart != .original, work: work)
     case (.decomposition, .original): return original
-    case (.decomposition(let decompositions), .twin):
-      return try ReconstructedOriginal(decompositions, plan, of: original).graph(work: work)
+    case (.decomposition(let decompositions), _):
+      return try ReconstructedOriginal(decompositions, plan, of: original).graph(
+        isRounded: counterpart == .roundedTwin, work: work)
     }
   }
 

@@ -14,7 +14,9 @@ package struct ReconstructedOriginal {
     (self.decompositions, self.plan, self.original) = (decompositions, plan, original)
   }
 
-  package func graph(work: Work) throws(Failure) -> Graph {
+  /// - Parameter isRounded: whether products are moved by half a unit in the last place of single precision, one up, the
+  ///   next down.
+  package func graph(isRounded: Bool, work: Work) throws(Failure) -> Graph {
     let algebra = try LinearAlgebra.loaded()
     let byNode = Dictionary(uniqueKeysWithValues: decompositions.map { ($0.layer.node, $0) })
     var splicing = GraphSplicing(original)
@@ -30,7 +32,10 @@ package struct ReconstructedOriginal {
         continue
       }
       let constants = decomposition.constants
-      let weight = known[constants] ?? splicing.constant(decomposition.product(plan.constants.map(\.tensor), algebra))
+      let weight =
+        known[constants]
+        ?? splicing.constant(
+          decomposition.product(plan.constants.map(\.tensor), algebra, isRounded: isRounded))
       known[constants] = weight
       inputs[decomposition.layer.weightInput] = weight
       if let bias = decomposition.newBias {

@@ -32,21 +32,32 @@ struct DatasetFeatureMaps: FeatureMapSource {
     let writer = try ONNXWriter(graph, additionalOutputs: values.filter { !fed.contains($0) })
     let names = values.map(writer.name)
     let computed = zip(values, names).filter { !fed.contains($0.0) }.map(\.1)
+    // What the dataset itself holds takes no run.
+    guard !computed.isEmpty else {
+      return try dataset.forEachBatch(work: work) { batch throws(Failure) in
+        try body(try maps(values, names) { batch.inputs[$0] })
+      }
+    }
     let session = try writer.session(
       .init(threads: threads, externalDataFolder: document.folder), runtime: runtime, work: work.part(0...0.1))
     try session.forEachBatch(of: dataset, outputs: computed, work: work.part(0.1...1)) {
       batch, outputs throws(Failure) in
-      var maps: [FeatureMap] = []
-      for (value, name) in zip(values, names) {
-        let tensor = fed.contains(value) ? batch.inputs[name] : outputs[name]
-        guard let map = tensor.flatMap({ FeatureMap(value: value, tensor: $0) }) else {
-          throw Failure(
-            .runtimeFailed, "the runtime gives no real numbers for '\(name)'", details: ["value": .string(name)])
-        }
-        maps.append(map)
-      }
-      try body(maps)
+      try body(try maps(values, names) { outputs[$0] ?? batch.inputs[$0] })
     }
+  }
+
+  private func maps(
+    _ values: [ValueID], _ names: [String], _ tensor: (String) -> Tensor?
+  ) throws(Failure) -> [FeatureMap] {
+    var maps: [FeatureMap] = []
+    for (value, name) in zip(values, names) {
+      guard let map = tensor(name).flatMap({ FeatureMap(value: value, tensor: $0) }) else {
+        throw Failure(
+          .runtimeFailed, "the runtime gives no real numbers for '\(name)'", details: ["value": .string(name)])
+      }
+      maps.append(map)
+    }
+    return maps
   }
 }
 

@@ -6,7 +6,8 @@ import Runtime
 /// What `compress` and `recommend` are asked for: channels to remove, or layers to decompose.
 enum AnyCompressionRequest: Sendable {
   case pruning(CompressionRequest)
-  case decomposition(DecompositionRequest)
+  /// And what to tell of its options.
+  case decomposition(DecompositionRequest, warning: String?)
 
   /// Of `compress`: a recommendation to carry out, or the user's own `layers`.
   init(_ method: CompressionMethod, _ params: Params) throws(ResponseError) {
@@ -20,7 +21,8 @@ enum AnyCompressionRequest: Sendable {
       let choice: DecompositionRequest.Choice =
         if let layers { .layers(layers) } else { .recommended(try params.rankGoal()) }
       self = .decomposition(
-        DecompositionRequest(method: decomposition, choice: choice, options: try DecompositionOptions(params)))
+        DecompositionRequest(method: decomposition, choice: choice, options: try DecompositionOptions(params)),
+        warning: try DecompositionOptions.warning(params))
     } else {
       let choice: CompressionRequest.Choice
       if let layers {
@@ -41,13 +43,15 @@ enum AnyCompressionRequest: Sendable {
     case .pruning(var request):
       request.maps = try server.featureMaps(for: request.method, of: model.document, dataset: dataset, work: work)
       return try model.compressible.plan(request, work: work)
-    case .decomposition(var request):
+    case .decomposition(var request, let warning):
       request.maps = try server.featureMaps(of: model.document, dataset: dataset, work: work)
       let (compressible, final) = (model.compressible, request)
       // Linear algebra looks up only now and then.
-      return try detached(work: work) { () -> Result<PlannedCompression, Failure> in
+      var planned = try detached(work: work) { () -> Result<PlannedCompression, Failure> in
         Result { () throws(Failure) in try compressible.plan(final, work: work) }
       }
+      if let warning { planned.warnings.append(warning) }
+      return planned
     }
   }
 }

@@ -74,6 +74,15 @@ extension PruningOptions {
 }
 
 extension DecompositionOptions {
+  /// Those of the options' names that say something about ranks.
+  private static let wireNames = ["step_size", "step_op", "min_num_of_value", "include", "exclude", "zero_rank"]
+
+  /// What to tell of options that are given and say nothing about ranks; nil if there are none.
+  static func warning(_ params: Params) throws(ResponseError) -> String? {
+    let idle = try params.object("options")?.names.filter { !wireNames.contains($0) } ?? []
+    return idle.isEmpty ? nil : "decompositions do not look at the options \(idle.joined(separator: ", "))"
+  }
+
   /// Reads the member `options`.
   init(_ params: Params) throws(ResponseError) {
     self.init()

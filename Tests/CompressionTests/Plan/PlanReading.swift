@@ -41,6 +41,7 @@ struct PlanReading {
       return "\(graph[node].name) \(name) = \(shown)"
     case .removeAttribute(let node, let name): return "\(graph[node].name) without \(name)"
     case .setInput(let node, let input, let tensor): return "\(graph[node].name) input \(input) = \(numbers(tensor))"
+    case .readConstant(let node, let input, let index): return "\(graph[node].name) input \(input) = constant \(index)"
     case .adjustInput(let node, let input, let multiplier, let divisor, let offset):
       return
         "\(graph[node].name) input \(input) * \(numbers(multiplier)) / \(numbers(divisor)) + \(numbers(offset))"
