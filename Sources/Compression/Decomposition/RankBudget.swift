@@ -15,12 +15,15 @@ struct RankBudget {
 
   let candidates: [WeightCandidate]
   private let rule: RankRule
-  private let size: (WeightCost) -> Int
+  private let measured: (WeightCandidate, WeightCost) -> Int
   private let work: Work
 
-  /// - Parameter size: what of a cost the budget is about.
-  init(_ candidates: [WeightCandidate], _ rule: RankRule, work: Work, size: @escaping (WeightCost) -> Int) {
-    (self.candidates, self.rule, self.work, self.size) = (candidates, rule, work, size)
+  /// - Parameter measured: what of a candidate's cost the budget is about.
+  init(
+    _ candidates: [WeightCandidate], _ rule: RankRule, work: Work,
+    measured: @escaping (WeightCandidate, WeightCost) -> Int
+  ) {
+    (self.candidates, self.rule, self.work, self.measured) = (candidates, rule, work, measured)
   }
 
   /// Ranks per candidate, nil where it stays, that together cost at most `most`, and no less than `least` if any do.
@@ -46,29 +49,34 @@ struct RankBudget {
 
   func total(_ ranks: [[Int]?]) -> Int {
     zip(candidates, ranks).reduce(0) { sum, pair in
-      sum + size(pair.1.map { pair.0.cost(at: $0) } ?? pair.0.cost)
+      sum + size(pair.0, pair.1)
     }
+  }
+
+  /// Of a candidate at ranks; nil where it stays.
+  private func size(_ candidate: WeightCandidate, _ ranks: [Int]?) -> Int {
+    measured(candidate, ranks.map(candidate.cost(at:)) ?? candidate.cost)
   }
 
   // MARK: At a price
 
   private func best(_ candidate: WeightCandidate, price: Double) -> [Int]? {
-    var best: (ranks: [Int]?, value: Double) = (nil, price * Double(size(candidate.cost)))
+    var best: (ranks: [Int]?, value: Double) = (nil, price * Double(size(candidate, nil)))
     func offer(_ ranks: [Int]) {
       guard candidate.lowersCost(at: ranks) else { return }
-      let value = candidate.spectra.attenuation(at: ranks) + price * Double(size(candidate.cost(at: ranks)))
+      let value = candidate.spectra.attenuation(at: ranks) + price * Double(size(candidate, ranks))
       if value < best.value { best = (ranks, value) }
     }
     let full = candidate.fullRanks
     if candidate.method == .tucker {
       for ro in rule.all(full: full[1]) {
         // What one more input rank costs at this output rank.
-        let step = size(candidate.cost(at: [2, ro])) - size(candidate.cost(at: [1, ro]))
+        let step = size(candidate, [2, ro]) - size(candidate, [1, ro])
         let outputLoss = candidate.spectra.modes[1].lostShare(rank: ro)
         offer(candidate.fillable([rank(candidate.spectra.modes[0], full[0], outputLoss, price * Double(step)), ro]))
       }
     } else {
-      let step = size(candidate.cost(at: [2])) - size(candidate.cost(at: [1]))
+      let step = size(candidate, [2]) - size(candidate, [1])
       offer([rank(candidate.spectra.modes[0], full[0], 0, price * Double(step))])
     }
     return best.ranks
@@ -101,7 +109,7 @@ struct RankBudget {
     func steps(_ k: Int) -> [Step] {
       let candidate = candidates[k]
       guard let now = ranks[k] else { return [] }
-      let (before, lost) = (size(candidate.cost(at: now)), candidate.spectra.attenuation(at: now))
+      let (before, lost) = (size(candidate, now), candidate.spectra.attenuation(at: now))
       var next: [[Int]?] = [nil]
       for mode in now.indices {
         guard let more = rule.next(after: now[mode], full: candidate.fullRanks[mode]) else { continue }
@@ -110,7 +118,7 @@ struct RankBudget {
         if candidate.fillable(larger) == larger, candidate.lowersCost(at: larger) { next.append(larger) }
       }
       return next.compactMap { ranks in
-        let cost = size(ranks.map(candidate.cost(at:)) ?? candidate.cost) - before
+        let cost = size(candidate, ranks) - before
         guard cost > 0 else { return nil }
         return Step(ranks: ranks, cost: cost, gain: lost - (ranks.map(candidate.spectra.attenuation) ?? 0))
       }
@@ -134,7 +142,7 @@ struct RankBudget {
     for k in candidates.indices where left > 0 {
       try work.checkCancellation()
       guard let now = ranks[k], let better = better(candidates[k], than: now, spending: left) else { continue }
-      left -= size(candidates[k].cost(at: better)) - size(candidates[k].cost(at: now))
+      left -= size(candidates[k], better) - size(candidates[k], now)
       ranks[k] = better
     }
     return ranks
@@ -146,7 +154,7 @@ struct RankBudget {
     var best: (k: Int, ranks: [Int], loss: Double)?
     for (k, candidate) in candidates.enumerated() {
       guard let held = ranks[k] else { continue }
-      let others = now - size(candidate.cost(at: held))
+      let others = now - size(candidate, held)
       let full = candidate.fullRanks
       let first = rule.all(full: full[0])
       for last in candidate.method == .tucker ? rule.all(full: full[1]) : [0] {
@@ -155,11 +163,11 @@ struct RankBudget {
         var (low, high) = (-1, first.count)
         while high - low > 1 {
           let middle = (low + high) / 2
-          if others + size(candidate.cost(at: pair(first[middle]))) <= most { low = middle } else { high = middle }
+          if others + size(candidate, pair(first[middle])) <= most { low = middle } else { high = middle }
         }
         guard low >= 0 else { continue }
         let offered = pair(first[low])
-        guard others + size(candidate.cost(at: offered)) >= least, candidate.fillable(offered) == offered,
+        guard others + size(candidate, offered) >= least, candidate.fillable(offered) == offered,
           candidate.lowersCost(at: offered)
         else { continue }
         let loss = candidate.spectra.attenuation(at: offered) - candidate.spectra.attenuation(at: held)
@@ -172,7 +180,7 @@ struct RankBudget {
   /// Ranks of two modes that lose less and cost no more than `left` above `now`: one rank may pay for the other.
   private func better(_ candidate: WeightCandidate, than now: [Int], spending left: Int) -> [Int]? {
     guard candidate.method == .tucker else { return nil }
-    let most = size(candidate.cost(at: now)) + left
+    let most = size(candidate, now) + left
     var best: (ranks: [Int]?, loss: Double) = (nil, candidate.spectra.attenuation(at: now))
     let full = candidate.fullRanks
     for ro in rule.all(full: full[1]) {
@@ -181,7 +189,7 @@ struct RankBudget {
       var (low, high) = (-1, affordable.count)
       while high - low > 1 {
         let middle = (low + high) / 2
-        if size(candidate.cost(at: [affordable[middle], ro])) <= most { low = middle } else { high = middle }
+        if size(candidate, [affordable[middle], ro]) <= most { low = middle } else { high = middle }
       }
       guard low >= 0 else { continue }
       let ranks = [affordable[low], ro]

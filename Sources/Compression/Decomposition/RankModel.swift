@@ -82,12 +82,11 @@ struct RankModel: Sendable {
   private func ranks(
     _ measure: ModelSize.Measure, _ share: Double, _ original: ModelSize, _ work: Work
   ) throws(Failure) -> [[Int]?] {
-    let width = candidates.first?.layer.weight.dtype.byteWidth ?? 4
-    let budget = RankBudget(candidates, rule, work: work) { cost in
+    let budget = RankBudget(candidates, rule, work: work) { candidate, cost in
       switch measure {
       case .parameters: cost.parameters
       case .macs: cost.macs
-      case .sizeBytes: cost.parameters * width
+      case .sizeBytes: cost.parameters * (candidate.layer.weight.dtype.byteWidth ?? 4)
       }
     }
     let whole = budget.total(candidates.map { _ in nil })

@@ -8,7 +8,8 @@ import Numerics
 /// With S the second moment of the patches and B the first factor applied at every tap, the unrestricted solution is
 /// R = W S B' (B S B')^-1, and the best of rank r projects its image on the leading eigenvectors of R (B S B') R'.
 ///
-/// Invariant: no other core and last factor with the same first one make the mean squared output error smaller.
+/// Invariant: no other core and last factor with the same first one make the mean squared output error smaller, with a
+/// little of the weight's own error added to it, for directions that no sample shows.
 struct ReducedRankRegression {
   /// `[outputRank, inputRank, taps]`.
   let core: [Double]
@@ -16,8 +17,10 @@ struct ReducedRankRegression {
   let last: [Double]?
   let outputError: OutputError
 
+  /// What a direction counts for that no sample shows, as a share of the mean variance.
+  private static let prior = 1e-2
   /// Added to the diagonal of what is inverted, as a share of its mean: few samples span few directions.
-  private static let ridges = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
+  private static let ridges = [0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
 
   /// - Parameters:
   ///   - weight: `[outputs, inputs * taps]`.
@@ -34,6 +37,10 @@ struct ReducedRankRegression {
     let elements = try weight.elements(work: work)
     var moment = patches.secondMoment
     LinearAlgebra.mirrorUpper(&moment, size: size)
+    // Along directions that the patches do not span, the weight itself is what is kept to; with many samples this is
+    // next to nothing.
+    let variance = (0..<size).reduce(0) { $0 + moment[$1 * size + $1] } / Double(size)
+    for k in 0..<size { moment[k * size + k] += Self.prior * variance }
 
     // W S, and from it what the output has of energy.
     var products = [Double](repeating: 0, count: outputs * size)

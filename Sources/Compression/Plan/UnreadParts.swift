@@ -1,7 +1,7 @@
 import ModelGraph
 
-/// What a plan leaves without a reader, and so takes out of the model: stored tensors, and nodes that computed something
-/// from them (the transposition of a weight that is now factors).
+/// What a plan leaves without a reader, and so takes out of the model: stored tensors, and, where layers are replaced,
+/// nodes that computed something from them (the transposition of a weight that is now factors).
 ///
 /// Invariant: nothing that was unread before is listed, nor anything that subgraphs or the graph's outputs read.
 package struct UnreadParts: Sendable {
@@ -23,23 +23,25 @@ package struct UnreadParts: Sendable {
       case .setAttribute, .removeAttribute, .adjustInput: break
       }
     }
+    release(uses, graph, followsNodes: false)
+    uses = []
     for replacement in plan.replacements {
       let kept = replacement.keptInputs
       uses += graph[replacement.node].inputs.indices.filter { !kept.contains($0) }.map {
         Use(node: replacement.node, input: $0)
       }
     }
-    release(uses, graph)
+    release(uses, graph, followsNodes: true)
   }
 
-  private mutating func release(_ uses: [Use], _ graph: Graph) {
+  private mutating func release(_ uses: [Use], _ graph: Graph, followsNodes: Bool) {
     released.formUnion(uses)
     var open = uses
     while let use = open.popLast() {
       guard let value = graph[use.node].input(use.input), isUnread(value, graph) else { continue }
       if graph[value].isStored {
         values.insert(value)
-      } else if let producer = graph[value].producer, !nodes.contains(producer),
+      } else if followsNodes, let producer = graph[value].producer, !nodes.contains(producer),
         graph[producer].outputs.allSatisfy({ $0.map { isUnread($0, graph) } ?? true })
       {
         nodes.insert(producer)
