@@ -21,7 +21,7 @@ let package = Package(
 
     // MARK: The model, from bytes to plan
     .target(name: "Numerics", dependencies: ["COpenBLAS"], swiftSettings: strict),
-    .target(name: "ModelGraph", dependencies: ["Numerics"], swiftSettings: strict),
+    .target(name: "ModelGraph", dependencies: ["Numerics", "Threads"], swiftSettings: strict),
     .target(name: "Compression", dependencies: ["ModelGraph", "Numerics"], swiftSettings: strict),
     .target(
       name: "Formats", dependencies: ["CFileGuard", "Compression", "ModelGraph", "Numerics"], swiftSettings: strict),

@@ -1,5 +1,5 @@
-import Glibc
 import Synchronization
+import Threads
 
 extension Work {
   /// `body` of every item, in order, worked out by as many threads as the work may keep busy, the costliest items first.
@@ -37,15 +37,27 @@ extension Work {
         }
       }
     }
-    let helpers = (1..<max(1, min(threads, most, items.count))).compactMap { _ in JoinableThread(run) }
+    let helpers = Monitor(0)
+    for _ in 1..<max(1, min(threads, most, items.count)) {
+      helpers.update { $0 += 1 }
+      let isStarted = startThread(stackBytes: concurrentStackBytes) {
+        run()
+        helpers.update { $0 -= 1 }
+      }
+      // Where the system has no thread to give, the others do its work.
+      if !isStarted { helpers.update { $0 -= 1 } }
+    }
     run()
-    for helper in helpers { helper.join() }
+    _ = helpers.wait { $0 == 0 ? true : nil }
     return try state.withLock { state throws(Failure) in
       if let failure = state.failure?.failure { throw failure }
       return state.results.compactMap { $0 }
     }
   }
 }
+
+/// Numeric kernels use their stacks.
+private let concurrentStackBytes = 8 << 20
 
 private struct ConcurrentState<Result> {
   var results: [Result?]
@@ -54,38 +66,4 @@ private struct ConcurrentState<Result> {
   var next = 0
   /// What the finished ones cost.
   var done = 0.0
-}
-
-/// A thread that somebody waits for.
-private struct JoinableThread {
-  private let thread: pthread_t
-  /// Numeric kernels use their stacks.
-  private static let stackBytes = 8 << 20
-
-  /// - Returns: nil if the system has no thread to give.
-  init?(_ body: @escaping @Sendable () -> Void) {
-    final class Box {
-      let body: @Sendable () -> Void
-      init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-    var attributes = pthread_attr_t()
-    pthread_attr_init(&attributes)
-    defer { pthread_attr_destroy(&attributes) }
-    pthread_attr_setstacksize(&attributes, Self.stackBytes)
-    let box = Unmanaged.passRetained(Box(body))
-    var thread = pthread_t()
-    let status = pthread_create(
-      &thread, &attributes,
-      { argument in
-        if let argument { Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().body() }
-        return nil
-      }, box.toOpaque())
-    if status != 0 {
-      box.release()
-      return nil
-    }
-    self.thread = thread
-  }
-
-  func join() { pthread_join(thread, nil) }
 }

@@ -41,13 +41,10 @@ struct DecomposableLayer: Sendable {
   var outputAxis: Int { 1 - inputAxis }
 
   /// Which weight the layer applies, and how: layers that share both share their factors.
-  struct Key: Hashable, Sendable, Comparable {
+  struct Key: Hashable, Sendable {
     let source: ValueID
     let strides: [Int]
     let inputAxis: Int
-    static func < (a: Key, b: Key) -> Bool {
-      (a.source, a.inputAxis, a.strides.first ?? 0) < (b.source, b.inputAxis, b.strides.first ?? 0)
-    }
   }
   var key: Key { Key(source: weight.source, strides: weight.strides, inputAxis: inputAxis) }
 }
