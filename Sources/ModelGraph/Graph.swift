@@ -14,10 +14,11 @@ package final class Graph: Sendable {
   /// Per value, the places that read it, in node order.
   package let uses: [[Use]]
   package let definitions: OperatorDefinitions
+  package let constraints: FormatConstraints
 
   package init(
     values: [Value], nodes: [Node], inputs: [ValueID], outputs: [ValueID],
-    definitions: OperatorDefinitions = OperatorDefinitions()
+    definitions: OperatorDefinitions = OperatorDefinitions(), constraints: FormatConstraints = FormatConstraints()
   ) {
     var uses = [[Use]](repeating: [], count: values.count)
     for (index, node) in nodes.enumerated() {
@@ -26,7 +27,7 @@ package final class Graph: Sendable {
       }
     }
     (self.values, self.nodes, self.inputs, self.outputs, self.uses) = (values, nodes, inputs, outputs, uses)
-    self.definitions = definitions
+    (self.definitions, self.constraints) = (definitions, constraints)
   }
 
   package subscript(id: ValueID) -> Value { values[id.index] }
@@ -52,6 +53,18 @@ package struct OperatorDefinitions: Sendable {
   ) {
     (self.opsets, self.functions, self.irVersion) = (opsets, functions, irVersion)
     self.innerNames = innerNames
+  }
+}
+
+/// What the file that a graph comes from cannot say, so that no plan may need it.
+package struct FormatConstraints: Sendable {
+  /// Values whose lengths stay, each with the reason as a sentence for people.
+  package var fixed: [ValueID: String]
+  /// Whether a stored vector that several nodes read stays one vector: true where modules own what they read.
+  package var tiesVectors: Bool
+
+  package init(fixed: [ValueID: String] = [:], tiesVectors: Bool = false) {
+    (self.fixed, self.tiesVectors) = (fixed, tiesVectors)
   }
 }
 

@@ -29,6 +29,7 @@ extension Reason {
     case .normalized: return "\(place) takes statistics across these channels"
     case .reduced: return "\(place) sums or compares across these channels"
     case .shapeDependent: return "\(place) makes a tensor of this length"
+    case .fixedByFormat(let id): return graph.constraints.fixed[id] ?? ""
     }
   }
 }

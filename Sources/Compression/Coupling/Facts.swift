@@ -28,6 +28,7 @@ package struct Reason: Hashable, Sendable {
     case normalized
     case reduced
     case shapeDependent
+    case fixedByFormat(ValueID)
   }
   package var kind: Kind
   package var node: NodeID?

@@ -44,6 +44,7 @@ struct Propagation: Sendable {
     }
     let output = facts.reason(.modelOutput, nil)
     for id in graph.outputs { freeze(id, output) }
+    for id in graph.constraints.fixed.keys.sorted() { freeze(id, facts.reason(.fixedByFormat(id), nil)) }
     for id in graph.nodeIDs where !graph[id].captures.isEmpty {
       let reason = facts.reason(.subgraphCapture, id)
       for value in graph[id].captures { freeze(value, reason) }

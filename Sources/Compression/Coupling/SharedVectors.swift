@@ -16,7 +16,7 @@ struct SharedVectors: Sendable {
     var sources: [ValueID: ValueID] = [:]
     var allUses: [ValueID: [Use]] = [:]
     let fixed = Set(graph.outputs).union(graph.nodes.lazy.flatMap(\.captures))
-    for id in graph.valueIDs {
+    for id in graph.valueIDs where !graph.constraints.tiesVectors {
       guard let tensor = graph[id].tensor, StoredLabels.carriesLabels(tensor.dtype),
         tensor.shape.filter({ $0 > 1 }).count == 1, !graph.uses(of: id).isEmpty
       else { continue }

@@ -94,7 +94,7 @@ struct RewrittenGraph {
     }
     graph = Graph(
       values: values, nodes: nodes, inputs: original.inputs, outputs: original.outputs,
-      definitions: original.definitions)
+      definitions: original.definitions, constraints: original.constraints)
     self.origin = origin
   }
 
