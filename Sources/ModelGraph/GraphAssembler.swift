@@ -61,7 +61,8 @@ package struct GraphAssembler {
   package func contents(_ id: ValueID) -> ElementArray? { contents[id.index] }
   package func name(_ id: ValueID) -> String { values[id.index].name }
   package func tensor(_ id: ValueID) -> Tensor? { values[id.index].tensor }
-  package func isInput(_ id: ValueID) -> Bool { inputs.contains(id) }
+  /// Whether a node computes it.
+  package func isComputed(_ id: ValueID) -> Bool { values[id.index].producer != nil }
   package var nodeCount: Int { nodes.count }
 
   /// A name that nothing has yet.
@@ -133,11 +134,14 @@ package struct GraphAssembler {
 
   // MARK: The graph
 
-  package func graph(outputs: [ValueID], definitions: OperatorDefinitions) -> Graph {
+  package func graph(
+    outputs: [ValueID], definitions: OperatorDefinitions, constraints: FormatConstraints
+  ) -> Graph {
     Graph(
       values: values.map {
         Value(
           name: $0.name, dtype: $0.dtype, declaredShape: $0.declaredShape, producer: $0.producer, tensor: $0.tensor)
-      }, nodes: nodes, inputs: inputs, outputs: outputs, definitions: definitions)
+      }, nodes: nodes, inputs: inputs, outputs: outputs, definitions: definitions,
+      constraints: constraints)
   }
 }

@@ -1,0 +1,187 @@
+import ModelGraph
+
+/// Picking entries: by position, by range, by tables.
+enum SelectionOperators {
+  static let functions: [String: TorchFunction] = [
+    "select": TorchFunction("input dim index") { (l, a) throws(Failure) in
+      let x = try a.tensor("input")
+      return .tensor(try l.selected(x, l.axis(a.int("dim"), of: x), a.integer("index")))
+    },
+    "narrow": TorchFunction("input dim start length") { (l, a) throws(Failure) in
+      let x = try a.tensor("input")
+      let (start, length) = (try a.integer("start"), try a.integer("length"))
+      guard start.isLiteral, length.isLiteral else { throw l.unsupported("its range is computed") }
+      guard start.value == 0 else { throw l.unsupported("it does not start at 0; write it as a slice") }
+      return .tensor(try l.sliced(x, [(l.axis(a.int("dim"), of: x), nil, length, 1)]))
+    },
+    "slice": TorchFunction("input dim start end step") { (l, a) throws(Failure) in
+      let x = try a.tensor("input")
+      return .tensor(
+        try l.sliced(
+          x,
+          [
+            (
+              l.axis(a.int("dim", 0), of: x), a.has("start") ? a.integer("start") : nil,
+              a.has("end") ? a.integer("end") : nil, a.int("step", 1)
+            )
+          ]))
+    },
+    "getitem": TorchFunction("input index") { (l, a) throws(Failure) in try l.item(a["input"], a["index"]) },
+    "index_select": TorchFunction("input dim index") { (l, a) throws(Failure) in
+      let x = try a.tensor("input")
+      return .tensor(try l.node("Gather", [x, a.tensor("index")], ["axis": .int(l.axis(a.int("dim"), of: x))]))
+    },
+    "gather": TorchFunction("input dim index sparse_grad") { (l, a) throws(Failure) in
+      let x = try a.tensor("input")
+      return .tensor(
+        try l.node("GatherElements", [x, a.tensor("index")], ["axis": .int(l.axis(a.int("dim"), of: x))]))
+    },
+    "index": TorchFunction("input indices") { (l, a) throws(Failure) in
+      guard case .list(let indices) = a["indices"] else { throw l.unsupported("its indices are no list") }
+      return try l.item(a["input"], .list(indices.map { $0.isNone ? .slice(start: .none, end: .none, step: .none) : $0 }))
+    },
+    "embedding": TorchFunction(
+      "weight indices padding_idx scale_grad_by_freq sparse max_norm norm_type input"
+    ) { (l, a) throws(Failure) in
+      // torch.nn.functional.embedding has the indices first, the operator the table.
+      let first = try a.tensor("weight")
+      let second = try a.tensor(a.has("indices") ? "indices" : "input")
+      let (table, indices) = l.dtype(first).isFloat ? (first, second) : (second, first)
+      return .tensor(try l.node("Gather", [table, indices], ["axis": .int(0)]))
+    },
+    "triu": TorchFunction("input diagonal") { (l, a) throws(Failure) in
+      .tensor(
+        try l.node("Trilu", [a.tensor("input"), l.integers([a.int("diagonal", 0)], shape: [], as: "k")], ["upper": .int(1)]))
+    },
+    "tril": TorchFunction("input diagonal") { (l, a) throws(Failure) in
+      .tensor(
+        try l.node("Trilu", [a.tensor("input"), l.integers([a.int("diagonal", 0)], shape: [], as: "k")], ["upper": .int(0)]))
+    },
+  ]
+}
+
+extension TorchLowering {
+  mutating func selected(_ x: ValueID, _ axis: Int, _ index: TorchInteger) throws(Failure) -> ValueID {
+    let position: ValueID
+    if index.isLiteral {
+      position = assembler.constant("\(base).index", Tensor(int64: [Int64(index.value)], shape: []))
+      literals[position] = .elements([index.place])
+    } else {
+      position = try scalar(index, .int64)
+    }
+    return try node("Gather", [x, position], ["axis": .int(axis)])
+  }
+
+  /// - Parameter ranges: per axis; nil for what a slice leaves out.
+  mutating func sliced(
+    _ x: ValueID, _ ranges: [(axis: Int, start: TorchInteger?, end: TorchInteger?, step: Int)]
+  ) throws(Failure) -> ValueID {
+    let end = TorchInteger(Int(Int64.max))
+    let open = ranges.filter { range in
+      let keepsStart = range.start == nil || (range.start.map { $0.isLiteral && $0.value == 0 } ?? true)
+      let keepsEnd = range.end == nil || (range.end.map { $0.isLiteral && $0.value >= Int(Int32.max) } ?? true)
+      return !(keepsStart && keepsEnd && range.step == 1)
+    }
+    if open.isEmpty { return x }
+    guard open.allSatisfy({ $0.step > 0 }) else { throw malformed("a step is not positive") }
+    let starts = try vector(open.map { $0.start ?? TorchInteger(0) }, as: "starts")
+    let ends = try vector(open.map { $0.end ?? end }, as: "ends")
+    return try node(
+      "Slice",
+      [x, starts, ends, integers(open.map(\.axis), as: "axes"), integers(open.map(\.step), as: "steps")])
+  }
+
+  /// `input[index]` of a list, a dictionary or a tensor.
+  fileprivate mutating func item(_ input: TorchValue, _ index: TorchValue) throws(Failure) -> TorchValue {
+    switch (input, index) {
+    case (.list(let elements), .integer(let position)):
+      let k = position.value < 0 ? position.value + elements.count : position.value
+      guard elements.indices.contains(k) else { throw malformed("it takes entry \(k) of \(elements.count)") }
+      return elements[k]
+    case (.list(let elements), .slice(let start, let end, let step)):
+      guard step.isNone else { throw unsupported("it takes every so many entries of a list") }
+      func bound(_ value: TorchValue, _ fallback: Int) throws(Failure) -> Int {
+        switch value {
+        case .none: return fallback
+        case .integer(let integer):
+          let k = integer.value < 0 ? integer.value + elements.count : integer.value
+          return min(max(k, 0), elements.count)
+        default: throw unsupported("a bound is \(value.kind)")
+        }
+      }
+      let (first, last) = (try bound(start, 0), try bound(end, elements.count))
+      return .list(first < last ? Array(elements[first..<last]) : [])
+    case (.dictionary(let entries), .string(let key)):
+      guard let entry = entries.first(where: { $0.key == key }) else { throw malformed("there is no entry '\(key)'") }
+      return entry.value
+    case (.tensor(let id), .list(let indices)): return .tensor(try indexed(id, indices))
+    case (.tensor(let id), _): return .tensor(try indexed(id, [index]))
+    default: throw unsupported("it takes an entry of \(input.kind)")
+    }
+  }
+
+  /// NumPy's indexing with integers, slices, None, an ellipsis and at most one tensor of indices.
+  private mutating func indexed(_ x: ValueID, _ indices: [TorchValue]) throws(Failure) -> ValueID {
+    let rank = try rank(x)
+    let consumed = indices.filter { if case .ellipsis = $0 { false } else { !$0.isNone } }.count
+    guard consumed <= rank else { throw malformed("\(consumed) indices of a tensor of \(rank) axes") }
+    var ranges: [(axis: Int, start: TorchInteger?, end: TorchInteger?, step: Int)] = []
+    var picks: [(axis: Int, index: TorchInteger)] = []
+    var tables: [(axis: Int, index: ValueID)] = []
+    /// Positions, in the result before picks are taken away, of new axes.
+    var layout: [Int?] = []
+    var axis = 0
+    for index in indices {
+      switch index {
+      case .none: layout.append(nil)
+      case .ellipsis:
+        for _ in 0..<rank - consumed {
+          layout.append(axis)
+          axis += 1
+        }
+        continue
+      case .integer(let position): picks.append((axis, position))
+      case .slice(let start, let end, let step):
+        ranges.append((axis, try bound(start), try bound(end), try bound(step)?.value ?? 1))
+        layout.append(axis)
+      case .tensor(let id):
+        tables.append((axis, id))
+        layout.append(axis)
+      case .list(let elements):
+        let list = try elements.map { element throws(Failure) -> TorchInteger in
+          guard case .integer(let integer) = element else { throw unsupported("an index is \(element.kind)") }
+          return integer
+        }
+        tables.append((axis, try vector(list, as: "indices")))
+        layout.append(axis)
+      default: throw unsupported("an index is \(index.kind)")
+      }
+      if !index.isNone { axis += 1 }
+    }
+    while axis < rank {
+      layout.append(axis)
+      axis += 1
+    }
+    guard tables.count <= 1 else { throw unsupported("it is indexed by several tensors") }
+    var result = try sliced(x, ranges)
+    if let table = tables.first {
+      guard dtype(table.index) != .bool else { throw unsupported("it picks entries by truth values") }
+      guard try self.rank(table.index) == 1 || picks.isEmpty && !layout.contains(nil) else {
+        throw unsupported("it mixes tables of indices with other indices")
+      }
+      result = try node("Gather", [result, table.index], ["axis": .int(table.axis)], as: picks.isEmpty ? "" : "picked")
+    }
+    // From the back, so that axes keep their numbers.
+    for pick in picks.sorted(by: { $0.axis > $1.axis }) { result = try selected(result, pick.axis, pick.index) }
+    let new = layout.indices.filter { layout[$0] == nil }
+    return new.isEmpty ? result : try node("Unsqueeze", [result, integers(Array(new), as: "axes")])
+  }
+
+  private func bound(_ value: TorchValue) throws(Failure) -> TorchInteger? {
+    switch value {
+    case .none: return nil
+    case .integer(let integer): return integer
+    default: throw unsupported("a bound is \(value.kind)")
+    }
+  }
+}

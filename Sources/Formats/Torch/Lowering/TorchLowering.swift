@@ -1,0 +1,439 @@
+import ModelGraph
+
+/// Turns a program of PyTorch's operators into the one graph, whose operators are ONNX's.
+///
+/// Every call is bound to its operator's parameters (`OperatorArguments`) and handed to the operator's rule
+/// (`TorchOperators`), which appends nodes. Modules are calls of the functions they apply (`TorchModules`).
+///
+/// Invariant: the graph computes what the program computes in evaluation mode, under any lengths that the program takes;
+/// what a rule cannot say in ONNX is refused, naming the call.
+struct TorchLowering {
+  /// The first operator set with group normalisation by channels; Gelu and LayerNormalization are in it.
+  static let opset = 21
+  static let irVersion = 10
+
+  let program: TorchProgram
+  var assembler: GraphAssembler
+  /// What names are bound to.
+  private var environment: [String: TorchValue] = [:]
+  private var parameterValues: [TorchParameter.StorageView: ValueID] = [:]
+  /// Lengths of axes and computed integers, as tensors of one element.
+  private var integerValues: [IntegerKey: ValueID] = [:]
+  /// Index of the call that is lowered.
+  private(set) var call = 0
+  /// What nodes of the call are named after.
+  var base = ""
+
+  private var calls: [Int] = []
+  private var parameters: [ValueID: String] = [:]
+  var literals: [ValueID: LiteralSource] = [:]
+  var settings: [NodeSetting: SettingSource] = [:]
+  var repeated: [RepeatedLength] = []
+  var impliedScales: [ImpliedScale] = []
+  var fixed: [ValueID: String] = [:]
+  /// The convolution appended last.
+  var lastConvolution = NodeID(0)
+  private var results: [String: ValueID] = [:]
+  /// Computed values that have the name of a result.
+  private var named: Set<ValueID> = []
+
+  private enum IntegerKey: Hashable {
+    case length(ValueID, axis: Int)
+    case literal(Int)
+  }
+
+  /// - Parameters:
+  ///   - inputShapes: by input name; needed where the program declares none, an override elsewhere.
+  /// - Throws: `modelUnsupportedOperator` naming the call; `inputShapeMismatch` where shapes are missing or do not fit;
+  ///   `modelMalformed` where the program contradicts itself.
+  static func lower(_ program: TorchProgram, inputShapes: [String: [Int]], work: Work) throws(Failure) -> LoweredProgram {
+    var lowering = TorchLowering(program)
+    try lowering.bindInputs(inputShapes)
+    for index in program.calls.indices {
+      if index % 64 == 0 { try work.checkCancellation() }
+      try lowering.lower(call: index)
+    }
+    return try lowering.finish()
+  }
+
+  private init(_ program: TorchProgram) {
+    self.program = program
+    var reserved = Set(program.parameters.keys)
+    reserved.formUnion(program.inputs.lazy.map(\.name))
+    for call in program.calls { reserved.formUnion(call.results) }
+    assembler = GraphAssembler(opset: Self.opset, reserved: reserved)
+  }
+
+  // MARK: Inputs
+
+  private mutating func bindInputs(_ given: [String: [Int]]) throws(Failure) {
+    let missing = program.inputs.filter { given[$0.name] == nil && $0.shape == nil }
+    guard missing.isEmpty else {
+      throw Failure(
+        .inputShapeMismatch,
+        "the file does not say which shapes its inputs have (\(missing.map { "'\($0.name)'" }.joined(separator: ", "))); "
+          + "pass input_shapes, for instance [{\"batch\": 1, \"channel\": 3, \"dimension\": [224, 224]}]",
+        details: ["inputs": .strings(missing.map(\.name))])
+    }
+    for input in program.inputs {
+      let declared: [Dimension]
+      let shape: [Int]
+      if let own = given[input.name] {
+        shape = own
+        // Where the file leaves a length open it stays open.
+        declared = input.shape ?? own.map(Dimension.fixed)
+      } else {
+        declared = input.shape ?? []
+        shape = declared.map { if case .fixed(let length) = $0 { length } else { Self.openLength } }
+      }
+      guard declared.count == shape.count,
+        zip(declared, shape).allSatisfy({ if case .fixed(let length) = $0 { length == $1 } else { $1 > 0 } })
+      else {
+        throw Failure(
+          .inputShapeMismatch,
+          "the input '\(input.name)' takes \(declared.count) axes, "
+            + "\(declared.map(\.text).joined(separator: " x ")); given was \(shape)",
+          details: ["input": .string(input.name)])
+      }
+      let id = assembler.input(input.name, dtype: input.dtype ?? .float32, declared: declared, shape: shape)
+      environment[input.name] = .tensor(id)
+    }
+  }
+
+  /// For lengths that are open and whose number does not matter to what is decided here: no other length's double.
+  private static let openLength = 7
+
+  // MARK: Calls
+
+  private mutating func lower(call index: Int) throws(Failure) {
+    let call = program.calls[index]
+    self.call = index
+    base = call.results.first ?? "call_\(index)"
+    let nodesBefore = assembler.nodeCount
+    let value: TorchValue
+    switch call.target {
+    case .function(let name):
+      value = try apply(name, call)
+    case .module(let module):
+      base = module.path
+      value = try TorchModules.apply(module, arguments(of: call), &self)
+    }
+    calls += [Int](repeating: index, count: assembler.nodeCount - nodesBefore)
+    try bind(call, to: value, after: nodesBefore)
+  }
+
+  private mutating func apply(_ name: String, _ call: TorchCall) throws(Failure) -> TorchValue {
+    guard let function = TorchOperators.function(name) else { throw unsupported("there is no rule for it") }
+    let arguments = try OperatorArguments(
+      function: name, parameters: function.parameters, given: arguments(of: call), lowering: self)
+    if let owner = weightOwner(of: call) { base = owner }
+    return try function.lower(&self, arguments)
+  }
+
+  /// The module whose weight the call applies: it is known by its path.
+  private func weightOwner(of call: TorchCall) -> String? {
+    let given = call.arguments.dropFirst() + call.keywords.lazy.filter { $0.name == "weight" }.map(\.value)
+    for case .parameter(let name) in given {
+      let owner = name.split(separator: ".").dropLast().joined(separator: ".")
+      if !owner.isEmpty { return owner }
+    }
+    return nil
+  }
+
+  private mutating func bind(_ call: TorchCall, to value: TorchValue, after nodesBefore: Int) throws(Failure) {
+    if call.bindsElements {
+      guard case .list(let elements) = value, elements.count >= call.results.count else {
+        throw malformed("it returns \(value.kind) where \(call.results.count) results are bound")
+      }
+      for (name, element) in zip(call.results, elements) { bind(name, to: element) }
+    } else if let name = call.results.first {
+      bind(name, to: value)
+    }
+    for declared in call.declared {
+      guard case .tensor(let id)? = environment[declared.name], assembler.name(id) == declared.name else { continue }
+      assembler.declare(id, shape: declared.shape, dtype: declared.dtype)
+    }
+  }
+
+  private mutating func bind(_ name: String, to value: TorchValue) {
+    environment[name] = value
+    if case .tensor(let id) = value {
+      results[name] = id
+      // The first name a computed value gets is its own; later ones are aliases.
+      if assembler.isComputed(id), !named.contains(id) {
+        named.insert(id)
+        assembler.rename(id, name)
+      }
+    }
+  }
+
+  // MARK: Arguments
+
+  struct Given {
+    var positional: [TorchValue]
+    var keywords: [(name: String, value: TorchValue)]
+  }
+
+  private mutating func arguments(of call: TorchCall) throws(Failure) -> Given {
+    var given = Given(positional: [], keywords: [])
+    for (k, argument) in call.arguments.enumerated() {
+      given.positional.append(try value(argument, ArgumentPlace(call: self.call, path: [k])))
+    }
+    for (k, keyword) in call.keywords.enumerated() {
+      let place = ArgumentPlace(call: self.call, path: [call.arguments.count + k])
+      given.keywords.append((keyword.name, try value(keyword.value, place)))
+    }
+    return given
+  }
+
+  private mutating func value(_ argument: TorchArgument, _ place: ArgumentPlace) throws(Failure) -> TorchValue {
+    func inner(_ k: Int) -> ArgumentPlace { ArgumentPlace(call: place.call, path: place.path + [k]) }
+    switch argument {
+    case .reference(let name):
+      guard let value = environment[name] else { throw malformed("it reads '\(name)', which nothing binds") }
+      return value
+    case .parameter(let name): return .tensor(try parameter(name))
+    case .none: return .none
+    case .bool(let value): return .bool(value)
+    case .int(let value): return .integer(TorchInteger(value, .literal(place)))
+    case .float(let value): return .float(value)
+    case .string(let value): return .string(value)
+    case .symbol(let name): return .symbol(name)
+    case .list(let elements), .tuple(let elements):
+      var values: [TorchValue] = []
+      for (k, element) in elements.enumerated() { values.append(try value(element, inner(k))) }
+      return .list(values)
+    case .dictionary(let entries):
+      var values: [TorchValue.Entry] = []
+      for (k, entry) in entries.enumerated() {
+        values.append(TorchValue.Entry(key: entry.key, value: try value(entry.value, inner(k))))
+      }
+      return .dictionary(values)
+    case .slice(let start, let end, let step):
+      return .slice(
+        start: try value(start, inner(0)), end: try value(end, inner(1)), step: try value(step, inner(2)))
+    case .ellipsis: return .ellipsis
+    }
+  }
+
+  /// The stored tensor behind a state-dict name; tied names give one.
+  mutating func parameter(_ name: String) throws(Failure) -> ValueID {
+    guard let parameter = program.parameters[name] else {
+      throw malformed("it reads the parameter '\(name)', which the file does not hold")
+    }
+    if let known = parameterValues[parameter.storage] { return known }
+    let id = assembler.stored(name, parameter.tensor)
+    parameterValues[parameter.storage] = id
+    parameters[id] = name
+    return id
+  }
+
+  // MARK: The graph
+
+  private mutating func finish() throws(Failure) -> LoweredProgram {
+    call = program.calls.count
+    base = "output"
+    let returned = try value(program.output, ArgumentPlace(call: call, path: []))
+    var outputs: [ValueID] = []
+    try collect(returned, &outputs)
+    guard !outputs.isEmpty else { throw Failure(.modelMalformed, "the program returns no tensor") }
+    calls += [Int](repeating: call, count: assembler.nodeCount - calls.count)
+    let graph = assembler.graph(
+      outputs: outputs,
+      definitions: OperatorDefinitions(opsets: ["": Self.opset], irVersion: Self.irVersion),
+      constraints: FormatConstraints(fixed: fixed, tiesVectors: true))
+    return LoweredProgram(
+      graph: graph, calls: calls, parameters: parameters, literals: literals, settings: settings, repeated: repeated,
+      impliedScales: impliedScales, results: results)
+  }
+
+  /// Every tensor that the program returns, as a value of its own.
+  private mutating func collect(_ value: TorchValue, _ outputs: inout [ValueID]) throws(Failure) {
+    switch value {
+    case .tensor(let id):
+      // What is returned twice, or as it came in, is copied: an output is a computed value of its own.
+      if outputs.contains(id) || !assembler.isComputed(id) {
+        outputs.append(try node("Identity", [id]))
+      } else {
+        outputs.append(id)
+      }
+    case .list(let values): for value in values { try collect(value, &outputs) }
+    case .dictionary(let entries): for entry in entries { try collect(entry.value, &outputs) }
+    // Numbers beside tensors are no business of the graph's.
+    case .none, .integer, .float, .bool, .string, .symbol, .slice, .ellipsis: break
+    }
+  }
+
+  // MARK: Failures
+
+  func unsupported(_ why: String) -> Failure {
+    let (what, name) = described
+    return Failure(
+      .modelUnsupportedOperator, "\(what) cannot be taken: \(why). Export the model as ONNX instead, if PyTorch can",
+      details: ["node": .string(base), "op": .string(name)])
+  }
+
+  func malformed(_ why: String) -> Failure {
+    Failure(.modelMalformed, "\(described.what): \(why)", details: ["node": .string(base)])
+  }
+
+  private var described: (what: String, name: String) {
+    guard call < program.calls.count else { return ("what the model returns", "output") }
+    switch program.calls[call].target {
+    case .function(let name): return ("the call '\(base)' of \(name)", name)
+    case .module(let module): return ("the module '\(module.path)' (\(module.className))", module.className)
+    }
+  }
+}
+
+extension TorchLowering {
+  // MARK: Nodes
+
+  /// Appends a node with one result, named after the call.
+  mutating func node(
+    _ op: String, _ operands: [ValueID?], _ attributes: [String: Attribute] = [:], as suffix: String = ""
+  ) throws(Failure) -> ValueID {
+    try nodes(op, operands, attributes, count: 1, as: suffix)[0]
+  }
+
+  mutating func nodes(
+    _ op: String, _ operands: [ValueID?], _ attributes: [String: Attribute] = [:], count: Int, as suffix: String = ""
+  ) throws(Failure) -> [ValueID] {
+    let name = suffix.isEmpty ? base : "\(base).\(suffix)"
+    do throws(Failure) {
+      return try assembler.node(op, operands, attributes, name: name, outputCount: count)
+    } catch {
+      throw malformed(error.message)
+    }
+  }
+
+  /// The node appended last.
+  var lastNode: NodeID { NodeID(assembler.nodeCount - 1) }
+
+  func shape(_ id: ValueID) throws(Failure) -> [Int] {
+    guard let shape = assembler.shape(id) else { throw unsupported("the shape of its input is not known") }
+    return shape
+  }
+
+  func rank(_ id: ValueID) throws(Failure) -> Int { try shape(id).count }
+
+  /// `axis` counted from the front of `id`.
+  func axis(_ axis: Int, of id: ValueID) throws(Failure) -> Int {
+    let rank = try rank(id)
+    // PyTorch counts axes of scalars as if there were one.
+    guard axis >= -max(rank, 1), axis < max(rank, 1) else {
+      throw malformed("axis \(axis) of a tensor of \(rank) axes")
+    }
+    return axis < 0 ? axis + max(rank, 1) : axis
+  }
+
+  func dtype(_ id: ValueID) -> DType { assembler.dtype(id) ?? .float32 }
+
+  // MARK: Constants
+
+  /// Integers that nobody wrote and that no length enters.
+  mutating func integers(_ elements: [Int], shape: [Int]? = nil, as suffix: String) -> ValueID {
+    let id = assembler.constant("\(base).\(suffix)", Tensor(int64: elements.map(Int64.init), shape: shape))
+    literals[id] = .elements(elements.map { _ in nil })
+    return id
+  }
+
+  /// A number of type `dtype`, as a scalar.
+  mutating func scalar(_ value: Double, _ dtype: DType, as suffix: String = "value") throws(Failure) -> ValueID {
+    // What a 64-bit integer holds, and more than any other does.
+    guard dtype.isFloat || abs(value) < 9.2e18 else { throw unsupported("\(value) is no integer") }
+    let bytes: TensorBytes
+    switch dtype {
+    case .float64: bytes = TensorBytes(copying: [value])
+    case .float32: bytes = TensorBytes(copying: [Float(value)])
+    case .float16: bytes = TensorBytes(copying: [Float16(value).bitPattern])
+    case .bfloat16: bytes = TensorBytes(copying: [Self.bfloat16(Float(value))])
+    case .int64: bytes = TensorBytes(copying: [Int64(clamping: Int(value))])
+    case .int32: bytes = TensorBytes(copying: [Int32(clamping: Int(value))])
+    case .int16: bytes = TensorBytes(copying: [Int16(clamping: Int(value))])
+    case .int8: bytes = TensorBytes(copying: [Int8(clamping: Int(value))])
+    case .uint8: bytes = TensorBytes(copying: [UInt8(clamping: Int(value))])
+    case .bool: bytes = TensorBytes(copying: [UInt8(value == 0 ? 0 : 1)])
+    default: throw unsupported("numbers of type \(dtype) are not written")
+    }
+    return assembler.constant("\(base).\(suffix)", Tensor(dtype: dtype, shape: [], bytes: bytes))
+  }
+
+  /// Rounded to the nearest, ties to even.
+  private static func bfloat16(_ value: Float) -> UInt16 {
+    guard !value.isNaN else { return 0x7FC0 }
+    let bits = value.bitPattern
+    return UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) >> 16)
+  }
+
+  // MARK: Integers of the program
+
+  /// The tensor `[value]` of an integer that depends on lengths, or of a literal.
+  mutating func vector(_ integer: TorchInteger) throws(Failure) -> ValueID {
+    switch integer.source {
+    case .literal(let place):
+      let id = assembler.constant("\(base).length", Tensor(int64: [Int64(integer.value)]))
+      literals[id] = .elements([place])
+      return id
+    case .length(let value, let axis):
+      return try node("Shape", [value], ["start": .int(axis), "end": .int(axis + 1)], as: "length")
+    case .operation(let op, let left, let right):
+      let (a, b) = (try vector(left), try vector(right))
+      return try node(op, [a, b], as: "length")
+    case .element(let value):
+      let flat = integers([1], as: "shape")
+      return try node("Reshape", [value, flat], as: "length")
+    }
+  }
+
+  /// The tensor of a list of integers: one constant where all are literals.
+  mutating func vector(_ list: [TorchInteger], as suffix: String) throws(Failure) -> ValueID {
+    func constant(_ run: ArraySlice<TorchInteger>) -> ValueID {
+      let id = assembler.constant("\(base).\(suffix)", Tensor(int64: run.map { Int64($0.value) }))
+      literals[id] = .elements(run.map(\.place))
+      return id
+    }
+    if list.allSatisfy(\.isLiteral) { return constant(list[...]) }
+    var parts: [ValueID] = []
+    var start = 0
+    while start < list.count {
+      var end = start
+      while end < list.count, list[end].isLiteral { end += 1 }
+      if end > start {
+        parts.append(constant(list[start..<end]))
+        start = end
+      } else {
+        parts.append(try vector(list[start]))
+        start += 1
+      }
+    }
+    return parts.count == 1 ? parts[0] : try node("Concat", parts, ["axis": .int(0)], as: suffix)
+  }
+
+  /// An integer as a scalar tensor of type `dtype`.
+  mutating func scalar(_ integer: TorchInteger, _ dtype: DType) throws(Failure) -> ValueID {
+    if integer.isLiteral { return try scalar(Double(integer.value), dtype) }
+    let flat = integers([], as: "shape")
+    var id = try node("Reshape", [vector(integer), flat], as: "number")
+    if dtype != .int64 { id = try node("Cast", [id], ["to": .int(dtype.rawValue)], as: "number") }
+    return id
+  }
+
+  /// The length of an axis.
+  func length(_ id: ValueID, _ axis: Int) throws(Failure) -> TorchInteger {
+    let shape = try shape(id)
+    let axis = try self.axis(axis, of: id)
+    guard axis < shape.count else { throw malformed("a scalar has no axes") }
+    return TorchInteger(shape[axis], .length(id, axis: axis))
+  }
+}
+
+extension Dimension {
+  fileprivate var text: String {
+    switch self {
+    case .fixed(let length): "\(length)"
+    case .symbol(let name): name
+    case .unknown: "?"
+    }
+  }
+}
