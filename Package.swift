@@ -24,7 +24,8 @@ let package = Package(
     .target(name: "ModelGraph", dependencies: ["Numerics", "Threads"], swiftSettings: strict),
     .target(name: "Compression", dependencies: ["ModelGraph", "Numerics"], swiftSettings: strict),
     .target(
-      name: "Formats", dependencies: ["CFileGuard", "Compression", "ModelGraph", "Numerics"], swiftSettings: strict),
+      name: "Formats", dependencies: ["CFileGuard", "CZlib", "Compression", "ModelGraph", "Numerics"],
+      swiftSettings: strict),
     .target(
       name: "Runtime", dependencies: ["CONNXRuntime", "CZlib", "ModelGraph", "Threads"], swiftSettings: strict),
 
@@ -50,7 +51,7 @@ let package = Package(
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
       name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph", "TestSupport"],
-      exclude: ["Fixtures", "make_fixtures.py"], swiftSettings: strict),
+      exclude: ["Fixtures", "make_fixtures.py", "make_torch_fixtures.py"], swiftSettings: strict),
     .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC", "TestSupport", "Threads"], swiftSettings: strict),
     .testTarget(
       name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], exclude: ["Golden"], swiftSettings: strict),

@@ -10,7 +10,7 @@ private let allowed: [String: Set<String>] = [
   "Numerics": ["COpenBLAS"],
   "ModelGraph": ["Numerics", "Threads"],
   "Compression": ["ModelGraph", "Numerics"],
-  "Formats": ["CFileGuard", "Compression", "ModelGraph", "Numerics"],
+  "Formats": ["CFileGuard", "CZlib", "Compression", "ModelGraph", "Numerics"],
   "Runtime": ["CONNXRuntime", "CZlib", "ModelGraph", "Threads"],
   "Threads": [],
   "JSONRPC": ["CJansson", "CLinux", "Threads"],
@@ -21,7 +21,7 @@ private let allowed: [String: Set<String>] = [
 /// Libraries with a single door.
 private let doors: [String: Set<String>] = [
   "CJansson": ["JSONRPC"], "CFileGuard": ["Formats"], "CLinux": ["JSONRPC", "Server"],
-  "CONNXRuntime": ["Runtime"], "COpenBLAS": ["Numerics"], "CZlib": ["Runtime"],
+  "CONNXRuntime": ["Runtime"], "COpenBLAS": ["Numerics"], "CZlib": ["Formats", "Runtime"],
   "Logging": ["Server", "espalierd"],
 ]
 

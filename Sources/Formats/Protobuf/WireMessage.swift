@@ -162,7 +162,7 @@ struct WireMessage {
     }
   }
 
-  private mutating func append(_ bytes: [UInt8]) {
+  mutating func append(_ bytes: [UInt8]) {
     guard !bytes.isEmpty else { return }
     count += bytes.count
     if let last = pieces.last, case .bytes(let before) = last.content, before.count < Self.joinedCount {

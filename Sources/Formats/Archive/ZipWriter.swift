@@ -1,0 +1,232 @@
+import ModelGraph
+import Numerics
+
+/// A zip archive to be written: entries stored as they are, from the bytes of another archive, from memory, or from
+/// tensors that are gathered only when they are written.
+///
+/// Invariant: the same entries make the same bytes. Every reader can map what is written: contents are stored, start at
+/// multiples of the alignment, and have checksum and sizes in their own header. This is the layout of PyTorch's own
+/// writer (caffe2/serialize/inline_container.cc) without its descriptors, which its reader does not need.
+package struct ZipWriter {
+  /// What an entry holds; its checksum, if it is known before.
+  private struct Entry {
+    let name: String
+    let contents: WireMessage
+    let crc32: UInt32?
+  }
+
+  private let alignment: Int
+  private let largest32: Int
+  private var entries: [Entry] = []
+  private var names: Set<String> = []
+
+  /// PyTorch's `.storage_alignment`.
+  package static let torchAlignment = 64
+
+  /// - Parameters:
+  ///   - alignment: of the contents, from the start of the archive: a power of two up to 4096; 1 for none, as in
+  ///     `.keras` archives.
+  ///   - largest32: what goes into 32-bit fields; larger numbers go into zip64 fields.
+  package init(alignment: Int, largest32: Int = Int(ZipRecord.elsewhere32) - 1) {
+    precondition(alignment > 0 && alignment <= 4096 && alignment & (alignment - 1) == 0)
+    (self.alignment, self.largest32) = (alignment, min(largest32, Int(ZipRecord.elsewhere32) - 1))
+  }
+
+  // MARK: Entries
+
+  /// An entry of another archive, under the same name or another. What is packed there is unpacked: PyTorch reads packed
+  /// weights as garbage when it maps a file.
+  /// - Parameter limit: the most bytes that a packed entry may have, which are held in memory until they are written.
+  /// - Throws: `Failure` of kind modelMalformed, resourceLimit or cancelled if a packed entry cannot be unpacked.
+  package mutating func copy(
+    _ entry: ZipEntry, of archive: ZipArchive, as name: String? = nil, limit: Int, work: Work
+  ) throws(Failure) {
+    var contents = WireMessage()
+    switch entry.method {
+    case .stored: contents.append(archive.span[entry.range])
+    case .deflated: contents.append(.whole(try archive.contents(of: entry, limit: limit, work: work)))
+    }
+    add(Entry(name: name ?? entry.name, contents: contents, crc32: entry.crc32))
+  }
+
+  package mutating func add(_ name: String, _ bytes: [UInt8]) {
+    add(name, WireMessage.Piece(content: .bytes(bytes), count: bytes.count))
+  }
+
+  /// - Parameter gather: what is taken of `bytes`; nil takes all.
+  package mutating func add(_ name: String, _ bytes: TensorBytes, gather: Gather? = nil) {
+    if let gather {
+      add(name, WireMessage.Piece(content: .gathered(gather, bytes), count: gather.outputBytes))
+    } else {
+      add(name, .whole(bytes))
+    }
+  }
+
+  /// - Precondition: no entry has that name, and it has at most 65,535 bytes.
+  private mutating func add(_ name: String, _ piece: WireMessage.Piece) {
+    var contents = WireMessage()
+    contents.append(piece)
+    add(name, contents)
+  }
+
+  /// An entry of several pieces.
+  mutating func add(_ name: String, _ contents: WireMessage) {
+    add(Entry(name: name, contents: contents, crc32: nil))
+  }
+
+  private mutating func add(_ entry: Entry) {
+    precondition(names.insert(entry.name).inserted, "two entries of one name")
+    precondition(entry.name.utf8.count <= Int(ZipRecord.elsewhere16))
+    entries.append(entry)
+  }
+
+  // MARK: Writing
+
+  /// Appends the archive to `file`, in which nothing is yet.
+  /// - Parameter progress: called with the bytes produced so far and the bytes of the archive.
+  package func write(
+    to file: OutputFile, work: Work, progress: (_ done: Int, _ total: Int) -> Void = { _, _ in }
+  ) throws(Failure) {
+    let archive = try encoded(work: work)
+    try file.reserve(archive.count)
+    try file.append(archive, work: work) { progress($0, archive.count) }
+  }
+
+  /// The archive as pieces. Reads every tensor once, for its checksum, which stands before it.
+  func encoded(work: Work) throws(Failure) -> WireMessage {
+    let checksums = try checksums(work: work)
+    var archive = WireMessage()
+    var directory: [UInt8] = []
+    for (entry, crc32) in zip(entries, checksums) {
+      let header = ZipEntryHeader(
+        name: Array(entry.name.utf8), crc32: crc32, count: entry.contents.count, offset: archive.count,
+        largest32: largest32)
+      archive.append(header.local(alignment: alignment))
+      for piece in entry.contents.pieces { archive.append(piece) }
+      directory += header.central
+    }
+    let offset = archive.count
+    archive.append(directory)
+    archive.append(end(directoryOffset: offset, directoryCount: directory.count))
+    return archive
+  }
+
+  private func checksums(work: Work) throws(Failure) -> [UInt32] {
+    try work.concurrentMap(
+      entries, cost: { $0.crc32 == nil ? Double($0.contents.count) : 0 }, naming: { "checksum of \($0.name)" }
+    ) { entry, work throws(Failure) in
+      if let known = entry.crc32 { return known }
+      return try entry.contents.crc32(work: work)
+    }
+  }
+
+  /// The records at the archive's end.
+  private func end(directoryOffset: Int, directoryCount: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    let isLarge =
+      directoryOffset > largest32 || directoryCount > largest32 || entries.count >= Int(ZipRecord.elsewhere16)
+    if isLarge {
+      bytes.append(littleEndian: ZipRecord.zip64End.signature)
+      bytes.append(littleEndian: UInt64(ZipRecord.zip64End.fixedCount - 12))
+      bytes.append(littleEndian: ZipEntryHeader.zip64Version)
+      bytes.append(littleEndian: ZipEntryHeader.zip64Version)
+      bytes.append(littleEndian: UInt64(0))  // this disk, and the directory's
+      for number in [entries.count, entries.count, directoryCount, directoryOffset] {
+        bytes.append(littleEndian: UInt64(number))
+      }
+      bytes.append(littleEndian: ZipRecord.zip64Locator.signature)
+      bytes.append(littleEndian: UInt32(0))
+      bytes.append(littleEndian: UInt64(directoryOffset + directoryCount))
+      bytes.append(littleEndian: UInt32(1))  // disks in all
+    }
+    let count = isLarge ? ZipRecord.elsewhere16 : UInt16(entries.count)
+    bytes.append(littleEndian: ZipRecord.end.signature)
+    bytes.append(littleEndian: UInt32(0))  // disks
+    bytes.append(littleEndian: count)
+    bytes.append(littleEndian: count)
+    bytes.append(littleEndian: isLarge ? ZipRecord.elsewhere32 : UInt32(directoryCount))
+    bytes.append(littleEndian: isLarge ? ZipRecord.elsewhere32 : UInt32(directoryOffset))
+    bytes.append(littleEndian: UInt16(0))  // comment
+    return bytes
+  }
+}
+
+/// The two records that describe an entry.
+private struct ZipEntryHeader {
+  let name: [UInt8]
+  let crc32: UInt32
+  let count: Int
+  /// Of the local record.
+  let offset: Int
+  let largest32: Int
+
+  /// The version of the specification that readers need, and with zip64 fields.
+  static let version: UInt16 = 10
+  static let zip64Version: UInt16 = 45
+  /// The first of January 1980, midnight: the earliest time there is, so that equal models are equal files.
+  private static let date: UInt32 = 0x0021_0000
+
+  private var hasLargeCount: Bool { count > largest32 }
+  private var hasLargeOffset: Bool { offset > largest32 }
+  private var count32: UInt32 { hasLargeCount ? ZipRecord.elsewhere32 : UInt32(count) }
+
+  /// The record before the contents, which begin at a multiple of `alignment`.
+  func local(alignment: Int) -> [UInt8] {
+    var extra = zip64Field(hasLargeCount ? [count, count] : [])
+    if alignment > 1 {
+      // The field is there even where it pads nothing, as PyTorch has it.
+      let start = offset + ZipRecord.localHeader.fixedCount + name.count + extra.count + 4
+      let padding = (alignment - start % alignment) % alignment
+      extra.append(littleEndian: ZipRecord.paddingField)
+      extra.append(littleEndian: UInt16(padding))
+      extra += [UInt8](repeating: UInt8(ascii: "Z"), count: padding)
+    }
+    var bytes: [UInt8] = []
+    bytes.append(littleEndian: ZipRecord.localHeader.signature)
+    appendCommon(to: &bytes, isZip64: hasLargeCount, extraCount: extra.count)
+    return bytes + name + extra
+  }
+
+  /// The record in the directory.
+  var central: [UInt8] {
+    let extra = zip64Field((hasLargeCount ? [count, count] : []) + (hasLargeOffset ? [offset] : []))
+    let isZip64 = !extra.isEmpty
+    var bytes: [UInt8] = []
+    bytes.append(littleEndian: ZipRecord.centralHeader.signature)
+    bytes.append(littleEndian: isZip64 ? Self.zip64Version : Self.version)  // made by
+    appendCommon(to: &bytes, isZip64: isZip64, extraCount: extra.count)
+    bytes.append(littleEndian: UInt16(0))  // comment
+    bytes.append(littleEndian: UInt32(0))  // disk, internal attributes
+    bytes.append(littleEndian: UInt32(0))  // external attributes
+    bytes.append(littleEndian: hasLargeOffset ? ZipRecord.elsewhere32 : UInt32(offset))
+    return bytes + name + extra
+  }
+
+  /// What both records have, in the same order.
+  private func appendCommon(to bytes: inout [UInt8], isZip64: Bool, extraCount: Int) {
+    bytes.append(littleEndian: isZip64 ? Self.zip64Version : Self.version)
+    bytes.append(littleEndian: ZipRecord.Flag.utf8)
+    bytes.append(littleEndian: ZipEntry.Method.stored.rawValue)
+    bytes.append(littleEndian: Self.date)
+    bytes.append(littleEndian: crc32)
+    bytes.append(littleEndian: count32)
+    bytes.append(littleEndian: count32)
+    bytes.append(littleEndian: UInt16(name.count))
+    bytes.append(littleEndian: UInt16(extraCount))
+  }
+
+  private func zip64Field(_ numbers: [Int]) -> [UInt8] {
+    guard !numbers.isEmpty else { return [] }
+    var field: [UInt8] = []
+    field.append(littleEndian: ZipRecord.zip64Field)
+    field.append(littleEndian: UInt16(8 * numbers.count))
+    for number in numbers { field.append(littleEndian: UInt64(number)) }
+    return field
+  }
+}
+
+extension WireMessage.Piece {
+  fileprivate static func whole(_ bytes: TensorBytes) -> WireMessage.Piece {
+    WireMessage.Piece(content: .tensor(bytes), count: bytes.count)
+  }
+}
