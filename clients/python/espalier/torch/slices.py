@@ -95,9 +95,10 @@ def cuts(module: nn.Module, removed: Iterable[RemovedSlices]) -> List[Cut]:
 
 
 def _add(cut: Cut, entry: RemovedSlices) -> None:
-    name, axis, shape = entry.parameter, entry.axis, tuple(cut.tensor.shape)
+    name, axis = entry.parameter, entry.axis
     if isinstance(cut.tensor, nn.parameter.UninitializedTensorMixin):
         raise PlanMismatch(f"{name!r} has no shape yet: run the module once before pruning it")
+    shape = tuple(cut.tensor.shape)
     if not 0 <= axis < len(shape):
         raise PlanMismatch(f"the plan cuts axis {axis} of {name!r}, whose shape is {shape}")
     if (entry.indices is None) == (entry.indices_per_group is None):
@@ -136,7 +137,7 @@ def _refuse_shared_memory(found: Dict[int, Cut], named: Dict[str, Tuple[nn.Modul
     """A view of the same numbers under another name would keep the old ones."""
     names: Dict[object, str] = {}
     for name, (_, _, tensor) in named.items():
-        if tensor.device.type == "meta" or tensor.numel() == 0:
+        if isinstance(tensor, nn.parameter.UninitializedTensorMixin) or tensor.is_meta or tensor.numel() == 0:
             continue
         storage = (tensor.device, tensor.untyped_storage().data_ptr())
         other = names.setdefault(storage, name)
