@@ -11,6 +11,10 @@ package protocol ModelDocument: Sendable {
   /// - Throws: `Failure(.modelChanged)` if a file of the model is not what it was when it was read. What was computed
   ///   from a model counts only if this passes afterwards.
   func verifyUnchanged() throws(Failure)
+  /// Lengths of inputs whose axes the file leaves open, as they were when it was made; empty where it does not say.
+  var exampleShapes: [String: [Int]] { get }
+  /// Whether ONNX Runtime reads the file itself; what it does not read is run as the graph, written anew.
+  var isONNX: Bool { get }
   /// Private memory held, in bytes (mapped file pages are not counted).
   var heldBytes: Int { get }
 
@@ -29,6 +33,9 @@ package protocol ModelDocument: Sendable {
 package typealias FileCheck = (_ path: String) throws(Failure) -> Void
 
 extension ModelDocument {
+  package var exampleShapes: [String: [Int]] { [:] }
+  package var isONNX: Bool { false }
+
   package func write(
     applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work
   ) throws(Failure) -> [WrittenFile] {

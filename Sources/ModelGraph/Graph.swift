@@ -60,11 +60,22 @@ package struct OperatorDefinitions: Sendable {
 package struct FormatConstraints: Sendable {
   /// Values whose lengths stay, each with the reason as a sentence for people.
   package var fixed: [ValueID: String]
+  /// Single axes of values whose lengths stay.
+  package var fixedAxes: [FixedAxis: String]
   /// Whether a stored vector that several nodes read stays one vector: true where modules own what they read.
   package var tiesVectors: Bool
 
-  package init(fixed: [ValueID: String] = [:], tiesVectors: Bool = false) {
-    (self.fixed, self.tiesVectors) = (fixed, tiesVectors)
+  package init(
+    fixed: [ValueID: String] = [:], fixedAxes: [FixedAxis: String] = [:], tiesVectors: Bool = false
+  ) {
+    (self.fixed, self.fixedAxes, self.tiesVectors) = (fixed, fixedAxes, tiesVectors)
+  }
+
+  package struct FixedAxis: Hashable, Comparable, Sendable {
+    package let value: ValueID
+    package let axis: Int
+    package init(value: ValueID, axis: Int) { (self.value, self.axis) = (value, axis) }
+    package static func < (a: Self, b: Self) -> Bool { (a.value, a.axis) < (b.value, b.axis) }
   }
 }
 

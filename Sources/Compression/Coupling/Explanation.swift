@@ -30,6 +30,7 @@ extension Reason {
     case .reduced: return "\(place) sums or compares across these channels"
     case .shapeDependent: return "\(place) makes a tensor of this length"
     case .fixedByFormat(let id): return graph.constraints.fixed[id] ?? ""
+    case .axisFixedByFormat(let axis): return graph.constraints.fixedAxes[axis] ?? ""
     }
   }
 }

@@ -29,6 +29,7 @@ package struct Reason: Hashable, Sendable {
     case reduced
     case shapeDependent
     case fixedByFormat(ValueID)
+    case axisFixedByFormat(FormatConstraints.FixedAxis)
   }
   package var kind: Kind
   package var node: NodeID?

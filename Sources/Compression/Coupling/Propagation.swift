@@ -45,6 +45,13 @@ struct Propagation: Sendable {
     let output = facts.reason(.modelOutput, nil)
     for id in graph.outputs { freeze(id, output) }
     for id in graph.constraints.fixed.keys.sorted() { freeze(id, facts.reason(.fixedByFormat(id), nil)) }
+    for fixed in graph.constraints.fixedAxes.keys.sorted() {
+      let reason = facts.reason(.axisFixedByFormat(fixed), nil)
+      guard let value = values[fixed.value.index], fixed.axis < value.axes.count else { continue }
+      for set in value.sets where set.factors.contains(where: value.axes[fixed.axis].contains) {
+        facts.freeze(set.labels, reason)
+      }
+    }
     for id in graph.nodeIDs where !graph[id].captures.isEmpty {
       let reason = facts.reason(.subgraphCapture, id)
       for value in graph[id].captures { freeze(value, reason) }

@@ -110,6 +110,7 @@ struct DecomposableLayers: Sendable {
         "computed_weight: its weight is computed from stored tensors (scaled, dequantized, rounded); store the result and ask again"
       )
     }
+    if let reason = graph.constraints.fixed[weight.source] { return .unavailable("fixed: \(reason)") }
     guard node.domain.isEmpty || graph.definitions.opsets[""] != nil else {
       return .unavailable(
         "no_standard_operators: the model imports no standard operator set, to which the new nodes belong")

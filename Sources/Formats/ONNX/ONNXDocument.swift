@@ -15,6 +15,7 @@ package final class ONNXDocument: ModelDocument {
   let external: ExternalFiles
 
   package var graph: Graph { imported.graph }
+  package var isONNX: Bool { true }
 
   /// Reads the model in `file`.
   init(file: MappedFile, work: Work) throws(Failure) {

@@ -20,8 +20,10 @@ final class CachedModel: Sendable {
   /// - Throws: `Failure(.modelChanged)` if its file changes meanwhile.
   init(_ key: Key, _ loader: ModelLoader, work: Work) throws(Failure) {
     self.key = key
-    document = try loader.open(key.path, key.format, work.part(0...0.5))
-    let shapes = try lengths(key.inputShapes, of: document.graph)
+    document = try loader.open(key.path, key.format, key.inputShapes, work.part(0...0.5))
+    let graph = document.graph
+    var shapes = try key.inputShapes.lengths(of: graph.inputs.map { (graph[$0].name, graph[$0].dtype) })
+    shapes.merge(document.exampleShapes) { given, _ in given }
     compressible = try CompressibleModel(
       graph: document.graph, sizeBytes: document.description.sizeBytes, inputShapes: shapes, work: work.part(0.5...1))
     try document.verifyUnchanged()
@@ -29,30 +31,4 @@ final class CachedModel: Sendable {
 
   /// Bytes held now. Grows as requests derive more.
   var bytes: Int { document.heldBytes + compressible.derivedBytes }
-}
-
-/// Input lengths by name. Those that came without a name belong to the input at their position.
-private func lengths(_ inputs: [InputShape], of graph: Graph) throws(Failure) -> [String: [Int]] {
-  let names = graph.inputs.map { graph[$0].name }
-  var lengths: [String: [Int]] = [:]
-  for (position, input) in inputs.enumerated() {
-    guard let index = input.name.map({ names.firstIndex(of: $0) }) ?? (position < names.count ? position : nil) else {
-      let inputs = names.joined(separator: ", ")
-      throw Failure(
-        .inputShapeMismatch,
-        "input_shapes[\(position)] is for \(input.name.map { "'\($0)'" } ?? "input \(position)"), "
-          + "but the model's inputs are: \(inputs)", details: ["inputs": .strings(names)])
-    }
-    let value = graph[graph.inputs[index]]
-    if let wanted = input.dtype, let declared = value.dtype, wanted != declared {
-      throw Failure(
-        .inputShapeMismatch, "input '\(value.name)' is \(declared.wireName) in the file, not \(wanted.wireName)",
-        details: ["input": .string(value.name)])
-    }
-    guard lengths.updateValue(input.shape, forKey: value.name) == nil else {
-      throw Failure(
-        .inputShapeMismatch, "input_shapes names '\(value.name)' twice", details: ["input": .string(value.name)])
-    }
-  }
-  return lengths
 }

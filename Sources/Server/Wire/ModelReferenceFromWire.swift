@@ -10,13 +10,6 @@ struct ModelReference: Sendable {
   let inputShapes: [InputShape]
 }
 
-/// The lengths of one graph input; without a name, of the input at the same position.
-struct InputShape: Sendable, Hashable {
-  let name: String?
-  let shape: [Int]
-  let dtype: DType?
-}
-
 extension Params {
   /// The members `model` and `input_shapes`.
   func modelReference() throws(ResponseError) -> ModelReference {
@@ -58,7 +51,3 @@ extension Params {
   }
 }
 
-extension DType {
-  /// "float32", "int64", ...
-  var wireName: String { String(describing: self) }
-}

@@ -23,7 +23,7 @@ extension Server {
     var configuration = Configuration(cacheBytes: cacheBytes, threads: threads)
     configuration.progress.delaySeconds = progressDelay
     configuration.progress.intervalSeconds = 0.005
-    let loader = ModelLoader(formats: ["memory"]) { (path, format, work) throws(Failure) in
+    let loader = ModelLoader(formats: ["memory"]) { (path, format, _, work) throws(Failure) in
       loads.update { $0 += 1 }
       guard let identity = FileIdentity(at: path) else { throw .cannotOpen(path, errno) }
       if let gate { try gate.pass(work) }

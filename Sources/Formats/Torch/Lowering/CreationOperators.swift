@@ -136,7 +136,12 @@ extension TorchLowering {
       a.has("start") && a.has("end") ? (a["start"], a["end"]) : (.integer(TorchInteger(0)), a.has("end") ? a["end"] : a["start"])
     let step: TorchValue = a.has("step") ? a["step"] : .integer(TorchInteger(1))
     var type = DType.int64
-    for value in [start, end, step] { if case .float = value { type = .float32 } }
+    for value in [start, end, step] {
+      switch value {
+      case .float, .computed: type = .float32
+      default: break
+      }
+    }
     let bounds = [try tensor(start, type), try tensor(end, type), try tensor(step, type)]
     let range = try node("Range", bounds)
     return .tensor(a.has("dtype") ? try cast(range, to: self.type(named: a["dtype"])) : range)

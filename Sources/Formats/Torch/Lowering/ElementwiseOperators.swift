@@ -29,7 +29,7 @@ enum ElementwiseOperators {
       "neg": TorchFunction("input") { (l, a) throws(Failure) in
         switch a["input"] {
         case .integer(let integer): return try l.binary("Sub", .integer(TorchInteger(0)), .integer(integer))
-        case .float(let value): return .float(-value)
+        case .float, .computed: return try l.binary("Sub", .float(0), a["input"])
         default: return .tensor(try l.node("Neg", [a.tensor("input")]))
         }
       },
@@ -161,7 +161,7 @@ extension TorchLowering {
 
   private func type(of number: TorchValue, beside type: DType) throws(Failure) -> DType {
     switch number {
-    case .float: type.isFloat ? type : .float32
+    case .float, .computed: type.isFloat ? type : .float32
     case .integer: type == .bool ? .int64 : type
     default: type
     }
@@ -172,7 +172,7 @@ extension TorchLowering {
     switch value {
     case .tensor(let id): return try cast(id, to: type)
     case .integer(let integer): return try scalar(integer, type)
-    case .float(let number): return try scalar(number, type)
+    case .float(let number), .computed(let number, _): return try scalar(number, type)
     case .bool(let bool): return try scalar(bool ? 1 : 0, type)
     default: throw unsupported("an operand is \(value.kind)")
     }
@@ -204,28 +204,38 @@ extension TorchLowering {
     }
     if case .integer(let x) = a, case .integer(let y) = b { return try integers(op, x, y) }
     guard let x = Self.number(a), let y = Self.number(b) else { return nil }
+    let uses = Self.uses(a) + Self.uses(b)
+    func number(_ value: Double) -> TorchValue { uses.isEmpty ? .float(value) : .computed(value, from: uses) }
     switch op {
-    case "Add": return .float(x + y)
-    case "Sub": return .float(x - y)
-    case "Mul": return .float(x * y)
-    case "Div": return .float(x / y)
-    case "Max": return .float(max(x, y))
-    case "Min": return .float(min(x, y))
+    case "Add": return number(x + y)
+    case "Sub": return number(x - y)
+    case "Mul": return number(x * y)
+    case "Div": return number(x / y)
+    case "Max": return number(max(x, y))
+    case "Min": return number(min(x, y))
     case "Equal": return .bool(x == y)
     case "Less": return .bool(x < y)
     case "Greater": return .bool(x > y)
     case "LessOrEqual": return .bool(x <= y)
     case "GreaterOrEqual": return .bool(x >= y)
-    case "Pow": return .float(pow(x, y))
+    case "Pow": return number(pow(x, y))
     default: throw unsupported("\(op) of numbers has no rule")
     }
   }
 
   private static func number(_ value: TorchValue) -> Double? {
     switch value {
-    case .float(let number): number
+    case .float(let number), .computed(let number, _): number
     case .integer(let integer): Double(integer.value)
     default: nil
+    }
+  }
+
+  private static func uses(_ value: TorchValue) -> [LengthUse] {
+    switch value {
+    case .computed(_, let uses): uses
+    case .integer(let integer): integer.uses
+    default: []
     }
   }
 
@@ -282,7 +292,7 @@ extension TorchLowering {
   }
 
   fileprivate mutating func quotient(_ a: TorchValue, _ b: TorchValue) throws(Failure) -> TorchValue {
-    if let x = Self.number(a), let y = Self.number(b) { return .float(x / y) }
+    if let quotient = try numbers("Div", a.asReal, b.asReal) { return quotient }
     let (x, y) = try operands(a, b)
     return .tensor(try node("Div", [floating(x), floating(y)]))
   }
@@ -293,6 +303,7 @@ extension TorchLowering {
     let floor = try node("Floor", [quotient], as: "floor")
     if case .tensor(let x) = a, !dtype(x).isFloat {
       if case .float = b { return .tensor(floor) }
+      if case .computed = b { return .tensor(floor) }
       return .tensor(try cast(floor, to: dtype(x)))
     }
     return .tensor(floor)
@@ -305,5 +316,14 @@ extension TorchLowering {
     let low = a.has("min") ? try tensor(a["min"], dtype(x)) : nil
     let high = a.has("max") ? try tensor(a["max"], dtype(x)) : nil
     return .tensor(try node("Clip", [x, low, high]))
+  }
+}
+
+extension TorchValue {
+  /// An integer as the real number it is divided as.
+  fileprivate var asReal: TorchValue {
+    guard case .integer(let integer) = self else { return self }
+    let uses = integer.uses
+    return uses.isEmpty ? .float(Double(integer.value)) : .computed(Double(integer.value), from: uses)
   }
 }

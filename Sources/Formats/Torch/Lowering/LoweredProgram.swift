@@ -9,14 +9,20 @@ struct LoweredProgram: Sendable {
   let parameters: [ValueID: String]
   /// Stored integers that are literals, or follow from them.
   let literals: [ValueID: LiteralSource]
+  /// Lists of integers that the program computes, by element: where it hands them over.
+  let lists: [ValueID: [ArgumentPlace?]]
   /// Attributes of nodes that are settings of the program.
   let settings: [NodeSetting: SettingSource]
   /// Literals that repeat a length without any node reading them.
   let repeated: [RepeatedLength]
+  /// Numbers that the program computes from lengths.
+  let numbers: [ComputedNumber]
   /// Attention without a scale of its own, whose scale is that of the width it has.
   let impliedScales: [ImpliedScale]
   /// The values that calls bind, by name: of what the file declares shapes for.
   let results: [String: ValueID]
+  /// What calls of modules are given first, by index of the call.
+  let inputs: [Int: ValueID]
 }
 
 /// What a stored integer tensor of the graph is in the program.
@@ -51,5 +57,18 @@ struct ImpliedScale: Sendable {
   let call: Int
   /// Queries, whose last axis is the width.
   let queries: ValueID
+  let rank: Int
   let scale: Double
+}
+
+/// A real number that follows from lengths in the program and that the graph has as a constant: it keeps its value.
+struct ComputedNumber: Sendable {
+  let place: ArgumentPlace
+  let number: Double
+  let uses: [LengthUse]
+}
+
+struct LengthUse: Hashable, Sendable {
+  let value: ValueID
+  let axis: Int
 }

@@ -1,11 +1,12 @@
 import ModelGraph
 
 /// What a call gives its operator, by the operator's parameter names.
-struct OperatorArguments {
-  private let function: String
+final class OperatorArguments {
   private var values: [String: TorchValue] = [:]
   private var places: [String: ArgumentPlace] = [:]
-  private let lowering: TorchLowering
+  private let context: CallContext
+  /// Lengths that were asked for as plain numbers, and so decide what is appended.
+  private(set) var decisive: [LengthUse] = []
 
   /// Names by which exported programs and functions call the same parameter.
   private static let synonyms = [
@@ -17,15 +18,13 @@ struct OperatorArguments {
   ///   - parameters: names in order; the first is the receiver of a method; "*name" takes all positional arguments
   ///     from there on, or one list.
   /// - Throws: `modelUnsupportedOperator` for arguments that the operator's rule does not know.
-  init(
-    function: String, parameters: [Substring], given: TorchLowering.Given, lowering: TorchLowering
-  ) throws(Failure) {
-    (self.function, self.lowering) = (function, lowering)
+  init(parameters: [Substring], given: TorchLowering.Given, context: CallContext) throws(Failure) {
+    self.context = context
     for (k, value) in given.positional.enumerated() {
       guard k < parameters.count else {
-        throw lowering.unsupported("it is given \(given.positional.count) arguments, more than the rule knows")
+        throw context.unsupported("it is given \(given.positional.count) arguments, more than the rule knows")
       }
-      let place = ArgumentPlace(call: lowering.call, path: [k])
+      let place = ArgumentPlace(call: context.call, path: [k])
       if parameters[k].hasPrefix("*") {
         let name = String(parameters[k].dropFirst())
         if k + 1 == given.positional.count, case .list = value {
@@ -43,10 +42,10 @@ struct OperatorArguments {
       let name = known ? keyword.name : Self.synonyms[keyword.name] ?? keyword.name
       guard parameters.contains(where: { $0 == name || ($0.hasPrefix("*") && $0.dropFirst() == name) }) else {
         if Self.ignored.contains(keyword.name) { continue }
-        throw lowering.unsupported("the rule knows no argument '\(keyword.name)'")
+        throw context.unsupported("the rule knows no argument '\(keyword.name)'")
       }
       values[name] = keyword.value
-      places[name] = ArgumentPlace(call: lowering.call, path: [given.positional.count + k])
+      places[name] = ArgumentPlace(call: context.call, path: [given.positional.count + k])
     }
   }
 
@@ -85,7 +84,12 @@ struct OperatorArguments {
   /// An integer that no length may decide.
   func int(_ name: String, _ fallback: Int? = nil) throws(Failure) -> Int {
     if !has(name), let fallback { return fallback }
-    return try integer(name).value
+    return deciding(try integer(name))
+  }
+
+  private func deciding(_ integer: TorchInteger) -> Int {
+    decisive += integer.uses
+    return integer.value
   }
 
   func bool(_ name: String, _ fallback: Bool) throws(Failure) -> Bool {
@@ -102,7 +106,7 @@ struct OperatorArguments {
     case .none:
       guard let fallback else { throw wrong(name, "a number") }
       return fallback
-    case .float(let value): return value
+    case .float(let value), .computed(let value, _): return value
     case .integer(let value): return Double(value.value)
     case .bool(let value): return value ? 1 : 0
     default: throw wrong(name, "a number")
@@ -133,7 +137,7 @@ struct OperatorArguments {
     if !has(name), let fallback {
       list = fallback
     } else {
-      list = try integers(name).map(\.value)
+      list = try integers(name).map(deciding)
     }
     guard let count else { return list }
     if list.count == 1 { return [Int](repeating: list[0], count: count) }
@@ -150,6 +154,6 @@ struct OperatorArguments {
   }
 
   private func wrong(_ name: String, _ wanted: String) -> Failure {
-    lowering.unsupported("its argument '\(name)' is \(self[name].kind), where the rule wants \(wanted)")
+    context.unsupported("its argument '\(name)' is \(self[name].kind), where the rule wants \(wanted)")
   }
 }

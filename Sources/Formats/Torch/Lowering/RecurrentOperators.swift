@@ -37,8 +37,7 @@ enum RecurrentOperators {
   static func apply(
     _ module: TorchModule, _ given: TorchLowering.Given, _ l: inout TorchLowering
   ) throws(Failure) -> TorchValue {
-    let a = try OperatorArguments(
-      function: module.className, parameters: ["input", "hx"], given: given, lowering: l)
+    let a = try OperatorArguments(parameters: ["input", "hx"], given: given, context: l.context)
     let cell: Cell = module.className == "LSTM" ? .lstm : module.className == "GRU" ? .gru : .tanh
     if cell == .tanh, module.attributes["nonlinearity"] == .string("relu") { throw l.unsupported("it applies ReLU") }
     guard (TorchModules.int("proj_size", module) ?? 0) == 0 else { throw l.unsupported("it projects its state") }

@@ -30,6 +30,11 @@ struct TorchLowering {
   var settings: [NodeSetting: SettingSource] = [:]
   var repeated: [RepeatedLength] = []
   var impliedScales: [ImpliedScale] = []
+  private var numbers: [ComputedNumber] = []
+  private var lists: [ValueID: [ArgumentPlace?]] = [:]
+  private var moduleInputs: [Int: ValueID] = [:]
+  /// Lengths that decide something that no edit can change.
+  var decisive: [LengthUse: String] = [:]
   var fixed: [ValueID: String] = [:]
   /// The convolution appended last.
   var lastConvolution = NodeID(0)
@@ -116,7 +121,9 @@ struct TorchLowering {
       value = try apply(name, call)
     case .module(let module):
       base = module.path
-      value = try TorchModules.apply(module, arguments(of: call), &self)
+      let given = try arguments(of: call)
+      if case .tensor(let input)? = given.positional.first { moduleInputs[index] = input }
+      value = try TorchModules.apply(module, given, &self)
     }
     calls += [Int](repeating: index, count: assembler.nodeCount - nodesBefore)
     try bind(call, to: value, after: nodesBefore)
@@ -124,10 +131,23 @@ struct TorchLowering {
 
   private mutating func apply(_ name: String, _ call: TorchCall) throws(Failure) -> TorchValue {
     guard let function = TorchOperators.function(name) else { throw unsupported("there is no rule for it") }
-    let arguments = try OperatorArguments(
-      function: name, parameters: function.parameters, given: arguments(of: call), lowering: self)
     if let owner = weightOwner(of: call) { base = owner }
-    return try function.lower(&self, arguments)
+    return try run(function, arguments(of: call))
+  }
+
+  /// Binds what is given to the function's parameters and appends what it computes.
+  mutating func run(_ function: TorchFunction, _ given: Given) throws(Failure) -> TorchValue {
+    let arguments = try OperatorArguments(parameters: function.parameters, given: given, context: context)
+    let value = try function.lower(&self, arguments)
+    note(arguments)
+    return value
+  }
+
+  /// Lengths that decided what was appended cannot change.
+  mutating func note(_ arguments: OperatorArguments) {
+    for use in arguments.decisive where decisive[use] == nil {
+      decisive[use] = "'\(base)' is set up by this length"
+    }
   }
 
   /// The module whose weight the call applies: it is known by its path.
@@ -191,7 +211,15 @@ struct TorchLowering {
     switch argument {
     case .reference(let name):
       guard let value = environment[name] else { throw malformed("it reads '\(name)', which nothing binds") }
-      return value
+      switch value {
+      case .integer(var integer):
+        integer.readAt = place
+        return .integer(integer)
+      case .computed(let number, let uses):
+        numbers.append(ComputedNumber(place: place, number: number, uses: uses))
+        return value
+      default: return value
+      }
     case .parameter(let name): return .tensor(try parameter(name))
     case .none: return .none
     case .bool(let value): return .bool(value)
@@ -241,10 +269,14 @@ struct TorchLowering {
     let graph = assembler.graph(
       outputs: outputs,
       definitions: OperatorDefinitions(opsets: ["": Self.opset], irVersion: Self.irVersion),
-      constraints: FormatConstraints(fixed: fixed, tiesVectors: true))
+      constraints: FormatConstraints(
+        fixed: fixed,
+        fixedAxes: decisive.reduce(into: [:]) { axes, entry in
+          axes[FormatConstraints.FixedAxis(value: entry.key.value, axis: entry.key.axis)] = entry.value
+        }, tiesVectors: true))
     return LoweredProgram(
-      graph: graph, calls: calls, parameters: parameters, literals: literals, settings: settings, repeated: repeated,
-      impliedScales: impliedScales, results: results)
+      graph: graph, calls: calls, parameters: parameters, literals: literals, lists: lists, settings: settings,
+      repeated: repeated, numbers: numbers, impliedScales: impliedScales, results: results, inputs: moduleInputs)
   }
 
   /// Every tensor that the program returns, as a value of its own.
@@ -260,29 +292,44 @@ struct TorchLowering {
     case .list(let values): for value in values { try collect(value, &outputs) }
     case .dictionary(let entries): for entry in entries { try collect(entry.value, &outputs) }
     // Numbers beside tensors are no business of the graph's.
-    case .none, .integer, .float, .bool, .string, .symbol, .slice, .ellipsis: break
+    case .none, .integer, .float, .computed, .bool, .string, .symbol, .slice, .ellipsis: break
     }
   }
 
   // MARK: Failures
 
+  var context: CallContext {
+    guard call < program.calls.count else {
+      return CallContext(call: call, base: base, what: "what the model returns", name: "output")
+    }
+    switch program.calls[call].target {
+    case .function(let name):
+      return CallContext(call: call, base: base, what: "the call '\(base)' of \(name)", name: name)
+    case .module(let module):
+      let what = "the module '\(module.path)' (\(module.className))"
+      return CallContext(call: call, base: base, what: what, name: module.className)
+    }
+  }
+
+  func unsupported(_ why: String) -> Failure { context.unsupported(why) }
+  func malformed(_ why: String) -> Failure { context.malformed(why) }
+}
+
+/// The call that is lowered, for messages.
+struct CallContext {
+  let call: Int
+  let base: String
+  let what: String
+  let name: String
+
   func unsupported(_ why: String) -> Failure {
-    let (what, name) = described
-    return Failure(
+    Failure(
       .modelUnsupportedOperator, "\(what) cannot be taken: \(why). Export the model as ONNX instead, if PyTorch can",
       details: ["node": .string(base), "op": .string(name)])
   }
 
   func malformed(_ why: String) -> Failure {
-    Failure(.modelMalformed, "\(described.what): \(why)", details: ["node": .string(base)])
-  }
-
-  private var described: (what: String, name: String) {
-    guard call < program.calls.count else { return ("what the model returns", "output") }
-    switch program.calls[call].target {
-    case .function(let name): return ("the call '\(base)' of \(name)", name)
-    case .module(let module): return ("the module '\(module.path)' (\(module.className))", module.className)
-    }
+    Failure(.modelMalformed, "\(what): \(why)", details: ["node": .string(base)])
   }
 }
 
@@ -407,7 +454,9 @@ extension TorchLowering {
         start += 1
       }
     }
-    return parts.count == 1 ? parts[0] : try node("Concat", parts, ["axis": .int(0)], as: suffix)
+    let id = parts.count == 1 ? parts[0] : try node("Concat", parts, ["axis": .int(0)], as: suffix)
+    lists[id] = list.map { $0.place ?? $0.readAt }
+    return id
   }
 
   /// An integer as a scalar tensor of type `dtype`.

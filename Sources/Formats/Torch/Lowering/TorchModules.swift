@@ -119,9 +119,7 @@ enum TorchModules {
     if name == "layer_norm" || name == "rms_norm" {
       given.keywords.append(("normalized_shape", try normalizedShape(module, lowering)))
     }
-    let arguments = try OperatorArguments(
-      function: name, parameters: function.parameters, given: given, lowering: lowering)
-    let result = try function.lower(&lowering, arguments)
+    let result = try lowering.run(function, given)
     rememberSettings(module, name, &lowering)
     return result
   }
@@ -252,7 +250,7 @@ enum MultiheadAttention {
   ) throws(Failure) -> TorchValue {
     let names: [Substring] = "query key value key_padding_mask need_weights attn_mask average_attn_weights is_causal"
       .split(separator: " ")
-    let a = try OperatorArguments(function: "MultiheadAttention", parameters: names, given: given, lowering: l)
+    let a = try OperatorArguments(parameters: names, given: given, context: l.context)
     guard let width = TorchModules.int("embed_dim", module), let heads = TorchModules.int("num_heads", module),
       heads > 0, width % heads == 0
     else { throw l.malformed("its width and heads do not fit together") }

@@ -6,6 +6,8 @@ indirect enum TorchValue: Sendable {
   case tensor(ValueID)
   case integer(TorchInteger)
   case float(Double)
+  /// A number that the program computes from lengths.
+  case computed(Double, from: [LengthUse])
   case bool(Bool)
   case none
   case string(String)
@@ -28,7 +30,7 @@ indirect enum TorchValue: Sendable {
     switch self {
     case .tensor: "a tensor"
     case .integer: "an integer"
-    case .float: "a number"
+    case .float, .computed: "a number"
     case .bool: "a truth value"
     case .none: "None"
     case .string: "a string"
@@ -57,7 +59,19 @@ struct TorchInteger: Sendable {
     case element(ValueID)
   }
 
+  /// Where the call that reads it has it as an argument.
+  var readAt: ArgumentPlace?
+
   init(_ value: Int, _ source: Source = .literal(nil)) { (self.value, self.source) = (value, source) }
+
+  /// The lengths that enter it.
+  var uses: [LengthUse] {
+    switch source {
+    case .literal, .element: []
+    case .length(let value, let axis): [LengthUse(value: value, axis: axis)]
+    case .operation(_, let a, let b): a.uses + b.uses
+    }
+  }
 
   /// Whether it follows from literals alone, whatever lengths the network has.
   var isLiteral: Bool { if case .literal = source { true } else { false } }
