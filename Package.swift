@@ -24,35 +24,40 @@ let package = Package(
     .target(name: "ModelGraph", dependencies: ["Numerics", "Threads"], swiftSettings: strict),
     .target(name: "Compression", dependencies: ["ModelGraph", "Numerics"], swiftSettings: strict),
     .target(
-      name: "Formats", dependencies: ["CFileGuard", "CZlib", "Compression", "ModelGraph", "Numerics"],
+      name: "Formats", dependencies: ["CFileGuard", "CZlib", "Compression", "JSON", "ModelGraph", "Numerics"],
       swiftSettings: strict),
     .target(
       name: "Runtime", dependencies: ["CONNXRuntime", "CZlib", "ModelGraph", "Threads"], swiftSettings: strict),
 
     // MARK: The daemon
     .target(name: "Threads", swiftSettings: strict),
-    .target(name: "JSONRPC", dependencies: ["CJansson", "CLinux", "Threads"], swiftSettings: strict),
+    .target(name: "JSON", dependencies: ["CJansson"], swiftSettings: strict),
+    .target(name: "JSONRPC", dependencies: ["CLinux", "JSON", "Threads"], swiftSettings: strict),
     .target(
       name: "Server",
       dependencies: [
-        "CLinux", "Compression", "Formats", "JSONRPC", "ModelGraph", "Runtime", "Threads",
+        "CLinux", "Compression", "Formats", "JSON", "JSONRPC", "ModelGraph", "Runtime", "Threads",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
     .executableTarget(
       name: "espalierd",
-      dependencies: ["JSONRPC", "Server", .product(name: "Logging", package: "swift-log")], swiftSettings: strict,
+      dependencies: ["JSON", "JSONRPC", "Server", .product(name: "Logging", package: "swift-log")],
+      swiftSettings: strict,
       linkerSettings: [.unsafeFlags(["-static-stdlib"])]),
 
     // MARK: Tests
     .target(name: "TestSupport", dependencies: ["ModelGraph"], path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(
-      name: "CompressionTests", dependencies: ["Compression", "JSONRPC", "ModelGraph", "Numerics", "TestSupport"],
+      name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "Numerics", "TestSupport"],
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
-      name: "FormatsTests", dependencies: ["Formats", "Compression", "ModelGraph", "TestSupport"],
-      exclude: ["Fixtures", "make_fixtures.py", "make_torch_fixtures.py"], swiftSettings: strict),
-    .testTarget(name: "JSONRPCTests", dependencies: ["JSONRPC", "TestSupport", "Threads"], swiftSettings: strict),
+      name: "FormatsTests", dependencies: ["Formats", "Compression", "JSON", "ModelGraph", "TestSupport"],
+      exclude: ["Fixtures", "make_fixtures.py", "make_torch_fixtures.py"],
+      swiftSettings: strict),
+    .testTarget(name: "JSONTests", dependencies: ["JSON", "TestSupport", "Threads"], swiftSettings: strict),
+    .testTarget(
+      name: "JSONRPCTests", dependencies: ["JSON", "JSONRPC", "TestSupport", "Threads"], swiftSettings: strict),
     .testTarget(
       name: "ModelGraphTests", dependencies: ["ModelGraph", "TestSupport"], exclude: ["Golden"], swiftSettings: strict),
     .testTarget(name: "NumericsTests", dependencies: ["Numerics", "TestSupport"], swiftSettings: strict),
@@ -62,7 +67,7 @@ let package = Package(
     .testTarget(
       name: "ServerTests",
       dependencies: [
-        "Compression", "Formats", "JSONRPC", "ModelGraph", "Runtime", "Server", "TestSupport", "Threads",
+        "Compression", "Formats", "JSON", "JSONRPC", "ModelGraph", "Runtime", "Server", "TestSupport", "Threads",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: strict),
   ],

@@ -10,17 +10,18 @@ private let allowed: [String: Set<String>] = [
   "Numerics": ["COpenBLAS"],
   "ModelGraph": ["Numerics", "Threads"],
   "Compression": ["ModelGraph", "Numerics"],
-  "Formats": ["CFileGuard", "CZlib", "Compression", "ModelGraph", "Numerics"],
+  "Formats": ["CFileGuard", "CZlib", "Compression", "JSON", "ModelGraph", "Numerics"],
   "Runtime": ["CONNXRuntime", "CZlib", "ModelGraph", "Threads"],
   "Threads": [],
-  "JSONRPC": ["CJansson", "CLinux", "Threads"],
-  "Server": ["CLinux", "Compression", "Formats", "JSONRPC", "Logging", "ModelGraph", "Runtime", "Threads"],
-  "espalierd": ["JSONRPC", "Logging", "Server"],
+  "JSON": ["CJansson"],
+  "JSONRPC": ["CLinux", "JSON", "Threads"],
+  "Server": ["CLinux", "Compression", "Formats", "JSON", "JSONRPC", "Logging", "ModelGraph", "Runtime", "Threads"],
+  "espalierd": ["JSON", "JSONRPC", "Logging", "Server"],
 ]
 
 /// Libraries with a single door.
 private let doors: [String: Set<String>] = [
-  "CJansson": ["JSONRPC"], "CFileGuard": ["Formats"], "CLinux": ["JSONRPC", "Server"],
+  "CJansson": ["JSON"], "CFileGuard": ["Formats"], "CLinux": ["JSONRPC", "Server"],
   "CONNXRuntime": ["Runtime"], "COpenBLAS": ["Numerics"], "CZlib": ["Formats", "Runtime"],
   "Logging": ["Server", "espalierd"],
 ]

@@ -1,3 +1,5 @@
+import JSON
+
 /// One message as it goes over the wire, header and body in one piece of memory, so that both leave in one write.
 package struct Frame: Sendable {
   private let storage: [UInt8]

@@ -1,3 +1,5 @@
+import JSON
+
 /// A request's id: an integer or a string, and `1` is not `"1"`.
 package enum RequestID: Hashable, Sendable {
   case int(Int)

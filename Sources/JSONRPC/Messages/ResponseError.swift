@@ -1,3 +1,5 @@
+import JSON
+
 /// The error member of a response.
 package struct ResponseError: Error, Sendable, Equatable {
   package var code: ErrorCode

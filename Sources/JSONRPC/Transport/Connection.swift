@@ -1,3 +1,4 @@
+import JSON
 import Threads
 
 /// One peer: messages in, on the thread that calls `run`; messages out, from any thread, without anybody waiting.

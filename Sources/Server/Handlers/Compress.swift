@@ -1,5 +1,6 @@
 import Compression
 import Formats
+import JSON
 import JSONRPC
 import ModelGraph
 

@@ -1,3 +1,4 @@
+import JSON
 import JSONRPC
 
 /// `daemon/stop`, on sockets only: ends the whole daemon as SIGTERM does. Only the daemon's own user can connect, so

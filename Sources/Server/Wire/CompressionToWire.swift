@@ -1,5 +1,5 @@
 import Compression
-import JSONRPC
+import JSON
 
 extension PlannedCompression {
   /// - Parameter output: the written file; nil for a dry run.

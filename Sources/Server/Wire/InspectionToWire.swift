@@ -1,6 +1,6 @@
 import Compression
 import Formats
-import JSONRPC
+import JSON
 import ModelGraph
 
 extension Inspection {

@@ -1,4 +1,5 @@
 import Compression
+import JSON
 import JSONRPC
 
 extension PruningOptions {

@@ -1,3 +1,4 @@
+import JSON
 import JSONRPC
 
 /// The params of a request, or an object inside them, read member by member. Every complaint carries the JSON pointer

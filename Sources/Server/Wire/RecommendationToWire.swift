@@ -1,5 +1,5 @@
 import Compression
-import JSONRPC
+import JSON
 
 extension Recommendation {
   var json: JSONValue {

@@ -1,5 +1,5 @@
 import Compression
-import JSONRPC
+import JSON
 import ModelGraph
 
 extension PlannedCompression {
