@@ -67,7 +67,10 @@ enum CreationOperators {
         try l.made(like: a.tensor("input"), .float(value), a)
       }
     }
-    for (name, type) in ["float": DType.float32, "half": .float16, "double": .float64, "long": .int64, "int": .int32, "bool": .bool, "bfloat16": .bfloat16] {
+    for (name, type) in [
+      "float": DType.float32, "half": .float16, "double": .float64, "long": .int64, "int": .int32, "bool": .bool,
+      "bfloat16": .bfloat16,
+    ] {
       table[name] = TorchFunction("input") { (l, a) throws(Failure) in
         switch a["input"] {
         case .tensor(let id): return .tensor(try l.cast(id, to: type))
@@ -133,7 +136,8 @@ extension TorchLowering {
   fileprivate mutating func range(_ a: OperatorArguments) throws(Failure) -> TorchValue {
     // One bound is the end.
     let (start, end): (TorchValue, TorchValue) =
-      a.has("start") && a.has("end") ? (a["start"], a["end"]) : (.integer(TorchInteger(0)), a.has("end") ? a["end"] : a["start"])
+      a.has("start") && a.has("end")
+      ? (a["start"], a["end"]) : (.integer(TorchInteger(0)), a.has("end") ? a["end"] : a["start"])
     let step: TorchValue = a.has("step") ? a["step"] : .integer(TorchInteger(1))
     var type = DType.int64
     for value in [start, end, step] {

@@ -76,7 +76,9 @@ extension TorchLowering {
 
   /// - Parameter sizes: nil for `count` equal ones.
   mutating func parts(of x: ValueID, axis: Int, sizes: [TorchInteger]?, count: Int) throws(Failure) -> [ValueID] {
-    guard let sizes else { return try nodes("Split", [x], ["axis": .int(axis), "num_outputs": .int(count)], count: count) }
+    guard let sizes else {
+      return try nodes("Split", [x], ["axis": .int(axis), "num_outputs": .int(count)], count: count)
+    }
     if count == 1 { return [try node("Identity", [x])] }
     return try nodes("Split", [x, vector(sizes, as: "sizes")], ["axis": .int(axis)], count: count)
   }

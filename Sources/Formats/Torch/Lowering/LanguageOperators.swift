@@ -50,7 +50,8 @@ enum LanguageOperators {
     // What only checks. A condition that fails under these shapes would fail in PyTorch too.
     let checks = [
       "_assert": "condition message", "_assert_scalar": "condition message", "_assert_async": "condition message",
-      "sym_constrain_range": "size min max", "sym_constrain_range_for_size": "size min max", "_check": "condition message",
+      "sym_constrain_range": "size min max", "sym_constrain_range_for_size": "size min max",
+      "_check": "condition message",
       "_assert_tensor_metadata": "a size stride dtype device layout", "_log_api_usage_once": "message",
       "lazy_load_decompositions": "", "_set_grad_enabled": "mode", "_enter_autocast": "a b c d", "_exit_autocast": "a",
     ]
@@ -58,7 +59,8 @@ enum LanguageOperators {
       table[name] = TorchFunction(parameters) { (l, a) throws(Failure) in
         if case .bool(false) = a["condition"] {
           throw Failure(
-            .inputShapeMismatch, "the model refuses inputs of these shapes: \(try a.string("message", "an assertion fails"))",
+            .inputShapeMismatch,
+            "the model refuses inputs of these shapes: \(try a.string("message", "an assertion fails"))",
             details: ["node": .string(l.base)])
         }
         return .none

@@ -10,7 +10,8 @@ final class OperatorArguments {
 
   /// Names by which exported programs and functions call the same parameter.
   private static let synonyms = [
-    "self": "input", "x": "input", "dim_": "dim", "axis": "dim", "axes": "dim", "keepdims": "keepdim", "tensor": "input",
+    "self": "input", "x": "input", "dim_": "dim", "axis": "dim", "axes": "dim", "keepdims": "keepdim",
+    "tensor": "input",
     "stop": "end", "axis0": "dim0", "axis1": "dim1", "a": "input", "tensors": "tensors",
   ]
 

@@ -37,10 +37,13 @@ enum PoolingOperators {
             mode: a.string("mode", "nearest"), alignsCorners: a.bool("align_corners", false)))
       },
     ]
-    for (rank, modes) in [(1, ["linear", "nearest"]), (2, ["bilinear", "nearest", "bicubic"]), (3, ["trilinear", "nearest"])] {
+    for (rank, modes) in [
+      (1, ["linear", "nearest"]), (2, ["bilinear", "nearest", "bicubic"]), (3, ["trilinear", "nearest"]),
+    ] {
       for mode in modes {
         let hasCorners = mode != "nearest"
-        let parameters = hasCorners ? "input output_size align_corners scale_factors" : "input output_size scale_factors"
+        let parameters =
+          hasCorners ? "input output_size align_corners scale_factors" : "input output_size scale_factors"
         table["upsample_\(mode)\(rank)d"] = TorchFunction(parameters) { (l, a) throws(Failure) in
           .tensor(
             try l.resized(
@@ -242,6 +245,7 @@ extension TorchLowering {
       ], as: "blocks")
     let turned = try node("Transpose", [six], ["perm": .ints([0, 1, 3, 5, 2, 4])], as: "turned")
     return try node(
-      "Reshape", [turned, vector([length(x, 0), TorchInteger(-1), TorchInteger(height), TorchInteger(width)], as: "shape")])
+      "Reshape",
+      [turned, vector([length(x, 0), TorchInteger(-1), TorchInteger(height), TorchInteger(width)], as: "shape")])
   }
 }

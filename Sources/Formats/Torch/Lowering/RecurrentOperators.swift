@@ -114,7 +114,8 @@ extension TorchLowering {
         for d in own {
           let both = try [reordered(cell, d[2]), reordered(cell, d[3])]
           rows.append(
-            try node("Unsqueeze", [node("Concat", both, ["axis": .int(0)], as: "B"), integers([0], as: "axes")], as: "B"))
+            try node(
+              "Unsqueeze", [node("Concat", both, ["axis": .int(0)], as: "B"), integers([0], as: "axes")], as: "B"))
         }
         b = rows.count == 1 ? rows[0] : try node("Concat", rows, ["axis": .int(0)], as: "B")
       }

@@ -47,7 +47,8 @@ enum ReductionOperators {
         let values = try l.reduction("Reduce\(op)", a)
         return a.has("dim") ? .list([values, try l.position("Arg\(op)", a)]) : values
       }
-      table["arg\(name)"] = TorchFunction("input dim keepdim") { (l, a) throws(Failure) in try l.position("Arg\(op)", a) }
+      table["arg\(name)"] = TorchFunction("input dim keepdim") { (l, a) throws(Failure) in try l.position("Arg\(op)", a)
+      }
     }
     for (name, op) in ["any": "ReduceMax", "all": "ReduceMin"] {
       table[name] = TorchFunction("input dim keepdim") { (l, a) throws(Failure) in
@@ -102,7 +103,8 @@ extension TorchLowering {
     let correction: Double = a.has("correction") ? try a.float("correction") : try a.bool("unbiased", true) ? 1 : 0
     if correction == 0 { return biased }
     let shape = try shape(x)
-    let reduced = a.has("dim") ? try a.ints("dim").map { dim throws(Failure) in try axis(dim, of: x) } : Array(shape.indices)
+    let reduced =
+      a.has("dim") ? try a.ints("dim").map { dim throws(Failure) in try axis(dim, of: x) } : Array(shape.indices)
     var count = TorchInteger(1)
     for axis in reduced {
       guard case .integer(let product) = try binary("Mul", .integer(count), .integer(length(x, axis))) else { continue }

@@ -38,7 +38,8 @@ enum SelectionOperators {
     },
     "index": TorchFunction("input indices") { (l, a) throws(Failure) in
       guard case .list(let indices) = a["indices"] else { throw l.unsupported("its indices are no list") }
-      return try l.item(a["input"], .list(indices.map { $0.isNone ? .slice(start: .none, end: .none, step: .none) : $0 }))
+      return try l.item(
+        a["input"], .list(indices.map { $0.isNone ? .slice(start: .none, end: .none, step: .none) : $0 }))
     },
     "embedding": TorchFunction(
       "weight indices padding_idx scale_grad_by_freq sparse max_norm norm_type input"
@@ -51,11 +52,13 @@ enum SelectionOperators {
     },
     "triu": TorchFunction("input diagonal") { (l, a) throws(Failure) in
       .tensor(
-        try l.node("Trilu", [a.tensor("input"), l.integers([a.int("diagonal", 0)], shape: [], as: "k")], ["upper": .int(1)]))
+        try l.node(
+          "Trilu", [a.tensor("input"), l.integers([a.int("diagonal", 0)], shape: [], as: "k")], ["upper": .int(1)]))
     },
     "tril": TorchFunction("input diagonal") { (l, a) throws(Failure) in
       .tensor(
-        try l.node("Trilu", [a.tensor("input"), l.integers([a.int("diagonal", 0)], shape: [], as: "k")], ["upper": .int(0)]))
+        try l.node(
+          "Trilu", [a.tensor("input"), l.integers([a.int("diagonal", 0)], shape: [], as: "k")], ["upper": .int(0)]))
     },
   ]
 }

@@ -51,7 +51,8 @@ struct TorchLowering {
   ///   - inputShapes: by input name; needed where the program declares none, an override elsewhere.
   /// - Throws: `modelUnsupportedOperator` naming the call; `inputShapeMismatch` where shapes are missing or do not fit;
   ///   `modelMalformed` where the program contradicts itself.
-  static func lower(_ program: TorchProgram, inputShapes: [String: [Int]], work: Work) throws(Failure) -> LoweredProgram {
+  static func lower(_ program: TorchProgram, inputShapes: [String: [Int]], work: Work) throws(Failure) -> LoweredProgram
+  {
     var lowering = TorchLowering(program)
     try lowering.bindInputs(inputShapes)
     for index in program.calls.indices {

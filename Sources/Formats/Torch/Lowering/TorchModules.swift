@@ -63,7 +63,10 @@ enum TorchModules {
         "avg_pool\(rank)d", "kernel_size stride padding ceil_mode count_include_pad divisor_override")
       forms["AdaptiveAvgPool\(rank)d"] = Form("adaptive_avg_pool\(rank)d", "output_size")
       forms["AdaptiveMaxPool\(rank)d"] = Form("adaptive_max_pool\(rank)d", "output_size return_indices")
-      for (name, mode) in ["Zero": "constant", "Constant": "constant", "Reflection": "reflect", "Replication": "replicate", "Circular": "circular"] {
+      for (name, mode) in [
+        "Zero": "constant", "Constant": "constant", "Reflection": "reflect", "Replication": "replicate",
+        "Circular": "circular",
+      ] {
         forms["\(name)Pad\(rank)d"] = Form("pad:\(mode)", name == "Constant" ? "pad=padding value" : "pad=padding")
       }
     }
@@ -102,7 +105,8 @@ enum TorchModules {
     let name = String(sides[0])
     guard let function = TorchOperators.function(name) else { throw lowering.unsupported("there is no rule for it") }
     if sides.count == 2 { given.keywords.append(("mode", .string(String(sides[1])))) }
-    if given.positional.isEmpty, let first = given.keywords.firstIndex(where: { $0.name == "input" || $0.name == "x" }) {
+    if given.positional.isEmpty, let first = given.keywords.firstIndex(where: { $0.name == "input" || $0.name == "x" })
+    {
       given.positional = [given.keywords.remove(at: first).value]
     }
     for (parameter, attribute) in form.settings {
@@ -213,8 +217,9 @@ enum TorchModules {
   private static func padding(
     _ given: TorchLowering.Given, _ mode: String, _ module: TorchModule, _ lowering: inout TorchLowering
   ) throws(Failure) -> TorchLowering.Given {
-    guard case .tuple(let twice)? = module.attributes["_reversed_padding_repeated_twice"]
-      ?? module.attributes["padding"].map({ _ in .none }),
+    guard
+      case .tuple(let twice)? = module.attributes["_reversed_padding_repeated_twice"]
+        ?? module.attributes["padding"].map({ _ in .none }),
       case .tensor(let x)? = given.positional.first
     else {
       guard case .list(let twice)? = module.attributes["_reversed_padding_repeated_twice"],

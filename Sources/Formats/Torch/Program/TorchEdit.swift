@@ -4,7 +4,7 @@ import Numerics
 
 /// One change to a program, in the program's own terms. What a plan for the graph comes to; a document carries it out in
 /// its file's language.
-enum TorchEdit: Sendable {
+package enum TorchEdit: Sendable {
   /// The integer literal at `place` becomes `value`.
   case setInteger(ArgumentPlace, Int)
   /// A whole argument becomes `value`; a keyword that is not there is appended.
@@ -25,15 +25,15 @@ enum TorchEdit: Sendable {
 }
 
 /// A layer whose place a row of layers takes, each fed with what the one before returns.
-struct TorchReplacement: Sendable {
-  let call: Int
+package struct TorchReplacement: Sendable {
+  package let call: Int
   /// The state-dict name of the layer's weight, and of its bias if it has one.
-  let weight: String
-  let bias: String?
-  let layers: [Layer]
+  package let weight: String
+  package let bias: String?
+  package let layers: [Layer]
 
-  struct Layer: Sendable {
-    enum Kind: Sendable {
+  package struct Layer: Sendable {
+    package enum Kind: Sendable {
       /// Weight (out, in).
       case linear
       /// Weight (out, in / groups, ...); `spatialRank` 1, 2 or 3.
@@ -43,11 +43,11 @@ struct TorchReplacement: Sendable {
       case transposedConvolution(
         spatialRank: Int, stride: [Int], padding: [Int], outputPadding: [Int], dilation: [Int], groups: Int)
     }
-    let kind: Kind
-    let weight: Tensor
-    let bias: Bias
+    package let kind: Kind
+    package let weight: Tensor
+    package let bias: Bias
 
-    enum Bias: Sendable {
+    package enum Bias: Sendable {
       case none
       /// The replaced layer's own.
       case original

@@ -6,70 +6,76 @@ import ModelGraph
 ///
 /// Invariant: a name is bound once, by an input or a call, before anything refers to it; every parameter that a call
 /// names is in `parameters`.
-struct TorchProgram: Sendable {
-  var inputs: [Input]
-  var calls: [TorchCall]
+package struct TorchProgram: Sendable {
+  package var inputs: [Input]
+  package var calls: [TorchCall]
   /// What the program returns, with tuples, lists and dictionaries as they are nested.
-  var output: TorchArgument
+  package var output: TorchArgument
   /// By state-dict name; what is tied has several names and the same `storage`.
-  var parameters: [String: TorchParameter]
+  package var parameters: [String: TorchParameter]
+  /// Names of those that a run of the program changes: running statistics, caches, counters.
+  package var mutated: Set<String> = []
+  /// The lengths that open axes had when the program was made, by symbol, where the file says so.
+  package var lengths: [String: Int] = [:]
 
-  struct Input: Sendable {
-    let name: String
+  package struct Input: Sendable {
+    package let name: String
     /// nil where the file says nothing about it (a GraphModule).
-    let dtype: DType?
-    let shape: [Dimension]?
+    package let dtype: DType?
+    package let shape: [Dimension]?
   }
 }
 
 /// A parameter or buffer: a dense view of the file's bytes.
-struct TorchParameter: Sendable {
+package struct TorchParameter: Sendable {
   /// Row-major: what is stored with other strides was copied into order.
-  let tensor: Tensor
+  package let tensor: Tensor
   /// Two parameters with the same storage key and view are one tensor with two names.
-  let storage: StorageView
+  package let storage: StorageView
   /// Buffers are not trained.
-  let isBuffer: Bool
+  package let isBuffer: Bool
 
-  struct StorageView: Hashable, Sendable {
-    let key: String
+  package struct StorageView: Hashable, Sendable {
+    package let key: String
     /// In elements.
-    let offset: Int
-    let shape: [Int]
-    let strides: [Int]
+    package let offset: Int
+    package let shape: [Int]
+    package let strides: [Int]
   }
 }
 
 /// One call: of an operator, by its ATen name, or of a module.
-struct TorchCall: Sendable {
-  enum Target: Sendable {
+package struct TorchCall: Sendable {
+  package enum Target: Sendable {
     /// The name without namespace and overload: "conv2d", "view", "add", "getitem", "scaled_dot_product_attention".
     /// Functions of torch, torch.nn.functional, torch._C._nn, operator and builtins and methods of tensors are told
-    /// apart by nothing else; in-place forms have lost their underscore.
+    /// apart by nothing else. In-place forms have lost their underscore, and what reads the changed tensor later reads the
+    /// result; one keeps it where a view of the same memory is read later, which would show the change too.
     case function(String)
     case module(TorchModule)
   }
 
-  let target: Target
+  package let target: Target
   /// As written: a method's receiver comes first.
-  let arguments: [TorchArgument]
-  let keywords: [Keyword]
-  /// The names it binds: one (a tensor, a number or a tuple), or one per element of what it returns.
-  let results: [String]
-  let bindsElements: Bool
+  package let arguments: [TorchArgument]
+  package let keywords: [Keyword]
+  /// The names it binds: one (a tensor, a number or a tuple), or one per element of what it returns, empty for elements
+  /// that are none.
+  package let results: [String]
+  package let bindsElements: Bool
   /// The path of the module that the call belongs to ("layer1.0.conv1"); empty where the file does not say.
-  let scope: String
+  package let scope: String
   /// Shapes and element types that the file declares, by result.
-  let declared: [TorchProgram.Input]
+  package let declared: [TorchProgram.Input]
 
-  struct Keyword: Sendable {
-    let name: String
-    let value: TorchArgument
+  package struct Keyword: Sendable {
+    package let name: String
+    package let value: TorchArgument
   }
 }
 
 /// What a call is given: literals, references, and lists of them.
-indirect enum TorchArgument: Sendable, Equatable {
+package indirect enum TorchArgument: Sendable, Equatable {
   /// What an input or an earlier call bound.
   case reference(String)
   /// A parameter or buffer, by its state-dict name.
@@ -87,34 +93,34 @@ indirect enum TorchArgument: Sendable, Equatable {
   case slice(start: TorchArgument, end: TorchArgument, step: TorchArgument)
   case ellipsis
 
-  struct Entry: Sendable, Equatable {
-    let key: String
-    let value: TorchArgument
+  package struct Entry: Sendable, Equatable {
+    package let key: String
+    package let value: TorchArgument
   }
 }
 
 /// Where in a call a literal stands: the argument (positional ones first, then keywords), then the element of a list or
 /// tuple, of a slice (0, 1, 2), and so on inwards.
-struct ArgumentPlace: Hashable, Sendable {
+package struct ArgumentPlace: Hashable, Sendable {
   /// Index into the program's calls.
-  let call: Int
-  let path: [Int]
+  package let call: Int
+  package let path: [Int]
 }
 
 /// A module of torch.nn as a pickle holds it.
-final class TorchModule: Sendable {
+package final class TorchModule: Sendable {
   /// "Conv2d", ...
-  let className: String
+  package let className: String
   /// "layer1.0.conv1".
-  let path: String
+  package let path: String
   /// Settings that are plain values: numbers, strings, tuples of them.
-  let attributes: [String: TorchArgument]
+  package let attributes: [String: TorchArgument]
   /// By attribute name: the state-dict name, nil for an absent one (`bias=False`).
-  let parameters: [String: String?]
+  package let parameters: [String: String?]
   /// In order.
-  let children: [TorchModule]
+  package let children: [TorchModule]
 
-  init(
+  package init(
     className: String, path: String, attributes: [String: TorchArgument], parameters: [String: String?],
     children: [TorchModule]
   ) {
@@ -123,5 +129,5 @@ final class TorchModule: Sendable {
   }
 
   /// The last part of the path.
-  var name: Substring { path.split(separator: ".").last ?? "" }
+  package var name: Substring { path.split(separator: ".").last ?? "" }
 }
