@@ -4,31 +4,52 @@ import ModelGraph
 /// The formats that can be read, and telling them apart by what is in a file.
 package enum ModelFormats {
   /// Names that `open`'s `format` takes.
-  package static let names = ["onnx"]
+  package static let names = ["onnx", "torch.fx", "torch.export"]
 
   /// Reads the model at `path`.
-  /// - Parameter format: what the caller says it is; nil finds out.
+  /// - Parameters:
+  ///   - format: what the caller says it is; nil finds out.
+  ///   - inputShapes: lengths of its inputs, for files that do not hold them.
   /// - Throws: `Failure` of kind modelNotFound, modelUnreadable, modelUnsupportedFormat, modelMalformed, modelUnsafe,
-  ///   modelUnsupportedOperator, modelChanged, resourceLimit or cancelled.
-  package static func open(path: String, format: String? = nil, work: Work) throws(Failure) -> any ModelDocument {
-    if let format, !names.contains(format.lowercased()) {
+  ///   modelUnsupportedOperator, inputShapeMismatch, modelChanged, resourceLimit or cancelled.
+  package static func open(
+    path: String, format: String? = nil, inputShapes: [InputShape] = [], work: Work
+  ) throws(Failure) -> any ModelDocument {
+    let format = format?.lowercased()
+    if let format, !names.contains(format) {
       throw Failure(
         .modelUnsupportedFormat, "there is no format '\(format)'; taken are: \(names.joined(separator: ", "))")
     }
     guard !path.isEmpty, !path.utf8.contains(0) else { throw .cannotOpen(path, ENOENT) }
     guard let canonical = canonicalPath(path) else { throw .cannotOpen(path, errno) }
     let file = try MappedFile(path: canonical, work: work)
+    if FileSignature.isZip(file.span) {
+      guard format != "onnx" else { throw unexpected("a zip archive", path, format) }
+      let torch = try TorchFiles.open(file, work: work)
+      guard format == nil || format == torch.format else { throw unexpected("a \(torch.format) model", path, format) }
+      return try TorchDocument(torch, inputShapes: inputShapes, work: work)
+    }
     if let other = FileSignature.name(of: file.span) {
       throw Failure(
-        .modelUnsupportedFormat, "\(path) seems to be \(other); taken are ONNX models (.onnx)",
-        details: ["path": .string(path), "found": .string(other)])
+        .modelUnsupportedFormat,
+        "\(path) seems to be \(other); taken are ONNX models (.onnx) and PyTorch's GraphModules (.pt) and exported programs "
+          + "(.pt2)", details: ["path": .string(path), "found": .string(other)])
     }
+    guard format == nil || format == "onnx" else { throw unexpected("an ONNX model", path, format) }
     return try ONNXDocument(file: file, work: work)
+  }
+
+  private static func unexpected(_ found: String, _ path: String, _ format: String?) -> Failure {
+    Failure(
+      .modelUnsupportedFormat, "\(path) is \(found), and was to be read as \(format ?? ""); leave the format out",
+      details: ["path": .string(path), "found": .string(found)])
   }
 }
 
 /// What a file's first bytes say that it is.
 enum FileSignature {
+  static func isZip(_ span: ByteSpan) -> Bool { span.count >= 4 && span[0..<4].equals("PK\u{3}\u{4}") }
+
   /// nil if the file can be an ONNX model; it has no signature of its own, only fields.
   static func name(of span: ByteSpan) -> String? {
     for (offset, bytes, name) in signatures where span.count >= offset + bytes.utf8CodeUnitCount {
@@ -38,7 +59,6 @@ enum FileSignature {
   }
 
   private static let signatures: [(Int, StaticString, String)] = [
-    (0, "PK\u{3}\u{4}", "a zip archive (PyTorch .pt or .pt2, Keras .keras)"),
     (0, "PK\u{5}\u{6}", "an empty zip archive"),
     (1, "HDF\r\n\u{1a}\n", "an HDF5 file (Keras .h5)"),
     (0, "GGUF", "a GGUF file"),

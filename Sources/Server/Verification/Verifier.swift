@@ -26,7 +26,7 @@ struct Verifier {
 
   /// - Parameter path: of the compressed model, complete.
   func verify(_ path: String, work: Work) throws(Failure) -> VerificationReport {
-    let contents = try ModelFormats.open(path: path, work: work.part(0...0.05))
+    let contents = try read(path, work: work.part(0...0.05))
     if let difference = try CompressedContents(planned, of: document.graph, in: contents.graph).firstDifference(
       work: work.part(0.05...0.1))
     {
@@ -167,16 +167,24 @@ struct Verifier {
     switch subject {
     case .file(let path):
       // As it was written; unless the runtime has nothing for its types.
-      guard widens else {
+      guard widens || !document.isONNX else {
         // A file's other files lie beside it.
         return try InferenceSession(.file(path), settings: settings(level, folder: nil), runtime: runtime, work: work)
       }
-      graph = try ModelFormats.open(path: path, work: work).graph
+      graph = try read(path, work: work).graph
     case .counterpart(let counterpart):
       graph = try planned.graph(of: counterpart, original: document.graph, shapes: samples.shapes, work: work)
     }
     return try ONNXWriter(widens ? graph.widened(work: work) : graph).session(
       settings(level, folder: document.folder), runtime: runtime, work: work)
+  }
+
+  /// The compressed file, with the lengths that the original has.
+  private func read(_ path: String, work: Work) throws(Failure) -> any ModelDocument {
+    let inputShapes = document.graph.inputs.compactMap { id in
+      samples.shapes[id].map { InputShape(name: document.graph[id].name, shape: $0) }
+    }
+    return try ModelFormats.open(path: path, inputShapes: inputShapes, work: work)
   }
 
   private func settings(

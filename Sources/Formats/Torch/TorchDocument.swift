@@ -1,0 +1,130 @@
+import Compression
+import ModelGraph
+
+/// What a file of PyTorch's can do: say its program, and be written anew with edits made.
+protocol TorchFile: Sendable {
+  /// "torch.fx", "torch.export".
+  var format: String { get }
+  var framework: String? { get }
+  var program: TorchProgram { get }
+  var file: MappedFile { get }
+  /// Private memory held, in bytes.
+  var heldBytes: Int { get }
+
+  /// The archive with `edits` made.
+  /// - Parameter lengths: new lengths by axis, by the name of what a call binds, for whatever the file declares of it.
+  func archive(
+    making edits: [TorchEdit], lengths: [String: [Int: Int]], work: Work
+  ) throws(Failure) -> ZipWriter
+  /// The same kind of file at `path`.
+  func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile
+}
+
+/// A model of PyTorch's: its file, and the one graph that the file's program became.
+///
+/// Invariant: what is written was read again, lowered again and found to have the shapes of its plan before it got its
+/// name.
+final class TorchDocument: ModelDocument {
+  private let source: any TorchFile
+  private let lowered: LoweredProgram
+  private let inputShapes: [String: [Int]]
+  let description: DocumentDescription
+  let files: [FileIdentity]
+  let heldBytes: Int
+  let exampleShapes: [String: [Int]]
+
+  var graph: Graph { lowered.graph }
+
+  /// - Parameter inputShapes: by position or name; needed where the file declares no shapes.
+  init(_ source: any TorchFile, inputShapes: [InputShape], work: Work) throws(Failure) {
+    self.source = source
+    let program = source.program
+    var shapes = try inputShapes.lengths(of: program.inputs.map { ($0.name, $0.dtype) })
+    exampleShapes = program.exampleShapes
+    shapes.merge(exampleShapes) { given, _ in given }
+    self.inputShapes = shapes
+    lowered = try TorchLowering.lower(program, inputShapes: shapes, work: work)
+    files = [source.file.identity]
+    description = DocumentDescription(
+      format: source.format, framework: source.framework, opset: nil, sizeBytes: source.file.span.count)
+    heldBytes =
+      source.heldBytes + lowered.graph.values.count * (MemoryLayout<Value>.stride + 96)
+      + lowered.graph.nodes.count * (MemoryLayout<Node>.stride + 512)
+    try source.file.verifyUnchanged()
+  }
+
+  func verifyUnchanged() throws(Failure) { try source.file.verifyUnchanged() }
+
+  func write(
+    applying plan: CompressionPlan, to path: String, overwrite: Bool, checking check: FileCheck?, work: Work
+  ) throws(Failure) -> [WrittenFile] {
+    try verifyUnchanged()
+    let changes = try ProgramEdits(source.program, lowered, plan)
+    let archive = try source.archive(making: changes.edits, lengths: changes.lengths, work: work)
+    let output = try OutputFile(path: path, overwrite: overwrite)
+    try archive.write(to: output, work: work) { done, total in
+      work.progress(Double(done) / Double(max(1, total)), "writing \(output.path)")
+    }
+    let size = try output.finish(work: work)
+    try prove(output.temporaryPath, plan, work: work)
+    if let check { try check(output.temporaryPath) }
+    // Nothing counts that was read from a file that is no longer what it was.
+    try verifyUnchanged()
+    try OutputFile.publish([output], overwrite: overwrite)
+    return [WrittenFile(path: output.path, sizeBytes: size)]
+  }
+
+  /// Reads what was written as a user's PyTorch will, and compares every shape in it with what the plan promises.
+  private func prove(_ path: String, _ plan: CompressionPlan, work: Work) throws(Failure) {
+    let written: LoweredProgram
+    do throws(Failure) {
+      let file = try source.reopened(path, work: work)
+      written = try TorchLowering.lower(file.program, inputShapes: inputShapes, work: work)
+    } catch {
+      if error.kind == .cancelled { throw error }
+      throw broken("it cannot be read back (\(error.message))", error.details)
+    }
+    let (before, after) = try (shapes(of: graph), shapes(of: written.graph))
+    var expected: [ValueID: [Int: Int]] = [:]
+    for (value, axis, length) in plan.lengths { expected[value, default: [:]][axis] = length }
+    for (name, id) in lowered.results.sorted(by: { $0.key < $1.key }) {
+      guard let other = written.results[name], var shape = before[id], let found = after[other] else { continue }
+      for (axis, length) in expected[id] ?? [:] where axis < shape.count { shape[axis] = length }
+      guard shape == found else { throw broken("'\(name)' has the shape \(found), not \(shape)", ["value": .string(name)]) }
+    }
+    let outputs = (graph.outputs.map { before[$0] }, written.graph.outputs.map { after[$0] })
+    guard outputs.0 == outputs.1 else { throw broken("its outputs have other shapes", [:]) }
+  }
+
+  private func shapes(of graph: Graph) throws(Failure) -> ShapeTable {
+    try graph.inferShapes(given: inputShapes).analysis
+  }
+
+  private func broken(_ what: String, _ details: [String: Failure.Detail]) -> Failure {
+    Failure(
+      .certificateFailed,
+      "the compressed file did not pass its own check, and nothing was written: \(what); please report this with the model",
+      details: details)
+  }
+}
+
+extension TorchProgram {
+  /// The shapes of the inputs whose axes are open, where the file says which lengths these had.
+  fileprivate var exampleShapes: [String: [Int]] {
+    var shapes: [String: [Int]] = [:]
+    for input in inputs {
+      guard let shape = input.shape, shape.contains(where: { if case .fixed = $0 { false } else { true } }) else {
+        continue
+      }
+      let lengths = shape.compactMap { dimension -> Int? in
+        switch dimension {
+        case .fixed(let length): length
+        case .symbol(let name): self.lengths[name]
+        case .unknown: nil
+        }
+      }
+      if lengths.count == shape.count { shapes[input.name] = lengths }
+    }
+    return shapes
+  }
+}

@@ -1,0 +1,39 @@
+import ModelGraph
+
+/// Which of PyTorch's files an archive is.
+enum TorchFiles {
+  /// - Throws: `modelUnsupportedFormat` for an archive of another kind, saying what it seems to be.
+  static func open(_ file: MappedFile, work: Work) throws(Failure) -> any TorchFile {
+    let zip: ZipArchive
+    do throws(Failure) {
+      zip = try ZipArchive(file.span, owner: file)
+    } catch {
+      // A file that changed while it was read explains whatever was wrong with it.
+      if error.kind == .modelMalformed { try file.verifyUnchanged() }
+      throw error
+    }
+    if ExportedArchive.recognizes(zip) { return try ExportedProgramDocument(file: file, zip: zip, work: work) }
+    if zip.entry(named: "config.json") != nil {
+      throw Failure(
+        .modelUnsupportedFormat,
+        "\(file.identity.path) seems to be a Keras model, which is not read yet; export it with model.export(path, "
+          + "format=\"onnx\")", details: ["path": .string(file.identity.path)])
+    }
+    throw Failure(.modelUnsupportedFormat, "GraphModules are not read yet")
+  }
+}
+
+extension ExportedProgramDocument: TorchFile {
+  var format: String { "torch.export" }
+
+  func archive(
+    making edits: [TorchEdit], lengths: [String: [Int: Int]], work: Work
+  ) throws(Failure) -> ZipWriter {
+    throw Failure(.modelUnsupportedFormat, "exported programs are not written yet")
+  }
+
+  func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile {
+    let file = try MappedFile(path: path, work: work)
+    return try ExportedProgramDocument(file: file, zip: ZipArchive(file.span, owner: file), work: work)
+  }
+}
