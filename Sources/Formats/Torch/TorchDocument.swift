@@ -119,7 +119,7 @@ extension TorchProgram {
       let lengths = shape.compactMap { dimension -> Int? in
         switch dimension {
         case .fixed(let length): length
-        case .symbol(let name): self.lengths[name]
+        case .symbol(let name): self.lengths[name] ?? SymbolicLength(name)?.value(self.lengths)
         case .unknown: nil
         }
       }

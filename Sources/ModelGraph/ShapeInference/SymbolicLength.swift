@@ -1,6 +1,6 @@
 /// A length that the file states as an expression of other lengths, such as "past_sequence_length + 1" or "4*s0":
 /// whole numbers, names, `+`, `-`, `*`, `//` and parentheses. Anything else is a plain name.
-struct SymbolicLength {
+package struct SymbolicLength {
   private indirect enum Term {
     case number(Int)
     case symbol(String)
@@ -12,7 +12,7 @@ struct SymbolicLength {
   let symbols: Set<String>
 
   /// nil if `text` is no expression or only a name.
-  init?(_ text: String) {
+  package init?(_ text: String) {
     guard text.utf8.count <= 256, text.contains(where: { "+-*/(".contains($0) }) else { return nil }
     var parser = Parser(text)
     guard let term = parser.sum(depth: 0), parser.isAtEnd else { return nil }
@@ -21,7 +21,7 @@ struct SymbolicLength {
   }
 
   /// The length under the given ones; nil if a name is missing or the result is no length.
-  func value(_ symbols: [String: Int]) -> Int? {
+  package func value(_ symbols: [String: Int]) -> Int? {
     Self.value(root, symbols).flatMap { $0 >= 0 ? $0 : nil }
   }
 

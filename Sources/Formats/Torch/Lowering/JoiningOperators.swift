@@ -27,6 +27,20 @@ enum JoiningOperators {
         let size = max((length + chunks - 1) / chunks, 1)
         return .list(try l.parts(of: x, axis: axis, size: size, length: length).map(TorchValue.tensor))
       },
+      "diff": TorchFunction("input n dim prepend append") { (l, a) throws(Failure) in
+        guard try a.int("n", 1) == 1 else { throw l.unsupported("it takes differences of differences") }
+        var x = try a.tensor("input")
+        let axis = try l.axis(a.int("dim", -1), of: x)
+        let ends = [try a.optionalTensor("prepend"), x, try a.optionalTensor("append")].compactMap { $0 }
+        if ends.count > 1 { x = try l.node("Concat", ends, ["axis": .int(axis)], as: "joined") }
+        guard l.dtype(x) != .bool else { throw l.unsupported("it compares truth values") }
+        let axes = l.integers([axis], as: "axes")
+        let later = try l.node(
+          "Slice", [x, l.integers([1], as: "one"), l.integers([Int(Int32.max)], as: "end"), axes], as: "later")
+        let earlier = try l.node(
+          "Slice", [x, l.integers([0], as: "zero"), l.integers([-1], as: "last"), axes], as: "earlier")
+        return .tensor(try l.node("Sub", [later, earlier]))
+      },
       "unbind": TorchFunction("input dim") { (l, a) throws(Failure) in
         let x = try a.tensor("input")
         let axis = try l.axis(a.int("dim", 0), of: x)

@@ -9,10 +9,14 @@ final class OperatorArguments {
   private(set) var decisive: [LengthUse] = []
 
   /// Names by which exported programs and functions call the same parameter.
-  private static let synonyms = [
-    "self": "input", "x": "input", "dim_": "dim", "axis": "dim", "axes": "dim", "keepdims": "keepdim",
-    "tensor": "input",
-    "stop": "end", "axis0": "dim0", "axis1": "dim1", "a": "input", "tensors": "tensors",
+  private static let synonyms: [String: [Substring]] = [
+    "self": ["input", "condition", "weight"], "x": ["input"], "a": ["input"], "b": ["other"], "s": ["value"],
+    "axis": ["dim"], "axes": ["dim"], "keepdims": ["keepdim"], "tensor": ["input"], "stop": ["end"],
+    "axis0": ["dim0"], "axis1": ["dim1"], "train": ["training"], "shape": ["size"], "size": ["sizes", "output_size"],
+    "mat2": ["other"], "vec": ["other"], "scale_factor": ["scale_factors"], "scalar": ["value"],
+    "split_size_or_sections": ["split_size"], "split_sizes": ["split_size"], "split_size": ["split_sizes"],
+    "dims": ["dim", "repeats"], "dim": ["dims"], "repeats": ["dims"], "cond": ["condition"],
+    "assert_msg": ["message"],
   ]
 
   /// - Parameters:
@@ -39,12 +43,12 @@ final class OperatorArguments {
       places[String(parameters[k])] = place
     }
     for (k, keyword) in given.keywords.enumerated() {
-      let known = parameters.contains { $0 == keyword.name || $0.dropFirst() == keyword.name && $0.hasPrefix("*") }
-      let name = known ? keyword.name : Self.synonyms[keyword.name] ?? keyword.name
-      guard parameters.contains(where: { $0 == name || ($0.hasPrefix("*") && $0.dropFirst() == name) }) else {
+      let names = [Substring(keyword.name)] + (Self.synonyms[keyword.name] ?? [])
+      guard let known = names.first(where: { name in parameters.contains { $0 == name || $0 == "*" + name } }) else {
         if Self.ignored.contains(keyword.name) { continue }
         throw context.unsupported("the rule knows no argument '\(keyword.name)'")
       }
+      let name = String(known)
       values[name] = keyword.value
       places[name] = ArgumentPlace(call: context.call, path: [given.positional.count + k])
     }

@@ -50,6 +50,9 @@ enum SelectionOperators {
       let (table, indices) = l.dtype(first).isFloat ? (first, second) : (second, first)
       return .tensor(try l.node("Gather", [table, indices], ["axis": .int(0)]))
     },
+    "fill_": TorchFunction("input value") { (l, a) throws(Failure) in
+      .tensor(try l.filled(a.tensor("input"), a["value"]))
+    },
     "triu": TorchFunction("input diagonal") { (l, a) throws(Failure) in
       .tensor(
         try l.node(
@@ -89,9 +92,48 @@ extension TorchLowering {
     guard open.allSatisfy({ $0.step > 0 }) else { throw malformed("a step is not positive") }
     let starts = try vector(open.map { $0.start ?? TorchInteger(0) }, as: "starts")
     let ends = try vector(open.map { $0.end ?? end }, as: "ends")
-    return try node(
+    let result = try node(
       "Slice",
       [x, starts, ends, integers(open.map(\.axis), as: "axes"), integers(open.map(\.step), as: "steps")])
+    sliceOrigins[result] = SliceOrigin(
+      source: x, ranges: open.map { ($0.axis, $0.start?.value ?? 0, $0.end?.value, $0.step) })
+    return result
+  }
+
+  /// Writes `value` into a part of a tensor, which all names of that tensor then show.
+  ///
+  /// The part is known by positions, so that the whole becomes a choice between what was there and the value.
+  fileprivate mutating func filled(_ part: ValueID, _ value: TorchValue) throws(Failure) -> ValueID {
+    var whole = part
+    var chain: [SliceOrigin] = []
+    while let origin = sliceOrigins[whole] {
+      chain.append(origin)
+      whole = origin.source
+    }
+    let shape = try shape(whole)
+    guard !chain.isEmpty, shape.reduce(1, *) <= 1 << 22 else { throw unsupported("it writes into a tensor") }
+    // Per axis, the positions that the part shows.
+    var positions = shape.map { Array(0..<$0) }
+    for origin in chain.reversed() {
+      for range in origin.ranges {
+        let all = positions[range.axis]
+        func place(_ index: Int) -> Int { min(max(index < 0 ? index + all.count : index, 0), all.count) }
+        let (start, end) = (place(range.start), range.end.map(place) ?? all.count)
+        positions[range.axis] = stride(from: start, to: max(end, start), by: range.step).map { all[$0] }
+      }
+    }
+    var mask = [UInt8](repeating: 0, count: shape.reduce(1, *))
+    var offsets = [0]
+    for (axis, length) in shape.enumerated() {
+      offsets = offsets.flatMap { base in positions[axis].map { base * length + $0 } }
+    }
+    for offset in offsets { mask[offset] = 1 }
+    let places = assembler.constant(
+      "\(base).places", Tensor(dtype: .bool, shape: shape, bytes: TensorBytes(copying: mask)))
+    let number = try tensor(value, dtype(whole))
+    let changed = try node("Where", [places, number, whole], as: "whole")
+    rebind(whole, to: changed)
+    return changed
   }
 
   /// `input[index]` of a list, a dictionary or a tensor.
@@ -165,8 +207,13 @@ extension TorchLowering {
       layout.append(axis)
       axis += 1
     }
-    guard tables.count <= 1 else { throw unsupported("it is indexed by several tensors") }
     var result = try sliced(x, ranges)
+    if tables.count > 1 {
+      guard picks.isEmpty, !layout.contains(nil), tables.map(\.axis) == Array(0..<tables.count),
+        tables.allSatisfy({ dtype($0.index) == .int64 || dtype($0.index) == .int32 })
+      else { throw unsupported("it is indexed by several tensors in a way without a rule") }
+      return try gathered(result, by: tables.map(\.index))
+    }
     if let table = tables.first {
       guard dtype(table.index) != .bool else { throw unsupported("it picks entries by truth values") }
       guard try self.rank(table.index) == 1 || picks.isEmpty && !layout.contains(nil) else {
@@ -180,6 +227,19 @@ extension TorchLowering {
     return new.isEmpty ? result : try node("Unsqueeze", [result, integers(Array(new), as: "axes")])
   }
 
+  /// `x[i, j, ...]` with tensors of indices for its first axes, which broadcast against each other.
+  private mutating func gathered(_ x: ValueID, by indices: [ValueID]) throws(Failure) -> ValueID {
+    var total = indices[0]
+    for index in indices.dropFirst() { total = try node("Add", [total, index], as: "shape_of_all") }
+    let target = try node("Shape", [total], as: "shape")
+    var columns: [ValueID] = []
+    for index in indices {
+      let spread = try node("Expand", [cast(index, to: .int64), target], as: "index")
+      columns.append(try node("Unsqueeze", [spread, integers([-1], as: "axes")], as: "column"))
+    }
+    return try node("GatherND", [x, node("Concat", columns, ["axis": .int(-1)], as: "places")])
+  }
+
   private func bound(_ value: TorchValue) throws(Failure) -> TorchInteger? {
     switch value {
     case .none: return nil
@@ -187,4 +247,10 @@ extension TorchLowering {
     default: throw unsupported("a bound is \(value.kind)")
     }
   }
+}
+
+/// Where a slice was taken from.
+struct SliceOrigin {
+  let source: ValueID
+  let ranges: [(axis: Int, start: Int, end: Int?, step: Int)]
 }

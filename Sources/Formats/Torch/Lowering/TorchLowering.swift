@@ -19,6 +19,7 @@ struct TorchLowering {
   private var parameterValues: [TorchParameter.StorageView: ValueID] = [:]
   /// Lengths of axes and computed integers, as tensors of one element.
   private var integerValues: [IntegerKey: ValueID] = [:]
+  var sliceOrigins: [ValueID: SliceOrigin] = [:]
   /// Index of the call that is lowered.
   private(set) var call = 0
   /// What nodes of the call are named after.
@@ -185,6 +186,13 @@ struct TorchLowering {
         named.insert(id)
         assembler.rename(id, name)
       }
+    }
+  }
+
+  /// Every name of `old` means `new` from now on.
+  mutating func rebind(_ old: ValueID, to new: ValueID) {
+    for (name, value) in environment {
+      if case .tensor(old) = value { environment[name] = .tensor(new) }
     }
   }
 
