@@ -32,6 +32,10 @@ package struct TorchReplacement: Sendable {
   package let bias: String?
   package let layers: [Layer]
 
+  package init(call: Int, weight: String, bias: String?, layers: [Layer]) {
+    (self.call, self.weight, self.bias, self.layers) = (call, weight, bias, layers)
+  }
+
   package struct Layer: Sendable {
     package enum Kind: Sendable {
       /// Weight (out, in).
@@ -46,6 +50,8 @@ package struct TorchReplacement: Sendable {
     package let kind: Kind
     package let weight: Tensor
     package let bias: Bias
+
+    package init(kind: Kind, weight: Tensor, bias: Bias) { (self.kind, self.weight, self.bias) = (kind, weight, bias) }
 
     package enum Bias: Sendable {
       case none

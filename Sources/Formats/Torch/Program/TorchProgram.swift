@@ -105,6 +105,8 @@ package struct ArgumentPlace: Hashable, Sendable {
   /// Index into the program's calls.
   package let call: Int
   package let path: [Int]
+
+  package init(call: Int, path: [Int]) { (self.call, self.path) = (call, path) }
 }
 
 /// A module of torch.nn as a pickle holds it.

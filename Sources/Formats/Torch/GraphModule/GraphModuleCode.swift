@@ -1,0 +1,356 @@
+import ModelGraph
+
+/// What a GraphModule's Python code computes: its inputs, its calls in order, and what it returns.
+///
+/// Invariant: the text is, line by line, what torch.fx prints of a graph; every name that a call refers to was bound by
+/// an input or a call before, and not set to None since. The text is kept: `statement(of:)` says where a call's parts
+/// stand in it.
+struct GraphModuleCode {
+  let text: ByteSpan
+  private(set) var inputs: [TorchProgram.Input] = []
+  private(set) var calls: [TorchCall] = []
+  private(set) var output: TorchArgument = .none
+  /// Parameters and buffers that a run changes.
+  private(set) var mutated: Set<String> = []
+  /// Where the names are bound that stand for parameters or settings.
+  private(set) var reads: [String: Int] = [:]
+  /// By call: where its statement starts.
+  private var starts: [Int] = []
+  /// Of the last line of the body.
+  private(set) var returnStart = 0
+
+  /// - Parameters:
+  ///   - text: Python source as the pickle holds it.
+  ///   - modules: what `self` stands for.
+  /// - Throws: modelUnsafe for text that torch.fx does not write, modelMalformed for code that cannot run.
+  init(_ text: ByteSpan, imports: CodeImports, modules: ModuleTree) throws(Failure) {
+    self.text = text
+    var reader = CodeReader(text, imports: imports, modules: modules)
+    try reader.header()
+    inputs = reader.inputs
+    var changed: Set<Int> = []
+    while true {
+      guard try reader.skipIndentation() else { throw reader.scanner.unexpected() }
+      let start = reader.scanner.position
+      let statement = try reader.scanner.statement()
+      if case .returned = statement.form {
+        output = try reader.argument(statement.operands[0].expression)
+        returnStart = start
+        break
+      }
+      if let call = try reader.call(statement) {
+        if reader.changesReceiver(statement, call) { changed.insert(calls.count) }
+        calls.append(call)
+        starts.append(start)
+      } else if case .read = statement.form {
+        reads[reader.scanner.string(statement.target)] = start
+      }
+      try reader.frees()
+    }
+    try reader.end()
+    mutated = try InPlaceStatements.resolve(&calls, &output, changed: changed)
+  }
+
+  /// Where the parts of a call stand.
+  func statement(of call: Int) throws(Failure) -> CodeStatement { try statement(at: starts[call]) }
+
+  /// Every identifier in the text.
+  var identifiers: Set<String> {
+    var names: Set<String> = []
+    var scanner = CodeScanner(text)
+    while !scanner.isAtEnd {
+      if let name = Ascii.startsIdentifier(scanner.byte) ? try? scanner.identifier() : nil {
+        names.insert(scanner.string(name))
+      } else {
+        scanner.move(to: scanner.position + 1)
+      }
+    }
+    return names
+  }
+
+  /// Where the line of a call starts.
+  func lineStart(of call: Int) -> Int { starts[call] - CodeReader.indentation.utf8CodeUnitCount }
+
+  /// The statement that starts at `start`.
+  func statement(at start: Int) throws(Failure) -> CodeStatement {
+    var scanner = CodeScanner(text)
+    scanner.move(to: start)
+    return try scanner.statement()
+  }
+}
+
+/// Reads the code line by line, and knows what each name stands for.
+private struct CodeReader {
+  var scanner: CodeScanner
+  private(set) var inputs: [TorchProgram.Input] = []
+  private let imports: CodeImports
+  private let modules: ModuleTree
+  /// What names stand for; nil once they were set to None.
+  private var bindings: [ByteSpan: TorchArgument?] = [:]
+  /// By qualified name: what was looked up before.
+  private var functions: [ByteSpan: String] = [:]
+  private var methods: [ByteSpan: String] = [:]
+
+  static let indentation: StaticString = "    "
+  /// What the code's own grammar gives a meaning.
+  private static let reserved: Set<String> = [
+    "self", "torch", "getattr", "slice", "device", "inf", "nan", "None", "True", "False", "Ellipsis", "NoneType",
+    "fx_pytree", "pytree", "return",
+  ]
+  private let reserved: Set<ByteSpan>
+  private let reservedStorage: TensorBytes
+
+  init(_ text: ByteSpan, imports: CodeImports, modules: ModuleTree) {
+    (scanner, self.imports, self.modules) = (CodeScanner(text), imports, modules)
+    var bytes: [UInt8] = []
+    var ranges: [Range<Int>] = []
+    for name in Self.reserved {
+      ranges.append(bytes.count..<(bytes.count + name.utf8.count))
+      bytes += Array(name.utf8)
+    }
+    reservedStorage = TensorBytes(copying: bytes)
+    let span = ByteSpan(base: reservedStorage.base, count: reservedStorage.count)
+    reserved = Set(ranges.map { span[$0] })
+  }
+
+  // MARK: Lines
+
+  /// The lines before the body.
+  mutating func header() throws(Failure) {
+    while !scanner.take("def forward(self") {
+      if scanner.take("torch.fx._symbolic_trace.wrap(\"") {
+        let name = try scanner.identifier()
+        guard case .some(.some) = imports.functions[scanner.span(name)] else {
+          throw scanner.malformed("a wrapped function that is not imported")
+        }
+        try scanner.expect("\")")
+      }
+      guard !scanner.isAtEnd else { throw scanner.unexpected() }
+      try scanner.expectLineEnd()
+    }
+    while !scanner.take(Ascii.closeParenthesis) {
+      try scanner.expect(Ascii.comma)
+      try parameter()
+    }
+    if scanner.take(" -> ") { try scanner.annotation() }
+    try scanner.expect(Ascii.colon)
+    try scanner.expectLineEnd()
+  }
+
+  /// One that has a default always has it, since a network is run on its inputs alone.
+  private mutating func parameter() throws(Failure) {
+    let name = try scanner.identifier()
+    if scanner.take(Ascii.colon) { try scanner.annotation() }
+    if scanner.take(Ascii.equals) {
+      try bind(name, try argument(try scanner.expression()))
+    } else {
+      inputs.append(TorchProgram.Input(name: scanner.string(name), dtype: nil, shape: nil))
+      try bind(name, .reference(scanner.string(name)))
+    }
+  }
+
+  /// Moves to the next line's statement; false where there is none.
+  mutating func skipIndentation() throws(Failure) -> Bool {
+    while scanner.byte == Ascii.newline { scanner.move(to: scanner.position + 1) }
+    return scanner.take(Self.indentation) && scanner.byte != Ascii.space
+  }
+
+  /// What follows a statement: names set to None, and the line's end.
+  mutating func frees() throws(Failure) {
+    if scanner.take(Ascii.semicolon) {
+      while true {
+        let name = try scanner.identifier()
+        if scanner.span(name).equals("None") { break }
+        try scanner.expect(Ascii.equals)
+        guard bindings.updateValue(nil, forKey: scanner.span(name)) != nil else {
+          throw scanner.malformed("a name that nothing has bound")
+        }
+      }
+    }
+    try scanner.expectLineEnd()
+  }
+
+  /// What follows `return`.
+  mutating func end() throws(Failure) {
+    while !scanner.isAtEnd { try scanner.expectLineEnd() }
+  }
+
+  // MARK: Calls
+
+  /// The call that a statement makes; nil where it only gives a name to what there is.
+  mutating func call(_ statement: CodeStatement) throws(Failure) -> TorchCall? {
+    let target: TorchCall.Target
+    var scope = ""
+    switch statement.form {
+    case .returned: return nil
+    case .alias:
+      try bind(statement.target, try argument(statement.operands[0].expression))
+      return nil
+    case .read(let path):
+      guard let value = modules.value(at: text(of: path)) else {
+        throw scanner.malformed("a reference to what is no parameter, buffer or setting of the model")
+      }
+      try bind(statement.target, value)
+      return nil
+    case .module(let path):
+      guard let module = modules.module(at: text(of: path)) else {
+        throw scanner.malformed("a call of what is no module of the model")
+      }
+      (target, scope) = (.module(module), module.path)
+    case .function(let name): target = .function(try function(name))
+    case .imported(let name):
+      guard let function = imports.functions[scanner.span(name)] ?? nil else { throw refusedFunction(name) }
+      target = .function(function)
+    case .method(let name): target = .function(try method(name))
+    case .attribute:
+      guard CodeVocabulary.isAttribute(scanner.string(statement.operands[1].range)[...]) else {
+        throw refusedFunction(statement.operands[1].range)
+      }
+      target = .function("getattr")
+    case .operation(let operation), .augmented(let operation): target = .function(operation.function)
+    }
+    let (arguments, keywords) = try operands(statement)
+    try checkReceiver(statement, target, arguments)
+    let name = scanner.string(statement.target)
+    let call = TorchCall(
+      target: target, arguments: arguments, keywords: keywords, results: [name], bindsElements: false, scope: scope,
+      declared: [])
+    try bind(statement.target, .reference(name))
+    if case .augmented = statement.form {
+      bindings.updateValue(.reference(name), forKey: scanner.span(statement.operands[0].range))
+    }
+    return call
+  }
+
+  private func operands(_ statement: CodeStatement) throws(Failure) -> ([TorchArgument], [TorchCall.Keyword]) {
+    var arguments: [TorchArgument] = []
+    var keywords: [TorchCall.Keyword] = []
+    arguments.reserveCapacity(statement.operands.count)
+    for operand in statement.operands {
+      let value = try argument(operand.expression)
+      if let keyword = operand.keyword {
+        let name = scanner.string(keyword)
+        guard !keywords.contains(where: { $0.name == name }) else {
+          throw scanner.malformed("the argument '\(name)' twice")
+        }
+        keywords.append(TorchCall.Keyword(name: name, value: value))
+      } else {
+        arguments.append(value)
+      }
+    }
+    return (arguments, keywords)
+  }
+
+  /// Attributes and methods of what the network computes are known; those of other values can be anything.
+  private func checkReceiver(
+    _ statement: CodeStatement, _ target: TorchCall.Target, _ arguments: [TorchArgument]
+  ) throws(Failure) {
+    var isRead = false
+    switch statement.form {
+    case .method, .attribute: isRead = true
+    case .imported:
+      if case .function("getattr") = target {
+        isRead = true
+        guard arguments.count >= 2, case .string(let name) = arguments[1], CodeVocabulary.isAttribute(name[...]) else {
+          throw scanner.unexpected()
+        }
+      }
+    default: break
+    }
+    guard isRead else { return }
+    switch arguments[0] {
+    case .reference, .parameter: break
+    default: throw scanner.malformed("an attribute of what is no tensor")
+    }
+  }
+
+  /// Whether the call changes its first argument.
+  func changesReceiver(_ statement: CodeStatement, _ call: TorchCall) -> Bool {
+    switch statement.form {
+    case .method(let name), .function(let name):
+      let text = scanner.string(name)
+      return CodeVocabulary.isInPlace(text[...])
+        || call.keywords.contains { $0.name == "inplace" && $0.value == .bool(true) }
+    case .module:
+      guard case .module(let module) = call.target else { return false }
+      return module.attributes["inplace"] == .bool(true)
+    default: return false
+    }
+  }
+
+  private mutating func function(_ name: Range<Int>) throws(Failure) -> String {
+    let span = scanner.span(name)
+    if let known = functions[span] { return known }
+    guard let function = CodeVocabulary.function(span) else { throw refusedFunction(name) }
+    functions[span] = function
+    return function
+  }
+
+  private mutating func method(_ name: Range<Int>) throws(Failure) -> String {
+    let span = scanner.span(name)
+    if let known = methods[span] { return known }
+    guard let method = CodeVocabulary.operation(scanner.string(name)[...]) else { throw refusedFunction(name) }
+    methods[span] = method
+    return method
+  }
+
+  private func refusedFunction(_ name: Range<Int>) -> Failure {
+    if scanner.span(name).displayName.hasPrefix("fx_pytree.") || scanner.span(name).equals("fx_pytree") {
+      return .pytreeCode
+    }
+    return scanner.failure(
+      .modelUnsafe, "a call of '\(scanner.string(name))', which is no operator of PyTorch's that a network needs")
+  }
+
+  // MARK: Values
+
+  func argument(_ expression: CodeExpression) throws(Failure) -> TorchArgument {
+    switch expression.value {
+    case .constant(let constant): return constant
+    case .name:
+      guard let argument = bindings[scanner.span(expression.range)] ?? nil else {
+        throw scanner.malformed("'\(scanner.string(expression.range))', which nothing has bound")
+      }
+      return argument
+    case .list(let elements): return .list(try arguments(elements))
+    case .tuple(let elements): return .tuple(try arguments(elements))
+    case .slice(let parts):
+      return .slice(start: try argument(parts[0]), end: try argument(parts[1]), step: try argument(parts[2]))
+    case .dictionary(let entries):
+      return .dictionary(
+        try entries.map { entry throws(Failure) in
+          TorchArgument.Entry(key: entry.key, value: try argument(entry.value))
+        })
+    }
+  }
+
+  private func arguments(_ expressions: [CodeExpression]) throws(Failure) -> [TorchArgument] {
+    try expressions.map { expression throws(Failure) in try argument(expression) }
+  }
+
+  private mutating func bind(_ name: Range<Int>, _ argument: TorchArgument) throws(Failure) {
+    let span = scanner.span(name)
+    guard !reserved.contains(span), !imports.contains(span) else {
+      throw scanner.failure(.modelUnsafe, "another meaning for '\(scanner.string(name))'")
+    }
+    guard bindings.updateValue(argument, forKey: span) == nil else {
+      throw scanner.malformed("'\(scanner.string(name))', which is bound before")
+    }
+  }
+
+  /// The dotted path.
+  private func text(of path: CodePath) -> String {
+    let (first, last) = (path.components[0], path.components[path.components.count - 1])
+    // Without getattr the components stand one behind the other.
+    let whole = first.lowerBound..<last.upperBound
+    if whole.count == path.components.reduce(path.components.count - 1, { $0 + $1.count }) {
+      return scanner.string(whole)
+    }
+    var bytes: [UInt8] = []
+    for component in path.components {
+      if !bytes.isEmpty { bytes.append(Ascii.dot) }
+      bytes += scanner.span(component).buffer
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+}

@@ -1,0 +1,139 @@
+import ModelGraph
+
+/// A row of layers in the place of a functional call, `torch._C._nn.linear(x, weight, bias)` or
+/// `torch.conv2d(x, weight, bias, ...)`: new statements, and new parameters where the weight was.
+///
+/// Invariant: the weight is read by this call alone, so that nothing misses it.
+struct LayerStatements {
+  private let document: GraphModuleDocument
+  private let replacement: TorchReplacement
+
+  init(_ document: GraphModuleDocument, _ replacement: TorchReplacement) {
+    (self.document, self.replacement) = (document, replacement)
+  }
+
+  func apply(
+    code: inout CodeEdits, modules: inout ModuleEdits, storage: inout StorageEdits
+  ) throws(Failure) {
+    let weight = replacement.weight
+    guard let stored = document.tree.tensors[weight], !replacement.layers.isEmpty,
+      let input = try code.argumentText(call: replacement.call, index: 0, keyword: "input"),
+      let weightName = try code.argumentText(call: replacement.call, index: 1, keyword: "weight")
+    else { throw refused("it is no plain call with a weight of its own") }
+    try checkReaders(of: weight)
+    guard document.code.reads[weightName] != nil else { throw refused("its weight is computed") }
+
+    let (owner, name) = Self.split(weight)
+    let names = Self.names(for: name, count: replacement.layers.count, taken: takenNames(owner))
+    var parameters: [(name: String, node: PickleNode)] = []
+    var previous = input
+    var temporary: String?
+    for (index, layer) in replacement.layers.enumerated() {
+      parameters.append((names[index], try storage.newParameter(layer.weight, like: stored.node)))
+      let path = owner.isEmpty ? names[index] : owner + "." + names[index]
+      var local = weightName
+      if index == 0 {
+        try code.setPath(of: weightName, to: path)
+      } else {
+        local = code.newName(CodeEdits.localName(path))
+        code.insert("\(local) = \(CodeEdits.reference(to: path))", before: replacement.call)
+      }
+      let bias = try bias(
+        of: layer, name: names[index] + "_bias", owner: owner, &parameters, code: &code, storage: &storage,
+        like: stored.node)
+      let text = try Self.call(layer.kind, input: previous, weight: local, bias: bias)
+      if index == replacement.layers.count - 1 {
+        try code.setValue(of: replacement.call, to: text)
+      } else {
+        let result = code.newName(CodeEdits.localName(path) + "_out")
+        code.insert("\(result) = \(text)" + (temporary.map { ";  \($0) = None" } ?? ""), before: replacement.call)
+        (previous, temporary) = (result, result)
+      }
+    }
+    try modules.replaceParameter(name, of: owner, by: parameters)
+  }
+
+  private func bias(
+    of layer: TorchReplacement.Layer, name: String, owner: String,
+    _ parameters: inout [(name: String, node: PickleNode)], code: inout CodeEdits, storage: inout StorageEdits,
+    like pattern: PickleNode
+  ) throws(Failure) -> String {
+    switch layer.bias {
+    case .none: return "None"
+    case .original:
+      return try code.argumentText(call: replacement.call, index: 2, keyword: "bias") ?? "None"
+    case .new(let tensor):
+      parameters.append((name, try storage.newParameter(tensor, like: pattern)))
+      let path = owner.isEmpty ? name : owner + "." + name
+      let local = code.newName(CodeEdits.localName(path))
+      code.insert("\(local) = \(CodeEdits.reference(to: path))", before: replacement.call)
+      return local
+    }
+  }
+
+  // MARK: Names
+
+  private static func split(_ path: String) -> (owner: String, name: String) {
+    guard let dot = path.utf8.lastIndex(of: Ascii.dot) else { return ("", path) }
+    return (String(path[..<dot]), String(path[path.utf8.index(after: dot)...]))
+  }
+
+  private func takenNames(_ owner: String) -> Set<String> {
+    let module = owner.isEmpty ? document.object.body : document.tree.nodes[owner]?.state
+    var names: Set<String> = []
+    for (key, value) in module?.dictionaryEntries ?? [] {
+      key.string.map { _ = names.insert($0) }
+      for (inner, _) in value.dictionaryEntries ?? [] { inner.string.map { _ = names.insert($0) } }
+    }
+    return names
+  }
+
+  /// "weight_in", "weight_core", "weight_out": which factor of the weight it is.
+  private static func names(for name: String, count: Int, taken: Set<String>) -> [String] {
+    var unique = UniqueNames(taken: taken)
+    let suffixes =
+      switch count {
+      case 1: [""]
+      case 2: ["_in", "_out"]
+      case 3: ["_in", "_core", "_out"]
+      default: (0..<count).map { "_\($0)" }
+      }
+    return suffixes.map { unique.make(name + $0) }
+  }
+
+  // MARK: Text
+
+  private static func call(
+    _ kind: TorchReplacement.Layer.Kind, input: String, weight: String, bias: String
+  ) throws(Failure) -> String {
+    func tuple(_ values: [Int]) -> String { CodeEdits.python(literal: .tuple(values.map { .int($0) })) }
+    switch kind {
+    case .linear: return "torch._C._nn.linear(\(input), \(weight), \(bias))"
+    case .convolution(let rank, let stride, let padding, let dilation, let groups):
+      return
+        "torch.conv\(rank)d(\(input), \(weight), \(bias), \(tuple(stride)), \(tuple(padding)), \(tuple(dilation)), \(groups))"
+    case .transposedConvolution(let rank, let stride, let padding, let outputPadding, let dilation, let groups):
+      return "torch.conv_transpose\(rank)d(\(input), \(weight), \(bias), \(tuple(stride)), \(tuple(padding)), "
+        + "\(tuple(outputPadding)), \(groups), \(tuple(dilation)))"
+    }
+  }
+
+  // MARK: Refusals
+
+  /// The weight must be this call's alone: by whatever name, and not of a module that is called.
+  private func checkReaders(of weight: String) throws(Failure) {
+    guard let storage = document.tree.tensors[weight]?.parameter.storage else { throw refused("it has no weight") }
+    guard document.tree.tensors.values.count(where: { $0.parameter.storage == storage }) == 1 else {
+      throw refused("its weight is tied to another")
+    }
+    guard document.program.readers(of: storage) == 1 else { throw refused("its weight is read elsewhere as well") }
+  }
+
+  private func refused(_ why: String) -> Failure {
+    let name = document.program.calls[replacement.call].results.first ?? ""
+    return Failure(
+      .modelUnsupportedOperator,
+      "the call '\(name)' cannot be replaced by a row of layers: \(why); exclude it, or compress the model as ONNX",
+      details: ["node": .string(name), "parameter": .string(replacement.weight)])
+  }
+}
