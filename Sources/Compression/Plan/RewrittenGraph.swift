@@ -9,12 +9,19 @@ struct RewrittenGraph {
   /// Per node of the result, the original node it is, nil for spliced ones.
   let origin: [NodeID?]
 
-  init(_ original: Graph, applying plan: CompressionPlan) {
+  /// - Parameter contents: what becomes of a stored tensor that is cut, nil for one that only has a shape.
+  init<E: Error>(
+    _ original: Graph, applying plan: CompressionPlan, contents: ((Tensor, TensorSlice) throws(E) -> Tensor)?
+  ) throws(E) {
     var values = original.values
     var nodes: [Node] = []
     var origin: [NodeID?] = []
     for slice in plan.slices {
       guard let tensor = values[slice.value.index].tensor else { continue }
+      if let contents {
+        values[slice.value.index] = values[slice.value.index].replacing(try contents(tensor, slice))
+        continue
+      }
       var shape = tensor.shape
       for axis in slice.axes {
         switch axis.kept {
@@ -96,6 +103,10 @@ struct RewrittenGraph {
       values: values, nodes: nodes, inputs: original.inputs, outputs: original.outputs,
       definitions: original.definitions, constraints: original.constraints)
     self.origin = origin
+  }
+
+  init(_ original: Graph, applying plan: CompressionPlan) {
+    self.init(original, applying: plan, contents: Optional<(Tensor, TensorSlice) -> Tensor>.none)
   }
 
   /// A tensor with a shape only: its bytes are never read (weights are data to shape inference and rules). Small ones

@@ -19,7 +19,7 @@ enum TorchFiles {
         "\(file.identity.path) seems to be a Keras model, which is not read yet; export it with model.export(path, "
           + "format=\"onnx\")", details: ["path": .string(file.identity.path)])
     }
-    throw Failure(.modelUnsupportedFormat, "GraphModules are not read yet")
+    return try GraphModuleDocument(file: file, archive: zip, work: work)
   }
 }
 
@@ -35,5 +35,21 @@ extension ExportedProgramDocument: TorchFile {
   func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile {
     let file = try MappedFile(path: path, work: work)
     return try ExportedProgramDocument(file: file, zip: ZipArchive(file.span, owner: file), work: work)
+  }
+}
+
+extension GraphModuleDocument: TorchFile {
+  var format: String { description.format }
+  var framework: String? { description.framework }
+
+  func archive(
+    making edits: [TorchEdit], lengths: [String: [Int: Int]], work: Work
+  ) throws(Failure) -> ZipWriter {
+    var surgeon = GraphModuleSurgeon(self)
+    return try surgeon.operate(edits, work: work)
+  }
+
+  func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile {
+    try GraphModuleDocument(file: MappedFile(path: path, work: work), work: work)
   }
 }

@@ -10,19 +10,26 @@ struct CompressTask: ModelTask {
   private let request: AnyCompressionRequest
   /// nil for a dry run.
   private let output: WirePath?
+  /// Where the same model goes as ONNX besides.
+  private let onnxOutput: WirePath?
   private let overwrite: Bool
   private let verify: Bool
   private let dataset: WirePath?
 
   init(_ params: Params) throws(ResponseError) {
-    try params.refuse("onnx_output_path", "reconstruct")
+    try params.refuse("reconstruct")
     model = try params.modelReference()
     let method = try params.compressionMethod()
     request = try AnyCompressionRequest(method, params)
     let isDryRun = try params.bool("dry_run") ?? false
     let path = try params.path("output_path")
     output = isDryRun ? nil : try params.require("output_path", path)
+    let onnxPath = try params.path("onnx_output_path")
+    onnxOutput = isDryRun ? nil : onnxPath
     overwrite = try params.bool("overwrite") ?? false
+    if let onnxPath, onnxPath.path == path?.path {
+      throw .invalidParams(params.pointer("onnx_output_path"), "it is the path of the compressed model itself; give another")
+    }
     verify = try params.bool("verify") ?? false
     dataset = try params.datasetPath()
     if dataset != nil, !verify { try params.requireDatasetReader(method) }
@@ -32,7 +39,7 @@ struct CompressTask: ModelTask {
   var weight: WorkScope.Weight { .heavy }
   var kinds: [WorkKind] {
     // Writing over the model it reads is one piece of work, which cannot wait for itself.
-    [.modelRead(model.file.path)] + (output.map { [.outputWrite($0.path)] } ?? [])
+    [.modelRead(model.file.path)] + [output, onnxOutput].compactMap { $0.map { .outputWrite($0.path) } }
   }
 
   func run(in server: Server, work: Work) throws(Failure) -> JSONValue {
@@ -45,6 +52,11 @@ struct CompressTask: ModelTask {
         return planned.json(
           output: nil, compressed: planned.compressed,
           verification: planned.verificationJSON(nil, reasonIfSkipped: reasonIfSkipped))
+      }
+      if onnxOutput != nil, model.document.isONNX {
+        throw Failure(
+          .invalidCombination,
+          "the model is an ONNX model already, and output_path gets it as ONNX; leave onnx_output_path out")
       }
       let writing = work.part(verify ? 0.2...0.4 : 0.6...1)
       var report: VerificationReport?
@@ -64,6 +76,10 @@ struct CompressTask: ModelTask {
       } else {
         files = try model.document.write(
           applying: planned.plan, to: output.path, overwrite: overwrite, work: writing)
+      }
+      if let onnxOutput {
+        let graph = try model.document.graph.applying(planned.plan, work: work)
+        _ = try ONNXWriter(graph).write(to: onnxOutput.path, overwrite: overwrite, work: work)
       }
       var compressed = planned.compressed
       compressed.sizeBytes = files.reduce(0) { $0 + $1.sizeBytes }

@@ -39,7 +39,12 @@ struct CodeEdits {
       return
     }
     // The elements are behind a name: the whole literal takes its place.
-    let whole = try literals[expression.range] ?? argument(at: Array(place.path[..<depth]), call: place.call)
+    let whole: TorchArgument
+    if let known = literals[expression.range] {
+      whole = known
+    } else {
+      whole = try argument(at: Array(place.path[..<depth]), call: place.call)
+    }
     literals[expression.range] = try replacing(whole, place.path[depth...], value)
   }
 
@@ -239,7 +244,7 @@ extension CodeEdits {
 
   /// A value as torch.fx prints it.
   static func python(literal value: TorchArgument) -> String {
-    func list(_ elements: [TorchArgument]) -> String { elements.map(python).joined(separator: ", ") }
+    func list(_ elements: [TorchArgument]) -> String { elements.map { python(literal: $0) }.joined(separator: ", ") }
     switch value {
     case .reference(let name), .symbol(let name): return name
     case .parameter(let path): return reference(to: path)
