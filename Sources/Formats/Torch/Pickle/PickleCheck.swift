@@ -6,20 +6,23 @@ import ModelGraph
 /// Each node is looked at once, however many refer to it, so that objects that double at each level cost no more than
 /// their instructions.
 struct PickleCheck {
+  private let root: PickleNode
   private let nodes: [PickleNode]
   private let tracers: [ObjectIdentifier: Int]
   private let offset: Int
 
   /// - Parameters:
+  ///   - root: the object that all others are for.
   ///   - nodes: all that were read.
   ///   - tracers: nodes that may only be a tracer, and where they are in the pickle.
   ///   - offset: of the pickle in the file.
-  init(_ nodes: [PickleNode], tracers: [ObjectIdentifier: Int], offset: Int) {
-    (self.nodes, self.tracers, self.offset) = (nodes, tracers, offset)
+  init(_ root: PickleNode, nodes: [PickleNode], tracers: [ObjectIdentifier: Int], offset: Int) {
+    (self.root, self.nodes, self.tracers, self.offset) = (root, nodes, tracers, offset)
   }
 
   func run(work: Work) throws(Failure) {
     try checkDepth(work: work)
+    try refuseTracer(root)
     for (index, node) in nodes.enumerated() {
       if index & 0xfff == 0 { try work.checkCancellation() }
       try checkKeys(of: node)

@@ -35,7 +35,7 @@ package struct PickleReader {
     var reader = PickleReader(span)
     do throws(Failure) {
       let root = try reader.run(work: work)
-      try PickleCheck(reader.nodes, tracers: reader.tracers, offset: span.offset).run(work: work)
+      try PickleCheck(root, nodes: reader.nodes, tracers: reader.tracers, offset: span.offset).run(work: work)
       return root
     } catch {
       // Links are cut one by one: chains of any length would otherwise be released by recursion, and cycles never.
@@ -107,13 +107,13 @@ package struct PickleReader {
     case .tuple1: try push(.tuple(try pop(1, at: offset)), at: offset)
     case .tuple2: try push(.tuple(try pop(2, at: offset)), at: offset)
     case .tuple3: try push(.tuple(try pop(3, at: offset)), at: offset)
-    case .tuple: try push(.tuple(try popToMark(at: offset)), at: offset)
+    case .tuple: try push(.tuple(try pop(nil, at: offset)), at: offset)
     case .mark: marks.append(stack.count)
-    case .append: try appendElements(try pop(1, at: offset), at: offset)
-    case .appends: try appendElements(try popToMark(at: offset), at: offset)
-    case .addItems: try addMembers(try popToMark(at: offset), at: offset)
-    case .setItem: try setItems(try pop(2, at: offset), at: offset)
-    case .setItems: try setItems(try popToMark(at: offset), at: offset)
+    case .append: try appendElements(1, at: offset)
+    case .appends: try appendElements(nil, at: offset)
+    case .addItems: try addMembers(at: offset)
+    case .setItem: try setItems(2, at: offset)
+    case .setItems: try setItems(nil, at: offset)
     case .binPut: try put(Int(try byte()), at: offset)
     case .longBinPut: try put(Int(try take(4).u32(0)), at: offset)
     case .memoize: try put(memo.count, at: offset)
@@ -178,7 +178,9 @@ package struct PickleReader {
 
   // MARK: Containers
 
-  private func appendElements(_ elements: [PickleNode], at offset: Int) throws(Failure) {
+  /// - Parameter count: as for `pop`.
+  private mutating func appendElements(_ count: Int?, at offset: Int) throws(Failure) {
+    let elements = try pop(count, at: offset)
     let target = try top(at: offset)
     guard case .list(var list) = target.kind else { throw malformed("elements are appended to no list", at: offset) }
     target.kind = .none
@@ -186,7 +188,8 @@ package struct PickleReader {
     target.kind = .list(list)
   }
 
-  private func addMembers(_ members: [PickleNode], at offset: Int) throws(Failure) {
+  private mutating func addMembers(at offset: Int) throws(Failure) {
+    let members = try pop(nil, at: offset)
     let target = try top(at: offset)
     guard case .set(var set) = target.kind else { throw malformed("members are added to no set", at: offset) }
     target.kind = .none
@@ -194,7 +197,8 @@ package struct PickleReader {
     target.kind = .set(set)
   }
 
-  private func setItems(_ items: [PickleNode], at offset: Int) throws(Failure) {
+  private mutating func setItems(_ count: Int?, at offset: Int) throws(Failure) {
+    let items = try pop(count, at: offset)
     guard items.count % 2 == 0 else { throw malformed("a dictionary gets a key without a value", at: offset) }
     let entries = stride(from: 0, to: items.count, by: 2).map { (key: items[$0], value: items[$0 + 1]) }
     let target = try top(at: offset)
@@ -230,16 +234,18 @@ package struct PickleReader {
   /// How many objects lie above the last mark.
   private var available: Int { stack.count - (marks.last ?? 0) }
 
-  private mutating func pop(_ count: Int, at offset: Int) throws(Failure) -> [PickleNode] {
-    guard available >= count else { throw malformed("an instruction finds too few objects", at: offset) }
-    defer { stack.removeLast(count) }
-    return Array(stack.suffix(count))
-  }
-
-  private mutating func popToMark(at offset: Int) throws(Failure) -> [PickleNode] {
-    guard let mark = marks.popLast() else { throw malformed("an instruction finds no mark", at: offset) }
-    defer { stack.removeLast(stack.count - mark) }
-    return Array(stack[mark...])
+  /// - Parameter count: how many objects; nil takes all above the last mark, and the mark.
+  private mutating func pop(_ count: Int?, at offset: Int) throws(Failure) -> [PickleNode] {
+    let height: Int
+    if let count {
+      guard available >= count else { throw malformed("an instruction finds too few objects", at: offset) }
+      height = stack.count - count
+    } else {
+      guard let mark = marks.popLast() else { throw malformed("an instruction finds no mark", at: offset) }
+      height = mark
+    }
+    defer { stack.removeLast(stack.count - height) }
+    return Array(stack[height...])
   }
 
   private func top(at offset: Int) throws(Failure) -> PickleNode {
