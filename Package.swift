@@ -52,7 +52,7 @@ let package = Package(
       name: "CompressionTests", dependencies: ["Compression", "ModelGraph", "Numerics", "TestSupport"],
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
-      name: "FormatsTests", dependencies: ["Formats", "Compression", "JSON", "ModelGraph", "TestSupport"],
+      name: "FormatsTests", dependencies: ["Formats", "Compression", "JSON", "ModelGraph", "Numerics", "TestSupport"],
       exclude: ["Fixtures", "make_fixtures.py", "make_torch_fixtures.py"],
       swiftSettings: strict),
     .testTarget(name: "JSONTests", dependencies: ["JSON", "TestSupport", "Threads"], swiftSettings: strict),
