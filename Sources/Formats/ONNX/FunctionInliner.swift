@@ -47,7 +47,8 @@ struct FunctionInliner {
   private init(opsets: [String: Int], work: Work) { (self.opsets, self.work) = (opsets, work) }
 
   private mutating func run(_ message: inout ModelMessage) throws(Failure) -> [TensorBytes] {
-    names = UniqueNames(taken: try Self.allNames(message.graphFields))
+    let taken = try Self.allNames(message.graphFields)
+    names = UniqueNames(taken: taken)
     var buffers: [TensorBytes] = []
     var fields: [WireField] = []
     for field in message.graphFields {

@@ -111,7 +111,7 @@ struct ONNXSurgeon {
   /// The GraphProto, nil if it is what it was.
   private func encodeGraph(work: Work) throws(Failure) -> WireMessage? {
     typealias Field = ONNXSchema.Graph
-    var names = UniqueNames(taken: edits.isEmpty ? [] : takenNames)
+    var names = UniqueNames(taken: takenNames)
     let usesConstantNodes = message.irVersion < 4
     var replacing = NodeReplacing(plan.constants, usesConstantNodes: usesConstantNodes) { layout?.placement(ofNew: $0) }
     var initializers: [WireMessage] = replacing.initializers
