@@ -18,8 +18,8 @@ package protocol ModelDocument: Sendable {
   /// Private memory held, in bytes (mapped file pages are not counted).
   var heldBytes: Int { get }
 
-  /// Writes the model with `plan` applied to `path`, whole or not at all: a temporary file beside the target, synced,
-  /// then renamed. Everything the plan does not touch keeps its bytes.
+  /// Writes the model with `plan` applied to `path`, whole or not at all: a temporary file beside the target, checked,
+  /// synced, then renamed. Everything the plan does not touch keeps its bytes.
   /// - Parameter check: gets the path of the complete model, under another name than it is to have, before it is
   ///   published; what it throws undoes everything.
   /// - Returns: the files written, the model file first.

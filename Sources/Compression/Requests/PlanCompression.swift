@@ -10,25 +10,42 @@ extension CompressibleModel {
   /// Ratios, recommended or stated, say of each group what it loses: what one keeps because a plan could not be proved
   /// is not taken from another, so that a recommendation handed back as `layers` goes the same way as the request for
   /// it. A wanted size is searched for again among the groups that are left.
-  package func plan(_ request: CompressionRequest, work: Work) throws(Failure) -> PlannedCompression {
+  /// - Parameter body: carries out what is planned, and asks for the proof when that suits it. What it did counts only
+  ///   if the proof passes; if not, it is called again with the next plan.
+  package func plan<Outcome>(
+    _ request: CompressionRequest, work: Work,
+    carryingOut body: (_ planned: PlannedCompression, _ proof: Proof) throws(Failure) -> Outcome
+  ) throws(Failure) -> (planned: PlannedCompression, outcome: Outcome) {
     let coupling = try coupling(request.options.couplingOptions, work)
     var whole = WholeGroups()
     while true {
       let chosen = try choose(request, whole, work)
       guard !chosen.classes.isEmpty else { throw whole.firstFailure ?? Self.nothingChosen }
+      var planned: PlannedCompression
+      let outcome: Result<Outcome, Failure>
       do throws(Failure) {
-        var planned = try plan(
+        let proof: Proof
+        (planned, proof) = try plan(
           Removal(coupling, classes: chosen.classes), layers: chosen.layers, skipped: chosen.skipped,
           warnings: chosen.warnings + whole.warnings, work)
         (planned.goal, planned.achievedRatio) = (chosen.goal, chosen.achievedRatio)
-        return planned
+        outcome = Result { () throws(Failure) in try body(planned, proof) }
+        planned.certificate = try proof.report()
       } catch {
+        if error.kind == .cancelled { throw error }
         // Channels that a user names one by one are refused, not changed.
         guard request.method.isCriterion, whole.attempts < Self.mostAttempts, let node = place(of: error),
           whole.add(coupling.groups(cutBy: chosen.classes, at: node), of: coupling, node, because: error)
         else { throw whole.firstFailure ?? error }
+        continue
       }
+      return (planned, try outcome.get())
     }
+  }
+
+  /// The same for a plan that is only to be told.
+  package func plan(_ request: CompressionRequest, work: Work) throws(Failure) -> PlannedCompression {
+    try plan(request, work: work) { _, _ in }.planned
   }
 
   private static var nothingChosen: Failure {
@@ -50,10 +67,10 @@ extension CompressibleModel {
     return graph[value].producer ?? graph.uses(of: value).first?.node
   }
 
-  /// Works out every edit of a removal, and proves the result.
+  /// Works out every edit of a removal, and what will prove the result.
   func plan(
     _ removal: Removal, layers: [LayerSetting], skipped: [SkippedLayer], warnings: [String], _ work: Work
-  ) throws(Failure) -> PlannedCompression {
+  ) throws(Failure) -> (PlannedCompression, Proof) {
     let lengths = try removal.lengths()
     var reconciliation = Reconciliation(removal: removal, shapes: shapes, newShapes: lengths)
     try reconciliation.run()
@@ -64,16 +81,19 @@ extension CompressibleModel {
     let plan = CompressionPlan(
       slices: removal.slices, edits: reconciliation.edits, lengths: changedLengths(to: lengths))
     work.progress(0.9, "certifying")
-    let certificate = try Certificate(removal: removal).check(
-      plan, shapes: lengths, inputShapes: shapes.analysisLengths.shapes, symbols: shapes.analysisLengths.symbols,
-      work: work)
+    let open = shapes.analysisLengths
+    let proof = Proof { () throws(Failure) in
+      try Certificate(removal: removal).check(
+        plan, shapes: lengths, inputShapes: open.shapes, symbols: open.symbols, work: work)
+    }
     var compressed = try cost.after(removal) { id in lengths[id.index] }
     for tensor in reconciliation.bakedNumbers { compressed.parameters += CostModel.parameters(of: tensor) }
-    return PlannedCompression(
+    let planned = PlannedCompression(
       plan: plan, original: cost.original, compressed: compressed, layers: layers,
       removed: removal.slices.flatMap(removed), copied: removal.copies.map(copied),
       skipped: skipped, warnings: warnings, approximations: removal.approximations(),
-      certificate: certificate, change: .removal(removal))
+      change: .removal(removal))
+    return (planned, proof)
   }
 
   private struct Chosen {

@@ -17,7 +17,9 @@ extension CompressibleModel {
       let coupling = try coupling(options, work)
       let classes = try coupling.classes(of: listing)
       do throws(Failure) {
-        let planned = try plan(Removal(coupling, classes: classes), layers: [], skipped: [], warnings: [], work)
+        var (planned, proof) = try plan(
+          Removal(coupling, classes: classes), layers: [], skipped: [], warnings: [], work)
+        planned.certificate = try proof.report()
         if let odd = planned.firstDeviation(from: listing) { throw .misfit(listing: odd) }
         return planned
       } catch {

@@ -242,7 +242,7 @@ package struct CompressionRequest: Sendable {
   }
 }
 
-/// A compression decided on, proved by its certificate, and not yet written.
+/// A compression decided on. Nothing of it may be published before its certificate has passed.
 package struct PlannedCompression: Sendable {
   package var plan: CompressionPlan
   package var original: ModelSize
@@ -260,8 +260,8 @@ package struct PlannedCompression: Sendable {
   package var warnings: [String]
   /// Where the result can only be approximate; empty if it equals the original with the removed channels silenced.
   package var approximations: [Approximation]
-  /// What the certificate compared: how many values agreed.
-  package var certificate: CertificateReport
+  /// What the certificate compared: how many values agreed. None before it has passed.
+  package var certificate = CertificateReport(valuesChecked: 0, labelsCompared: 0)
   /// What it does to the model, for whoever proves the result by running it.
   package var change: Change
 

@@ -4,9 +4,9 @@ import ModelGraph
 
 /// A file that appears under its name whole or not at all.
 ///
-/// Bytes go to a temporary file beside the target; `finish` makes them durable, `publish` gives them their name in one
-/// step. Invariant: an object that is released without `publish` leaves nothing behind, and a target that was there
-/// is touched by `publish` only.
+/// Bytes go to a temporary file beside the target; `complete` hands over the last of them, `sync` makes them durable,
+/// `publish` gives them their name in one step. Invariant: an object that is released without `publish` leaves nothing
+/// behind, and a target that was there is touched by `publish` only.
 package final class OutputFile {
   /// Where the file will be: canonical directory, and a link's own target if it is to be replaced.
   package let path: String
@@ -110,21 +110,26 @@ package final class OutputFile {
     startWriteback()
   }
 
-  /// Lets the disk work while the next bytes are made, so that `finish` has less to wait for. Only advice: errors are
+  /// Lets the disk work while the next bytes are made, so that `sync` has less to wait for. Only advice: errors are
   /// met again by `fsync`.
-  private func startWriteback() {
-    guard written - flushed >= 2 * Self.sliceSize else { return }
+  private func startWriteback(ofAtLeast count: Int = 2 * sliceSize) {
+    guard written - flushed >= count else { return }
     linux_start_writeback(descriptor, Int64(flushed), Int64(written - flushed))
     flushed = written
   }
 
   // MARK: Ending
 
-  /// Writes what is left and makes the bytes durable.
+  /// Writes what is left: whoever opens the temporary file now reads all of it, while the disk is still at work.
   /// - Returns: the size of the file.
-  package func finish(work: Work) throws(Failure) -> Int {
+  package func complete(work: Work) throws(Failure) -> Int {
     try flush(work: work)
-    linux_start_writeback(descriptor, Int64(flushed), Int64(written - flushed))
+    startWriteback(ofAtLeast: 1)
+    return written
+  }
+
+  /// Makes the bytes of a complete file durable.
+  package func sync(work: Work) throws(Failure) {
     // fsync cannot be interrupted, so almost nothing is left for it to do.
     for offset in stride(from: 0, to: written, by: Self.sliceSize) {
       try work.checkCancellation()
@@ -134,7 +139,14 @@ package final class OutputFile {
       if errno != EINTR { throw .cannotWrite(path, errno) }
     }
     try work.checkCancellation()
-    return written
+  }
+
+  /// Both.
+  /// - Returns: the size of the file.
+  package func finish(work: Work) throws(Failure) -> Int {
+    let size = try complete(work: work)
+    try sync(work: work)
+    return size
   }
 
   /// Gives the file its name; without `overwrite` only if nothing bears it, decided by the system in one step.

@@ -4,7 +4,7 @@ import ModelGraph
 /// Files that refer to each other by the names they are to have, to be looked at before they have them: links in a
 /// directory beside the target.
 enum StagedFiles {
-  /// Calls `body` with the path of the last of `files`, all of which are finished.
+  /// Calls `body` with the path of the last of `files`, all of which are complete.
   static func check(_ files: [OutputFile], _ body: FileCheck) throws(Failure) {
     guard let model = files.last else { return }
     guard files.count > 1 else { return try body(model.temporaryPath) }

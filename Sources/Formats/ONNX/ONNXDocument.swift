@@ -70,9 +70,11 @@ package final class ONNXDocument: ModelDocument {
       try file.reserve(message.count)
       try file.append(message, work: work) { work.progress(Double(done + $0) / Double(total), "writing \(file.path)") }
       done += message.count
-      outputs.append((file, try file.finish(work: work)))
+      outputs.append((file, try file.complete(work: work)))
     }
+    // The disk goes on writing meanwhile.
     if let check { try StagedFiles.check(outputs.map(\.file), check) }
+    for (file, _) in outputs { try file.sync(work: work) }
     // Nothing counts that was read from a file that is no longer what it was.
     try verifyUnchanged()
     try OutputFile.publish(outputs.map(\.file), overwrite: overwrite)

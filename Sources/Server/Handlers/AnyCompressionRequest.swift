@@ -35,14 +35,22 @@ enum AnyCompressionRequest: Sendable {
     }
   }
 
-  /// Decides and proves; writes nothing.
-  func plan(
-    _ model: ModelCache.Use, dataset: WirePath?, in server: Server, work: Work
-  ) throws(Failure) -> PlannedCompression {
+  /// Returns once a plan is proved.
+  typealias Proved = () throws(Failure) -> Void
+
+  /// Decides, and has `body` carry it out.
+  /// - Parameter body: publishes nothing before `proved` has returned. It may be called again: where a plan cannot be
+  ///   proved, another may be.
+  func plan<Outcome>(
+    _ model: ModelCache.Use, dataset: WirePath?, in server: Server, work: Work,
+    carryingOut body: (_ planned: PlannedCompression, _ proved: @escaping Proved) throws(Failure) -> Outcome
+  ) throws(Failure) -> (planned: PlannedCompression, outcome: Outcome) {
     switch self {
     case .pruning(var request):
       request.maps = try server.featureMaps(for: request.method, of: model.document, dataset: dataset, work: work)
-      return try model.compressible.plan(request, work: work)
+      return try model.compressible.plan(request, work: work) { planned, proof throws(Failure) in
+        try body(planned) { () throws(Failure) in try proof.report() }
+      }
     case .decomposition(var request, let warning):
       request.maps = try server.featureMaps(of: model.document, dataset: dataset, work: work)
       let (compressible, final) = (model.compressible, request)
@@ -51,7 +59,7 @@ enum AnyCompressionRequest: Sendable {
         Result { () throws(Failure) in try compressible.plan(final, work: work) }
       }
       if let warning { planned.warnings.append(warning) }
-      return planned
+      return (planned, try body(planned) {})
     }
   }
 }

@@ -3,6 +3,7 @@ import Formats
 import JSON
 import JSONRPC
 import ModelGraph
+import Runtime
 
 /// `compress`: decides, proves, writes.
 struct CompressTask: ModelTask {
@@ -46,47 +47,55 @@ struct CompressTask: ModelTask {
     // Without a runtime nothing is begun that could not be ended.
     let runtime = verify && output != nil ? try server.runtime.runtime(work: work) : nil
     return try server.cache.withModel(model, work: work) { model, work throws(Failure) in
-      let planned = try request.plan(model, dataset: dataset, in: server, work: work.part(0...(verify ? 0.2 : 0.6)))
-      try model.document.verifyUnchanged()
-      guard let output else {
-        return planned.json(
-          output: nil, compressed: planned.compressed,
-          verification: planned.verificationJSON(nil, reasonIfSkipped: reasonIfSkipped))
-      }
-      if onnxOutput != nil, model.document.isONNX {
+      if output != nil, onnxOutput != nil, model.document.isONNX {
         throw Failure(
           .invalidCombination,
           "the model is an ONNX model already, and output_path gets it as ONNX; leave onnx_output_path out")
       }
-      let writing = work.part(verify ? 0.2...0.4 : 0.6...1)
-      var report: VerificationReport?
-      let files: [WrittenFile]
-      if let runtime {
-        let verifier = Verifier(
-          runtime: runtime, document: model.document, planned: planned,
-          samples: try .make(for: model.compressible, dataset: dataset, work: work),
-          threads: server.configuration.threads)
-        let check: FileCheck = { path throws(Failure) in
-          let found = try verifier.verify(path, work: work.part(0.4...1))
-          if found.status == .failed { throw found.failure }
-          report = found
+      let writing = work.part(verify ? 0.2...1 : 0.6...1)
+      var (planned, written) = try request.plan(
+        model, dataset: dataset, in: server, work: work.part(0...(verify ? 0.2 : 0.6))
+      ) { planned, proved throws(Failure) in
+        try output.map { output throws(Failure) in
+          try write(planned, of: model, to: output, proved: proved, runtime: runtime, in: server, work: writing)
         }
-        files = try model.document.write(
-          applying: planned.plan, to: output.path, overwrite: overwrite, checking: check, work: writing)
-      } else {
-        files = try model.document.write(
-          applying: planned.plan, to: output.path, overwrite: overwrite, work: writing)
       }
-      if let onnxOutput {
+      if written != nil, let onnxOutput {
         let graph = try model.document.graph.applying(planned.plan, work: work)
         _ = try ONNXWriter(graph).write(to: onnxOutput.path, overwrite: overwrite, work: work)
       }
-      var compressed = planned.compressed
-      compressed.sizeBytes = files.reduce(0) { $0 + $1.sizeBytes }
+      if let written {
+        planned.compressed.sizeBytes = written.files.reduce(0) { $0 + $1.sizeBytes }
+      } else {
+        try model.document.verifyUnchanged()
+      }
       return planned.json(
-        output: output, compressed: compressed,
-        verification: planned.verificationJSON(report, reasonIfSkipped: reasonIfSkipped))
+        output: output, compressed: planned.compressed,
+        verification: planned.verificationJSON(written?.report, reasonIfSkipped: reasonIfSkipped))
     }
+  }
+
+  /// Writes the file, and publishes it once it is proved and, given a runtime, verified.
+  private func write(
+    _ planned: PlannedCompression, of model: ModelCache.Use, to output: WirePath,
+    proved: @escaping AnyCompressionRequest.Proved,
+    runtime: ONNXRuntime?, in server: Server, work: Work
+  ) throws(Failure) -> (files: [WrittenFile], report: VerificationReport?) {
+    let verifier = try runtime.map { runtime throws(Failure) in
+      Verifier(
+        runtime: runtime, document: model.document, planned: planned,
+        samples: try .make(for: model.compressible, dataset: dataset, work: work),
+        threads: server.configuration.threads)
+    }
+    var report: VerificationReport?
+    let files = try model.document.write(
+      applying: planned.plan, to: output.path, overwrite: overwrite,
+      checking: { path throws(Failure) in
+        try proved()
+        report = try verifier?.verify(path, work: work.part(0.25...1))
+        if let report, report.status == .failed { throw report.failure }
+      }, work: work.part(0...(verifier == nil ? 1 : 0.25)))
+    return (files, report)
   }
 
   private var reasonIfSkipped: String {
