@@ -25,7 +25,9 @@ static void load(void) {
   }
   void (*set_num_threads)(int) = (void (*)(int))symbol(library, "openblas_set_num_threads");
   *(void **)&functions.dsyrk = symbol(library, "dsyrk_");
+  *(void **)&functions.ssyrk = symbol(library, "ssyrk_");
   *(void **)&functions.dgemm = symbol(library, "dgemm_");
+  *(void **)&functions.sgemm = symbol(library, "sgemm_");
   *(void **)&functions.dtrmm = symbol(library, "dtrmm_");
   *(void **)&functions.dtrsm = symbol(library, "dtrsm_");
   *(void **)&functions.dpotrf = symbol(library, "dpotrf_");
@@ -33,6 +35,10 @@ static void load(void) {
   *(void **)&functions.dorgqr = symbol(library, "dorgqr_");
   *(void **)&functions.dsyevr = symbol(library, "dsyevr_");
   *(void **)&functions.dsyevd = symbol(library, "dsyevd_");
+  *(void **)&functions.dsytrd = symbol(library, "dsytrd_");
+  *(void **)&functions.dsterf = symbol(library, "dsterf_");
+  *(void **)&functions.dstedc = symbol(library, "dstedc_");
+  *(void **)&functions.dormtr = symbol(library, "dormtr_");
   *(void **)&functions.dgesdd = symbol(library, "dgesdd_");
   if (load_error[0] != '\0') return;
   set_num_threads(1);

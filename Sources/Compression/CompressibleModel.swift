@@ -126,18 +126,18 @@ package final class CompressibleModel: Sendable {
   }
 
   /// The singular values of the weights of `layers`, and of what was asked for before.
+  /// - Parameter keepsStarts: whether to hand out, not to keep, what factors start from.
   func spectra(
-    _ method: DecompositionMethod, of layers: [DecomposableLayer], _ work: Work
+    _ method: DecompositionMethod, of layers: [DecomposableLayer], keepsStarts: Bool = false, _ work: Work
   ) throws(Failure) -> SpectrumTable {
     let known = derived.withLock { $0.spectra[method] } ?? SpectrumTable()
     let missing = layers.filter { known[$0] == nil }
     if missing.isEmpty { return known }
-    let found = try SpectrumTable(missing, method, LinearAlgebra.loaded(), work: work)
-    return derived.withLock { derived in
-      let all = (derived.spectra[method] ?? SpectrumTable()).merging(found)
-      derived.spectra[method] = all
-      return all
+    let found = try SpectrumTable(missing, method, keepsStarts: keepsStarts, LinearAlgebra.loaded(), work: work)
+    derived.withLock { derived in
+      derived.spectra[method] = (derived.spectra[method] ?? SpectrumTable()).merging(found.withoutStarts)
     }
+    return found.merging(known)
   }
 
   private func takenLayers(_ method: DecompositionMethod) -> [DecomposableLayer] {
@@ -162,16 +162,19 @@ package final class CompressibleModel: Sendable {
   }
 
   /// The weights from which a request chooses.
-  /// - Parameter only: the layers it names; nil for all that its options admit.
+  /// - Parameters:
+  ///   - only: the layers it names; nil for all that its options admit.
+  ///   - isForFactors: whether factors are to follow.
   func rankModel(
-    _ request: DecompositionRequest, only: [DecomposableLayer]? = nil, _ work: Work
+    _ request: DecompositionRequest, only: [DecomposableLayer]? = nil, isForFactors: Bool = false, _ work: Work
   ) throws(Failure) -> RankModel {
     let method = request.method
     let table: SpectrumTable
     if let maps = request.maps, method != .cp, only == nil {
       table = try spectra(method, on: maps, work)
     } else {
-      table = try spectra(method, of: only ?? takenLayers(method), work)
+      let keepsStarts = isForFactors && request.maps == nil
+      table = try spectra(method, of: only ?? takenLayers(method), keepsStarts: keepsStarts, work)
     }
     return try RankModel(decomposableLayers, table, method, request.options, only: only)
   }

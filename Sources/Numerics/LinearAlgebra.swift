@@ -40,6 +40,16 @@ package struct LinearAlgebra: Sendable {
     functions.pointee.dsyrk("L", layout == .vectors ? "T" : "N", &n, &k, &one, vectors, &lda, &one, sum, &n)
   }
 
+  /// The same in single precision.
+  package func addGram(
+    of vectors: UnsafePointer<Float>, count: Int, length: Int, layout: Layout, to sum: UnsafeMutablePointer<Float>
+  ) {
+    guard count > 0, length > 0 else { return }
+    var (n, k, one) = (CInt(count), CInt(length), Float(1))
+    var lda = layout == .vectors ? k : n
+    functions.pointee.ssyrk("L", layout == .vectors ? "T" : "N", &n, &k, &one, vectors, &lda, &one, sum, &n)
+  }
+
   /// Adds to `sum`, `[rows, columns]`, the scalar products of `rows` vectors a with `columns` vectors b.
   package func addProducts(
     of a: UnsafePointer<Double>, rows: Int, with b: UnsafePointer<Double>, columns: Int, length: Int, layout: Layout,

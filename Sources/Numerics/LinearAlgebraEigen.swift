@@ -6,8 +6,8 @@ extension LinearAlgebra {
   /// Sizes from which a part of the spectrum comes cheaper from `dsyevr`, if it is at most a quarter (measured: equal
   /// at a quarter of 1024, half the time at an eighth).
   private static let smallestPartial = 1024
-  /// Sizes above which the workspace of `dsyevd` (two matrices more) is not worth its speed.
-  private static let largestWhole = 4096
+  /// Sizes above which the workspace of a whole decomposition (two matrices more) is not worth its speed.
+  package static let largestWhole = 4096
 
   /// The `count` largest eigenvalues of a symmetric matrix `[size, size]` (its entries on and above the diagonal are
   /// read), descending, and as rows of `vectors`, `[count, size]`, their eigenvectors. The matrix is destroyed.
@@ -23,11 +23,10 @@ extension LinearAlgebra {
       return nil
     }
     let isPartial = size > Self.largestWhole || (size >= Self.smallestPartial && 4 * count <= size)
-    return isPartial
-      ? partialSpectrum(matrix, size, count)
-      : eigenvalues(ofSymmetric: matrix, size: size, vectors: true).map { ascending in
-        descending(ascending.suffix(count), UnsafePointer(matrix) + (size - count) * size, size)
-      }
+    if isPartial { return partialSpectrum(matrix, size, count) }
+    return reduced(Array(UnsafeBufferPointer(start: matrix, count: size * size)), size: size).flatMap {
+      leadingEigenvectors(of: $0, count: count)
+    }
   }
 
   /// Turns a basis `[count, size]` towards the leading eigenvectors of a positive semidefinite matrix, whose entries on

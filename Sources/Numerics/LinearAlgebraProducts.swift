@@ -30,6 +30,19 @@ extension LinearAlgebra {
       bOperand == .asIs ? "N" : "T", aOperand == .asIs ? "N" : "T", &m, &n, &k, &alpha, b, &ldb, a, &lda, &beta, c, &m)
   }
 
+  /// The same in single precision, `c = op(a) op(b)`.
+  package func multiply(
+    _ a: UnsafePointer<Float>, _ aOperand: Operand = .asIs, _ b: UnsafePointer<Float>,
+    _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, to c: UnsafeMutablePointer<Float>
+  ) {
+    guard rows > 0, columns > 0, depth > 0 else { return }
+    var (m, n, k) = (CInt(columns), CInt(rows), CInt(depth))
+    var (alpha, beta) = (Float(1), Float(0))
+    var (lda, ldb) = (aOperand == .asIs ? k : n, bOperand == .asIs ? m : k)
+    functions.pointee.sgemm(
+      bOperand == .asIs ? "N" : "T", aOperand == .asIs ? "N" : "T", &m, &n, &k, &alpha, b, &ldb, a, &lda, &beta, c, &m)
+  }
+
   /// Writes the transpose of a matrix `[rows, columns]` to `target`, which does not overlap it.
   package static func transpose(
     _ matrix: UnsafePointer<Double>, rows: Int, columns: Int, to target: UnsafeMutablePointer<Double>

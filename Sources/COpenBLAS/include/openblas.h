@@ -7,9 +7,15 @@ typedef struct {
   // C = alpha * A * A' + beta * C, or A' * A; one triangle of C.
   void (*dsyrk)(const char *uplo, const char *trans, const int *n, const int *k, const double *alpha, const double *a,
                 const int *lda, const double *beta, double *c, const int *ldc);
+  // The same in single precision.
+  void (*ssyrk)(const char *uplo, const char *trans, const int *n, const int *k, const float *alpha, const float *a,
+                const int *lda, const float *beta, float *c, const int *ldc);
   // C = alpha * op(A) * op(B) + beta * C.
   void (*dgemm)(const char *transa, const char *transb, const int *m, const int *n, const int *k, const double *alpha,
                 const double *a, const int *lda, const double *b, const int *ldb, const double *beta, double *c,
+                const int *ldc);
+  void (*sgemm)(const char *transa, const char *transb, const int *m, const int *n, const int *k, const float *alpha,
+                const float *a, const int *lda, const float *b, const int *ldb, const float *beta, float *c,
                 const int *ldc);
   // B = alpha * op(A) * B, or alpha * B * op(A), A triangular.
   void (*dtrmm)(const char *side, const char *uplo, const char *transa, const char *diag, const int *m, const int *n,
@@ -33,6 +39,18 @@ typedef struct {
                  const double *vl, const double *vu, const int *il, const int *iu, const double *abstol, int *m,
                  double *w, double *z, const int *ldz, int *isuppz, double *work, const int *lwork, int *iwork,
                  const int *liwork, int *info);
+  // A = Q * T * Q': the tridiagonal T in d and e, Q as reflectors in one triangle of A and in tau.
+  void (*dsytrd)(const char *uplo, const int *n, double *a, const int *lda, double *d, double *e, double *tau,
+                 double *work, const int *lwork, int *info);
+  // Eigenvalues, ascending, of a tridiagonal matrix, in place of d; e is destroyed.
+  void (*dsterf)(const int *n, double *d, double *e, int *info);
+  // The same with eigenvectors in z, if compz is I.
+  void (*dstedc)(const char *compz, const int *n, double *d, double *e, double *z, const int *ldz, double *work,
+                 const int *lwork, int *iwork, const int *liwork, int *info);
+  // C = op(Q) * C, or C * op(Q), for the Q that dsytrd left in A and tau.
+  void (*dormtr)(const char *side, const char *uplo, const char *trans, const int *m, const int *n, const double *a,
+                 const int *lda, const double *tau, double *c, const int *ldc, double *work, const int *lwork,
+                 int *info);
   // A = U * diag(s) * VT, s descending.
   void (*dgesdd)(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
                  const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info);

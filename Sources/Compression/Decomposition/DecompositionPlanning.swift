@@ -60,7 +60,8 @@ extension CompressibleModel {
         naming: { "decomposed '\($0.weight.candidate.layer.name)'" }
       ) { task, work throws(Failure) in
         try task.weight.candidate.layer.factors(
-          model.method, ranks: task.weight.ranks, inputs: task.inputs, algebra: algebra, work)
+          model.method, ranks: task.weight.ranks, inputs: task.inputs,
+          start: task.weight.candidate.spectra.start, algebra: algebra, work)
       }
       for (task, factors) in zip(tasks, found) {
         building.add(task.weight.candidate.members, factors)

@@ -6,11 +6,15 @@ extension DecomposableLayer {
   /// - Parameters:
   ///   - inputs: what the layer reads, where that is known: then the output loses least, else the weight. CP minds the
   ///     weight alone.
+  ///   - start: the Gram matrix of the inputs' slices, reduced, if that has been done.
   func factors(
-    _ method: DecompositionMethod, ranks: [Int], inputs: WeightInputs?, algebra: LinearAlgebra, _ work: Work
+    _ method: DecompositionMethod, ranks: [Int], inputs: WeightInputs?, start: SymmetricForm? = nil,
+    algebra: LinearAlgebra, _ work: Work
   ) throws(Failure) -> ComputedFactors {
     let elements: [[Double]]
     var (outputError, warning) = (Double?.none, String?.none)
+    /// Before rounding, of factors that are stored as they were found.
+    var exactError: Double?
     switch method {
     case .svd:
       guard
@@ -18,20 +22,23 @@ extension DecomposableLayer {
           matrix, rank: ranks[0], whitening: inputs?.whitening, algebra, work: work)
       else { throw notFinite }
       elements = [found.first, found.last]
+      exactError = found.relativeError
       outputError = found.outputError?.relative
     case .tucker:
       guard
         let found = try Tucker2.of(
           matrix, positions: taps, ranks: Tucker2.Ranks(output: ranks[1], input: ranks[0]),
-          whitening: inputs?.whitening, algebra, work: work)
+          whitening: inputs?.whitening, start: start, algebra, work: work)
       else { throw notFinite }
       var (core, last) = (found.core, found.last)
+      exactError = found.relativeError
       outputError = found.outputError?.relative
       if let patches = inputs?.patches,
         let regression = try ReducedRankRegression(
           matrix, taps: taps, first: found.first, outputRank: ranks[1], patches: patches, algebra, work: work)
       {
         (core, last) = (regression.core, regression.last)
+        exactError = nil
         FactorScaling.balance(&core, &last, taps: ranks[0] * taps)
         outputError = regression.outputError.relative
       }
@@ -48,12 +55,20 @@ extension DecomposableLayer {
     }
     let parts = zip(LayerFactors.shapes(method, ranks: ranks, of: self), elements).map { $0.with($1) }
     let factors = LayerFactors(method: method, ranks: ranks, parts: parts).rounded(to: weight.dtype)
+    if let known = exactError, inputs?.mean == nil, (weight.dtype.byteWidth ?? 0) >= 4, known >= Self.smallestUnmeasured
+    {
+      return ComputedFactors(factors: factors, relativeError: known, outputError: outputError, warning: warning)
+    }
     let product = factors.product(kernel: kernel, algebra)
     return ComputedFactors(
       factors: factors, relativeError: try relativeError(product, work), outputError: outputError,
       lostMean: try inputs?.mean.map { mean throws(Failure) in try lostMean(product, mean, work) },
       warning: warning)
   }
+
+  /// Rounding factors to single precision moves the error by some 1e-7 of the weight: of larger errors than this that is
+  /// beyond the digits that matter, and nothing is multiplied out to measure it.
+  private static let smallestUnmeasured = 0.01
 
   /// `(W - product) mean`, what the bias has to make up for, by output channel.
   private func lostMean(_ product: [Double], _ mean: [Double], _ work: Work) throws(Failure) -> [Double] {

@@ -13,10 +13,22 @@ package struct MatrixSource: Sendable {
   package let rows: Int
   package let columns: Int
   package let read: Read
+  /// Where the elements lie one after another in some order, for what does not depend on it.
+  private let stored: Stored?
+
+  private struct Stored {
+    let tensor: Tensor
+    let format: FloatFormat
+    let count: Int
+  }
 
   package init(rows: Int, columns: Int, read: @escaping Read) {
+    self.init(rows: rows, columns: columns, stored: nil, read: read)
+  }
+
+  private init(rows: Int, columns: Int, stored: Stored?, read: @escaping Read) {
     precondition(rows >= 1 && columns >= 1, "a weight has elements")
-    (self.rows, self.columns, self.read) = (rows, columns, read)
+    (self.rows, self.columns, self.stored, self.read) = (rows, columns, stored, read)
   }
 
   /// - Parameter elements: row-major.
@@ -41,7 +53,8 @@ package struct MatrixSource: Sendable {
     let count = tensor.shape.reduce(1, *)
     guard count >= 1, count % rows == 0 else { return nil }
     let columns = count / rows
-    self.init(rows: rows, columns: columns) { rowRange, columnRange, target in
+    let stored = Stored(tensor: tensor, format: format, count: count)
+    self.init(rows: rows, columns: columns, stored: stored) { rowRange, columnRange, target in
       for (k, row) in rowRange.enumerated() {
         Widening.copy(
           format, at: tensor.bytes.base + (row * columns + columnRange.lowerBound) * format.width,
@@ -52,7 +65,7 @@ package struct MatrixSource: Sendable {
 
   /// The transpose.
   package var transposed: MatrixSource {
-    MatrixSource(rows: columns, columns: rows) { [read] rowRange, columnRange, target in
+    MatrixSource(rows: columns, columns: rows, stored: stored) { [read] rowRange, columnRange, target in
       withUnsafeTemporaryAllocation(of: Double.self, capacity: rowRange.count * columnRange.count) { piece in
         guard let base = piece.baseAddress else { return }
         read(columnRange, rowRange, base)
@@ -66,7 +79,8 @@ package struct MatrixSource: Sendable {
   package func inputUnfolding(positions: Int) -> MatrixSource {
     precondition(positions >= 1 && columns % positions == 0, "a kernel has as many positions for every input")
     guard positions > 1 else { return self }
-    return MatrixSource(rows: rows * positions, columns: columns / positions) { [read] rowRange, columnRange, target in
+    return MatrixSource(rows: rows * positions, columns: columns / positions, stored: stored) {
+      [read] rowRange, columnRange, target in
       // Whole outputs are read, one at a time; of the first and the last perhaps only some positions are wanted.
       let inputs = columnRange.count
       withUnsafeTemporaryAllocation(of: Double.self, capacity: 2 * inputs * positions) { pieces in
@@ -91,10 +105,13 @@ package struct MatrixSource: Sendable {
   /// All elements times `scale`, row-major.
   package func elements(scale: Double = 1, work: Work) throws(Failure) -> [Double] {
     var all = [Double](unsafeUninitializedCapacity: rows * columns) { _, count in count = rows * columns }
-    try forEachRowTile(scale: scale, work) { rowRange, tile throws(Failure) in
-      all.withUnsafeMutableBufferPointer { all in
-        guard let base = all.baseAddress else { return }
-        (base + rowRange.lowerBound * columns).update(from: tile, count: rowRange.count * columns)
+    let length = Self.tileLength(width: columns)
+    try all.withUnsafeMutableBuffer { base throws(Failure) in
+      for start in stride(from: 0, to: rows, by: length) {
+        try work.checkCancellation()
+        let (target, range) = (base + start * columns, start..<min(start + length, rows))
+        read(range, 0..<columns, target)
+        if scale != 1 { for element in 0..<range.count * columns { target[element] *= scale } }
       }
     }
     return all
@@ -102,24 +119,28 @@ package struct MatrixSource: Sendable {
 
   /// The largest magnitude, or nil if an element is NaN or infinite.
   package func peak(work: Work) throws(Failure) -> Double? {
-    var (peak, defect) = (SIMD8<Double>(), SIMD8<Double>())
-    try forEachRowTile(scale: 1, work) { rowRange, tile throws(Failure) in
-      let count = rowRange.count * columns
-      let whole = count & ~7
-      for start in stride(from: 0, to: whole, by: 8) {
-        let lanes = UnsafeRawPointer(tile + start).loadUnaligned(as: SIMD8<Double>.self)
-        // 0 for numbers, NaN otherwise; a sum keeps it.
-        defect += lanes - lanes
-        let magnitudes = unsafeBitCast(
-          unsafeBitCast(lanes, to: SIMD8<UInt64>.self) & (.max >> 1), to: SIMD8<Double>.self)
-        peak = pointwiseMax(peak, magnitudes)
+    var peak = 0.0
+    if let stored {
+      let chunk = 1 << 22
+      for start in stride(from: 0, to: stored.count, by: chunk) {
+        try work.checkCancellation()
+        let base = stored.tensor.bytes.base + start * stored.format.width
+        guard let part = Widening.peak(stored.format, at: base, count: min(chunk, stored.count - start)) else {
+          return nil
+        }
+        peak = max(peak, part)
       }
-      for element in whole..<count {
-        defect[0] += tile[element] - tile[element]
-        peak[0] = max(peak[0], abs(tile[element]))
-      }
+      return peak
     }
-    return defect.sum() == 0 ? peak.max() : nil
+    var isFinite = true
+    try forEachRowTile(scale: 1, work) { rowRange, tile throws(Failure) in
+      guard let part = Widening.peak(.float64, at: tile, count: rowRange.count * columns) else {
+        isFinite = false
+        return
+      }
+      peak = max(peak, part)
+    }
+    return isFinite ? peak : nil
   }
 
   /// Elements of a tile are about as many as a second-level cache holds, but never fewer rows than a matrix product

@@ -50,11 +50,16 @@ struct OrthogonalIteration {
 
   /// Finds the bases and the core.
   ///
-  /// - Returns: the number of sweeps; nil if eigenvalues did not converge.
-  mutating func run(_ convergence: Tucker2.Convergence) throws(Failure) -> Int? {
+  /// - Parameter start: the Gram matrix of the inputs' slices, reduced.
+  /// - Returns: the number of sweeps, begun ones included; nil if eigenvalues did not converge.
+  mutating func run(_ convergence: Tucker2.Convergence, start: SymmetricForm? = nil) throws(Failure) -> Int? {
     if reducesInputs {
-      guard let basis = try leadingInputs(of: kernel, rows: outputs * positions) else { return nil }
-      inputBasis = basis
+      if let start {
+        inputBasis = algebra.leadingEigenvectors(of: start, count: ranks.input)?.vectors
+      } else {
+        inputBasis = try leadingInputs(of: kernel, rows: outputs * positions)
+      }
+      if inputBasis == nil { return nil }
     }
     guard reducesOutputs else {
       core = try projectedOnInputs()
@@ -67,11 +72,19 @@ struct OrthogonalIteration {
       return 0
     }
     var (norm, sweeps) = (0.0, 0)
+    if convergence.startsInSingle, kernel.count >= Self.smallestSingle, Self.singleEnergies.contains(energy) {
+      guard let first = try sweepInSingle() else { return nil }
+      (norm, sweeps) = (first, 1)
+    }
     while true {
-      guard let outputs = try leadingOutputs(of: projectedOnInputs(), columns: positions * ranks.input) else {
-        return nil
-      }
+      let onInputs = try projectedOnInputs()
+      guard let outputs = try leadingOutputs(of: onInputs, columns: positions * ranks.input) else { return nil }
       outputBasis = outputs
+      if sweeps > 0, convergence.tolerance > 0 {
+        core = product(outputs, onInputs, columns: positions * ranks.input)
+        let halfway = FactorScaling.energy(of: core, count: core.count).squareRoot()
+        if convergence.isReachedHalfway(norm: halfway, previous: norm, energy: energy) { return sweeps + 1 }
+      }
       let projection = try projectedOnOutputs()
       guard let inputs = try leadingInputs(of: projection, rows: ranks.output * positions) else { return nil }
       inputBasis = inputs
@@ -104,11 +117,15 @@ struct OrthogonalIteration {
   private func projectedOnOutputs() throws(Failure) -> [Double] {
     try work.checkCancellation()
     guard let outputBasis else { return kernel }
-    var projection = [Double](repeating: 0, count: ranks.output * positions * inputs)
+    return product(outputBasis, kernel, columns: positions * inputs)
+  }
+
+  /// A basis of the outputs times `[outputs, columns]`.
+  private func product(_ basis: [Double], _ matrix: [Double], columns: Int) -> [Double] {
+    var product = [Double](repeating: 0, count: ranks.output * columns)
     algebra.multiply(
-      outputBasis, .asIs, kernel, .asIs, rows: ranks.output, columns: positions * inputs, depth: outputs,
-      to: &projection)
-    return projection
+      basis, .asIs, matrix, .asIs, rows: ranks.output, columns: columns, depth: outputs, to: &product)
+    return product
   }
 
   /// From the kernel projected on the outputs' basis.
@@ -120,6 +137,59 @@ struct OrthogonalIteration {
       projection, .asIs, inputBasis, .transposed, rows: ranks.output * positions, columns: ranks.input, depth: inputs,
       to: &core)
     return core
+  }
+
+  // MARK: The first sweep
+
+  /// Kernels of fewer elements are done before conversions pay.
+  private static let smallestSingle = 1 << 16
+
+  /// Squared norms whose parts single precision can hold, the smallest that matter among them.
+  private static let singleEnergies = 1e-20...1e20
+
+  /// One sweep whose products and Gram matrices are in single precision, at twice the rate. Eigenvectors are not.
+  ///
+  /// - Returns: the norm of the core, as good as single precision gives it; nil if eigenvalues did not converge.
+  private mutating func sweepInSingle() throws(Failure) -> Double? {
+    guard let start = inputBasis else { return nil }
+    let single = Self.single(kernel)
+    var onInputs = [Float](repeating: 0, count: outputs * positions * ranks.input)
+    algebra.multiply(
+      single, .asIs, Self.single(start), .transposed, rows: outputs * positions, columns: ranks.input, depth: inputs,
+      to: &onInputs)
+    try work.checkCancellation()
+    var sum = [Float](repeating: 0, count: outputs * outputs)
+    algebra.addGram(of: onInputs, count: outputs, length: positions * ranks.input, layout: .vectors, to: &sum)
+    var gram = sum.map(Double.init)
+    guard let byOutputs = try leading(ranks.output, of: &gram, size: outputs, near: nil) else { return nil }
+    outputBasis = byOutputs
+
+    try work.checkCancellation()
+    var onOutputs = [Float](repeating: 0, count: ranks.output * positions * inputs)
+    algebra.multiply(
+      Self.single(byOutputs), .asIs, single, .asIs, rows: ranks.output, columns: positions * inputs, depth: outputs,
+      to: &onOutputs)
+    try work.checkCancellation()
+    sum = [Float](repeating: 0, count: inputs * inputs)
+    algebra.addGram(of: onOutputs, count: inputs, length: ranks.output * positions, layout: .elements, to: &sum)
+    gram = sum.map(Double.init)
+    guard let byInputs = try leading(ranks.input, of: &gram, size: inputs, near: inputBasis) else { return nil }
+    inputBasis = byInputs
+
+    var core = [Float](repeating: 0, count: ranks.output * positions * ranks.input)
+    algebra.multiply(
+      onOutputs, .asIs, Self.single(byInputs), .transposed, rows: ranks.output * positions, columns: ranks.input,
+      depth: inputs, to: &core)
+    return core.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
+  }
+
+  private static func single(_ elements: [Double]) -> [Float] {
+    [Float](unsafeUninitializedCapacity: elements.count) { target, count in
+      elements.withUnsafeBufferPointer { elements in
+        for k in elements.indices { target.initializeElement(at: k, to: Float(elements[k])) }
+      }
+      count = elements.count
+    }
   }
 
   // MARK: Bases

@@ -51,15 +51,25 @@ package struct Spectrum: Sendable, Equatable {
   package static func of(
     _ source: MatrixSource, _ algebra: LinearAlgebra, work: Work = Work()
   ) throws(Failure) -> Spectrum? {
+    try withForm(of: source, algebra, work)?.spectrum
+  }
+
+  /// With the Gram matrix of the smaller side (that of rows, if they are equal), reduced.
+  static func withForm(
+    of source: MatrixSource, _ algebra: LinearAlgebra, _ work: Work
+  ) throws(Failure) -> (spectrum: Spectrum, form: SymmetricForm)? {
     guard let peak = try source.peak(work: work) else { return nil }
     let scale = FilterNorm.inverseScale(peak: peak)
     let side: GramMatrix.Side = source.rows <= source.columns ? .rows : .columns
-    var gram = try GramMatrix(of: source, side: side, scale: scale, algebra, work)
+    let gram = try GramMatrix(of: source, side: side, scale: scale, algebra, work).elements
     try work.checkCancellation()
-    guard let ascending = algebra.eigenvalues(ofSymmetric: &gram.elements, size: gram.size) else { return nil }
-    return Spectrum(
+    guard let form = algebra.reduced(gram, size: min(source.rows, source.columns)),
+      let ascending = algebra.eigenvalues(of: form)
+    else { return nil }
+    let spectrum = Spectrum(
       values: ascending.reversed().map { max($0, 0).squareRoot() / scale }, rows: source.rows, columns: source.columns,
       peak: peak)
+    return (spectrum, form)
   }
 
   /// The spectra of a kernel's unfoldings along its outputs and along its inputs, which bound its Tucker ranks.

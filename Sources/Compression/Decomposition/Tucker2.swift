@@ -44,9 +44,10 @@ package struct Tucker2: Sendable {
 
   /// When to stop sweeping.
   package struct Convergence: Sendable {
-    /// The share of the error by which a sweep must lower it for another to follow. 1e-3 is reached after two or three
-    /// sweeps unless the kernel is noise, within 0.1 % of where a hundred times as many end. With 0, only a core whose
-    /// norm changes by less than 1e-12 of the kernel's ends the iteration.
+    /// The share of the error by which a sweep must lower it for another to follow; from the second sweep on, half a
+    /// sweep must lower it by half of that. 1e-3 is reached within two or three sweeps unless the kernel is noise, within
+    /// 0.1 % of where a hundred times as many end. With 0, only a core whose norm changes by less than 1e-12 of the
+    /// kernel's ends the iteration.
     package let tolerance: Double
     /// 0 leaves the truncated higher-order SVD.
     package let maximumSweeps: Int
@@ -60,23 +61,41 @@ package struct Tucker2: Sendable {
     ///   - energy: the kernel's squared norm.
     func isReached(norm: Double, previous: Double, energy: Double) -> Bool {
       if abs(norm - previous) <= 1e-12 * energy.squareRoot() { return true }
+      return gainsLittle(norm: norm, previous: previous, energy: energy, share: tolerance)
+    }
+
+    /// The same after half a sweep. Errors below 1e-3 are not looked at: their differences say too little.
+    func isReachedHalfway(norm: Double, previous: Double, energy: Double) -> Bool {
+      energy - norm * norm > 1e-6 * energy
+        && gainsLittle(norm: norm, previous: previous, energy: energy, share: tolerance / 2)
+    }
+
+    private func gainsLittle(norm: Double, previous: Double, energy: Double, share: Double) -> Bool {
       let (error, before) = (
         max(energy - norm * norm, 0).squareRoot(), max(energy - previous * previous, 0).squareRoot()
       )
-      return before - error <= tolerance * before && tolerance > 0
+      return before - error <= share * before && share > 0
     }
+
+    /// Whether the first sweep's products may be in single precision: what follows improves on its bases anyway.
+    var startsInSingle: Bool { tolerance >= 1e-4 && maximumSweeps > 1 }
   }
+
+  /// Above this size a reduced Gram matrix is not worth its memory.
+  static func startsFromForm(inputs: Int) -> Bool { inputs <= LinearAlgebra.largestWhole }
 
   /// Memory: the kernel as doubles, its projections on either basis, and Gram matrices of both sides.
   ///
   /// - Parameters:
   ///   - kernel: `[outputs, inputs * positions]`.
   ///   - ranks: clamped.
+  ///   - start: the Gram matrix of the inputs' slices times the square of `FilterNorm.inverseScale`, reduced; worked out
+  ///     if it is not given.
   /// - Returns: nil if an element is NaN or infinite, or eigenvalues did not converge.
   /// - Throws: `cancelled`, looked for between products and calls of LAPACK.
   package static func of(
     _ kernel: MatrixSource, positions: Int, ranks: Ranks, whitening: Whitening? = nil,
-    convergence: Convergence = Convergence(), _ algebra: LinearAlgebra, work: Work = Work()
+    start: SymmetricForm? = nil, convergence: Convergence = Convergence(), _ algebra: LinearAlgebra, work: Work = Work()
   ) throws(Failure) -> Tucker2? {
     let unfolding = kernel.inputUnfolding(positions: positions)
     let ranks = ranks.clamped(outputs: kernel.rows, inputs: unfolding.columns, positions: positions)
@@ -86,8 +105,16 @@ package struct Tucker2: Sendable {
     var iteration = OrthogonalIteration(
       kernel: try unfolding.elements(scale: scale, work: work), outputs: kernel.rows, positions: positions,
       inputs: unfolding.columns, ranks: ranks, algebra, work)
-    if let whitening { iteration.whiten(by: whitening) }
-    guard let sweeps = try iteration.run(convergence) else { return nil }
+    var start = start
+    if let whitening {
+      iteration.whiten(by: whitening)
+      start = nil
+    } else if start == nil, ranks.input < unfolding.columns, startsFromForm(inputs: unfolding.columns) {
+      let gram = try GramMatrix(of: unfolding, side: .columns, scale: scale, algebra, work).elements
+      start = algebra.reduced(gram, size: unfolding.columns)
+      if start == nil { return nil }
+    }
+    guard let sweeps = try iteration.run(convergence, start: start) else { return nil }
     return try iteration.factors(
       scale: scale, sweeps: sweeps, whitening: whitening, unwhitened: whitening.map { _ in unfolding })
   }

@@ -10,11 +10,21 @@ struct WeightSpectra: Sendable {
   /// VBMF's ranks, by mode, of the weight itself.
   let estimated: [Int]
   let isWhitened: Bool
+  /// Of a kernel whose factors are to follow, the Gram matrix of its inputs' slices, reduced: where they start from.
+  private(set) var start: SymmetricForm?
 
-  init(_ modes: [Spectrum]) {
+  init(_ modes: [Spectrum], start: SymmetricForm? = nil) {
     self.modes = modes
     estimated = modes.map { VBMF($0).rank }
     isWhitened = false
+    self.start = start
+  }
+
+  /// What is worth keeping once the factors are made.
+  var withoutStart: WeightSpectra {
+    var spectra = self
+    spectra.start = nil
+    return spectra
   }
 
   /// The same weight on known inputs.
@@ -48,6 +58,12 @@ struct SpectrumTable: Sendable {
     SpectrumTable(entries: entries.merging(other.entries) { first, _ in first })
   }
 
+  /// What is worth keeping once factors are made.
+  var withoutStarts: SpectrumTable {
+    SpectrumTable(
+      entries: entries.mapValues { if case .spectra(let spectra) = $0 { .spectra(spectra.withoutStart) } else { $0 } })
+  }
+
   var byteCount: Int {
     entries.values.reduce(0) { if case .spectra(let spectra) = $1 { $0 + spectra.byteCount } else { $0 } }
   }
@@ -56,17 +72,35 @@ struct SpectrumTable: Sendable {
 extension SpectrumTable {
   /// - Parameters:
   ///   - layers: those that the method takes; layers with the same weight count once.
-  ///   - whitening: of a layer's inputs, where there are data.
+  ///   - keepsStarts: whether factors are to follow.
   init(
-    _ layers: [DecomposableLayer], _ method: DecompositionMethod, _ algebra: LinearAlgebra, work: Work
+    _ layers: [DecomposableLayer], _ method: DecompositionMethod, keepsStarts: Bool, _ algebra: LinearAlgebra,
+    work: Work
   ) throws(Failure) {
     let distinct = layers.distinctWeights
-    let found = try work.concurrentMap(
-      distinct, cost: { $0.spectrumFlops(method) }, naming: { "singular values of '\($0.name)'" }
-    ) { layer, work throws(Failure) in
-      try Self.entry(layer, method, algebra, work)
+    let modes = distinct.flatMap { layer in
+      (method == .tucker ? [Mode.inputs, .outputs] : [.matrix]).map { (layer: layer, mode: $0) }
     }
-    entries = Dictionary(uniqueKeysWithValues: zip(distinct.map(\.key), found))
+    let found = try work.concurrentMap(
+      modes, cost: { $0.layer.spectrumFlops($0.mode) }, naming: { "singular values of '\($0.layer.name)'" }
+    ) { item, work throws(Failure) in
+      let found = try Spectrum.withForm(of: item.layer.unfolding(item.mode), algebra, work)
+      let keepsForm = keepsStarts && item.mode == .inputs && item.layer.startIsSmall
+      return found.map { ($0.spectrum, keepsForm ? $0.form : nil) }
+    }
+    let perLayer = modes.count / max(1, distinct.count)
+    for (k, layer) in distinct.enumerated() {
+      entries[layer.key] = Self.entry(Array(found[k * perLayer..<(k + 1) * perLayer]))
+    }
+  }
+
+  private static func entry(_ modes: [(spectrum: Spectrum, start: SymmetricForm?)?]) -> Entry {
+    let known = modes.compactMap { $0 }
+    guard known.count == modes.count else {
+      return .unavailable("non_finite_weights: its weight holds NaN or infinity")
+    }
+    guard known[0].spectrum.energy > 0 else { return .unavailable("zero_weight: its weight is zero") }
+    return .spectra(WeightSpectra(known.map(\.spectrum), start: known[0].start))
   }
 
   /// The same weights on the inputs that a source makes them read. Those that read nothing finite, or more channels than
@@ -92,22 +126,12 @@ extension SpectrumTable {
     return table
   }
 
-  private static func entry(
-    _ layer: DecomposableLayer, _ method: DecompositionMethod, _ algebra: LinearAlgebra, _ work: Work
-  ) throws(Failure) -> Entry {
-    let modes: [Spectrum]?
-    switch method {
-    case .svd: modes = try Spectrum.of(layer.matrix, algebra, work: work).map { [$0] }
-    case .tucker:
-      modes = try Spectrum.ofUnfoldings(of: layer.matrix, positions: layer.taps, algebra, work: work).map {
-        [$0.input, $0.output]
-      }
-    // What bounds a sum of products of vectors is none of its unfoldings; the matrix tells zero and what is no number.
-    case .cp: modes = try Spectrum.of(layer.matrix, algebra, work: work).map { [$0] }
-    }
-    guard let modes else { return .unavailable("non_finite_weights: its weight holds NaN or infinity") }
-    guard modes[0].energy > 0 else { return .unavailable("zero_weight: its weight is zero") }
-    return .spectra(WeightSpectra(modes))
+  /// A matrix that a weight is read as.
+  fileprivate enum Mode {
+    /// The weight itself. Of CP: what bounds a sum of products of vectors is none of the unfoldings, but the matrix
+    /// tells zero and what is no number.
+    case matrix
+    case inputs, outputs
   }
 }
 
@@ -160,12 +184,24 @@ extension DecomposableLayer {
 
   /// Floating-point operations that its spectra take, about: Gram matrices and their eigenvalues.
   func spectrumFlops(_ method: DecompositionMethod) -> Double {
-    func flops(_ rows: Int, _ columns: Int) -> Double {
-      let (small, large) = (Double(min(rows, columns)), Double(max(rows, columns)))
-      return small * small * large + 4 * small * small * small / 3
-    }
-    let first = flops(outputChannels, inputChannels * taps)
-    return method == .svd ? first : first + flops(inputChannels, outputChannels * taps)
+    method == .svd ? spectrumFlops(.matrix) : spectrumFlops(.outputs) + spectrumFlops(.inputs)
+  }
+
+  fileprivate func spectrumFlops(_ mode: SpectrumTable.Mode) -> Double {
+    let (rows, columns) =
+      mode == .inputs ? (inputChannels, outputChannels * taps) : (outputChannels, inputChannels * taps)
+    let (small, large) = (Double(min(rows, columns)), Double(max(rows, columns)))
+    return small * small * large + 4 * small * small * small / 3
+  }
+
+  fileprivate func unfolding(_ mode: SpectrumTable.Mode) -> MatrixSource {
+    mode == .inputs ? matrix.inputUnfolding(positions: taps) : matrix
+  }
+
+  /// Whether the reduced Gram matrix of the inputs' slices takes no more memory than the weight, and is one that Tucker-2
+  /// starts from.
+  fileprivate var startIsSmall: Bool {
+    2 * inputChannels <= outputChannels * taps && Tucker2.startsFromForm(inputs: inputChannels)
   }
 }
 

@@ -22,12 +22,12 @@ extension CompressibleModel {
     var (goal, warnings) = (RecommendationGoal?.none, [String]())
     switch request.choice {
     case .recommended(let wanted):
-      model = try rankModel(request, work.part(0...0.3))
+      model = try rankModel(request, isForFactors: true, work.part(0...0.3))
       goal = wanted
       choices = try model.choices(wanted, request.options, original: cost.original, work: work)
     case .layers(let settings):
       let manual = try ManualRanks(settings, request.method, decomposableLayers)
-      model = try rankModel(request, only: manual.layers, work.part(0...0.3))
+      model = try rankModel(request, only: manual.layers, isForFactors: true, work.part(0...0.3))
       (choices, warnings) = try manual.choices(model)
     }
     if case .layers = request.choice, choices.isEmpty {

@@ -1,0 +1,120 @@
+import COpenBLAS
+
+/// A symmetric matrix turned to tridiagonal form, which is most of the work on the way to its eigenvalues and to its
+/// eigenvectors: with it, either costs a fraction of what it costs alone.
+///
+/// Invariant: all numbers are finite.
+package struct SymmetricForm: Sendable {
+  package let size: Int
+  /// Householder's reflectors, as LAPACK keeps them, with their scales.
+  fileprivate let reflectors: [Double]
+  fileprivate let scales: [Double]
+  fileprivate let diagonal: [Double]
+  fileprivate let offDiagonal: [Double]
+  /// What the matrix was multiplied by, so that squares of its entries are numbers.
+  fileprivate let magnification: Double
+}
+
+extension LinearAlgebra {
+  /// Reduces a symmetric matrix `[size, size]`, whose entries on and above the diagonal are read.
+  ///
+  /// - Returns: nil if the matrix holds NaN or infinity.
+  package func reduced(_ matrix: consuming [Double], size: Int) -> SymmetricForm? {
+    precondition(matrix.count == size * size, "a square matrix")
+    var reflectors = consume matrix
+    var (largest, defect) = (0.0, 0.0)
+    for row in 0..<size {
+      for element in row * size + row..<(row + 1) * size {
+        defect += reflectors[element] - reflectors[element]
+        largest = max(largest, abs(reflectors[element]))
+      }
+    }
+    guard defect == 0 else { return nil }
+    var magnification = 1.0
+    if largest > 0, !(0x1p-400...0x1p400).contains(largest) {
+      magnification = Double(sign: .plus, exponent: max(-1000, min(1000, -largest.exponent)), significand: 1)
+      for element in reflectors.indices { reflectors[element] *= magnification }
+    }
+    var (diagonal, scales) = ([Double](repeating: 0, count: size), [Double](repeating: 0, count: max(1, size - 1)))
+    var offDiagonal = scales
+    if size > 0 {
+      var (n, info) = (CInt(size), CInt(0))
+      guard
+        withWorkspace({ work, count in
+          functions.pointee.dsytrd(
+            "L", &n, &reflectors, &n, &diagonal, &offDiagonal, &scales, work, count, &info)
+          return info == 0
+        })
+      else { return nil }
+    }
+    return SymmetricForm(
+      size: size, reflectors: reflectors, scales: scales, diagonal: diagonal, offDiagonal: offDiagonal,
+      magnification: magnification)
+  }
+
+  /// Ascending.
+  ///
+  /// - Returns: nil if the iteration did not converge.
+  package func eigenvalues(of form: SymmetricForm) -> [Double]? {
+    var (n, info) = (CInt(form.size), CInt(0))
+    var (values, rest) = (form.diagonal, form.offDiagonal)
+    if form.size > 0 { functions.pointee.dsterf(&n, &values, &rest, &info) }
+    guard info == 0, values.allSatisfy(\.isFinite) else { return nil }
+    return form.magnification == 1 ? values : values.map { $0 / form.magnification }
+  }
+
+  /// The `count` largest eigenvalues, descending, and as rows of `vectors`, `[count, size]`, their eigenvectors.
+  ///
+  /// Memory: two matrices of the size.
+  /// - Returns: nil if the iteration did not converge.
+  package func leadingEigenvectors(of form: SymmetricForm, count: Int) -> (values: [Double], vectors: [Double])? {
+    let size = form.size
+    precondition((0...size).contains(count), "a matrix of size \(size) has no \(count) eigenvectors")
+    guard count > 0 else { return ([], []) }
+    var (n, m, info) = (CInt(size), CInt(count), CInt(0))
+    var (values, rest) = (form.diagonal, form.offDiagonal)
+    var vectors = [Double](repeating: 0, count: size * size)
+    let intCount = 3 + 5 * size
+    let isFound = withUnsafeTemporaryAllocation(of: CInt.self, capacity: intCount) { ints in
+      withWorkspace { work, workCount in
+        var available = CInt(intCount)
+        functions.pointee.dstedc(
+          "I", &n, &values, &rest, &vectors, &n, work, workCount, ints.baseAddress, &available, &info)
+        return info == 0
+      }
+    }
+    guard isFound, values.allSatisfy(\.isFinite) else { return nil }
+    let leading = (size - count) * size
+    let isTurned = vectors.withUnsafeMutableBufferPointer { vectors in
+      withWorkspace { work, workCount in
+        functions.pointee.dormtr(
+          "L", "L", "N", &n, &m, form.reflectors, &n, form.scales, vectors.baseAddress.map { $0 + leading }, &n, work,
+          workCount, &info)
+        return info == 0
+      }
+    }
+    guard isTurned else { return nil }
+    let rows = [Double](unsafeUninitializedCapacity: count * size) { target, used in
+      for row in 0..<count {
+        for element in 0..<size {
+          target.initializeElement(at: row * size + element, to: vectors[(size - 1 - row) * size + element])
+        }
+      }
+      used = count * size
+    }
+    return (values.suffix(count).reversed().map { $0 / form.magnification }, rows)
+  }
+
+  /// Calls LAPACK twice, as it wants it: for the size of its workspace, then with one.
+  private func withWorkspace(
+    _ body: (_ work: UnsafeMutablePointer<Double>, _ count: UnsafePointer<CInt>) -> Bool
+  ) -> Bool {
+    var (wanted, count) = (0.0, CInt(-1))
+    guard body(&wanted, &count) else { return false }
+    count = CInt(max(1, wanted))
+    return withUnsafeTemporaryAllocation(of: Double.self, capacity: Int(count)) { work in
+      guard let base = work.baseAddress else { return false }
+      return body(base, &count)
+    }
+  }
+}
