@@ -119,6 +119,33 @@ extension LinearAlgebra {
     functions.pointee.dtrsm("L", "L", "N", "N", &m, &n, &one, factor, &m, rows, &m)
   }
 
+  /// What `orthonormalize` does of vectors that are well apart, in matrix products alone, where Householder's reflectors
+  /// go vector by vector: the Gram matrix's Cholesky factor undone, twice, since the first time leaves the square of the
+  /// condition (Yamamoto et al. 2015, CholeskyQR2).
+  ///
+  /// - Returns: false if the vectors are too near to each other for that; the basis then spans what it did.
+  private func orthonormalizeByCholesky(_ basis: UnsafeMutablePointer<Double>, count: Int, length: Int) -> Bool {
+    for row in 0..<count {
+      let vector = basis + row * length
+      var square = 0.0
+      for element in 0..<length { square += vector[element] * vector[element] }
+      guard square > 1e-200, square < 1e200 else { return false }
+      let factor = 1 / square.squareRoot()
+      for element in 0..<length { vector[element] *= factor }
+    }
+    var (m, n, one) = (CInt(length), CInt(count), 1.0)
+    for leastDistance in [0.05, 0.9] {
+      var gram = [Double](repeating: 0, count: count * count)
+      addGram(of: basis, count: count, length: length, layout: .vectors, to: &gram)
+      // Its diagonal holds how far each vector is from those before it.
+      guard cholesky(of: &gram, size: count), (0..<count).allSatisfy({ gram[$0 * count + $0] > leastDistance }) else {
+        return false
+      }
+      functions.pointee.dtrsm("R", "L", "T", "N", &m, &n, &one, gram, &n, basis, &m)
+    }
+    return true
+  }
+
   /// Replaces the rows of `basis`, `[count, length]` with `count <= length`, by orthonormal ones that span the same
   /// space (a larger one, if they depend on each other). The first k new rows span what the first k old ones did.
   ///
@@ -126,6 +153,7 @@ extension LinearAlgebra {
   package func orthonormalize(_ basis: UnsafeMutablePointer<Double>, count: Int, length: Int) -> Bool {
     precondition(count <= length, "no more than \(length) vectors of \(length) elements are independent")
     guard count > 0 else { return true }
+    if orthonormalizeByCholesky(basis, count: count, length: length) { return true }
     var (m, n, info) = (CInt(length), CInt(count), CInt(0))
     var tau = [Double](repeating: 0, count: count)
     var (wanted, query) = (0.0, CInt(-1))

@@ -91,6 +91,52 @@ private func distance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce
     #expect(distance(back, before) < 1e-14)
   }
 
+  @Test("The first orthonormal rows span the first rows", arguments: [(3, 8), (40, 300)])
+  func orthonormalInOrder(count: Int, length: Int) {
+    var basis = random(count * length)
+    // Of sizes far apart.
+    for row in 0..<count {
+      for k in 0..<length { basis[row * length + k] *= row % 2 == 0 ? 1e9 : 1e-9 }
+    }
+    let before = basis
+    #expect(algebra.orthonormalize(&basis, count: count, length: length))
+    let gram = product(basis, transposed(basis, count, length), count, length, count)
+    for row in 0..<count {
+      for column in 0..<count { #expect(abs(gram[row * count + column] - (row == column ? 1 : 0)) < 1e-13) }
+      // Nothing of a row lies along later vectors.
+      let shares = product(
+        Array(before[row * length..<(row + 1) * length]), transposed(basis, count, length), 1, length, count)
+      let size = shares.reduce(0) { max($0, abs($1)) }
+      for later in shares.dropFirst(row + 1) { #expect(abs(later) < 1e-12 * size) }
+    }
+  }
+
+  @Test(
+    "A reduced matrix has the eigenvalues and eigenvectors of the matrix, at any scale", arguments: [1, 1e-250, 1e250])
+  func reduced(scale: Double) throws {
+    let (size, count) = (30, 7)
+    let half = random(size * size)
+    var matrix = [Double](repeating: 0, count: size * size)
+    algebra.addGram(of: half, count: size, length: size, layout: .vectors, to: &matrix)
+    for k in matrix.indices { matrix[k] *= scale }
+    let form = try #require(algebra.reduced(matrix, size: size))
+    var copy = matrix.map { $0 / scale }
+    let expected = try #require(algebra.eigenvalues(ofSymmetric: &copy, size: size))
+    let found = try #require(algebra.eigenvalues(of: form))
+    #expect(distance(found.map { $0 / scale }, expected) < 1e-12)
+    let (values, vectors) = try #require(algebra.leadingEigenvectors(of: form, count: count))
+    #expect(distance(values.map { $0 / scale }, Array(expected.suffix(count).reversed())) < 1e-12)
+    LinearAlgebra.mirrorUpper(&matrix, size: size)
+    let images = product(vectors, matrix.map { $0 / scale }, count, size, size)
+    for k in 0..<count {
+      for i in 0..<size { #expect(abs(images[k * size + i] - values[k] / scale * vectors[k * size + i]) < 1e-11) }
+    }
+    for bad in [Double.nan, .infinity] {
+      matrix[size - 1] = bad
+      #expect(algebra.reduced(matrix, size: size) == nil)
+    }
+  }
+
   /// Sizes on either side of where the partial solver takes over.
   @Test("Leading eigenvectors descend", arguments: [(1, 1), (30, 30), (30, 4), (1030, 20)])
   func leading(size: Int, count: Int) throws {

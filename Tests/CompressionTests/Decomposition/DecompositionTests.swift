@@ -266,6 +266,38 @@ private func outputEnergy(_ weight: [Double], _ covariance: [Double], size: Int)
     let end = try error(.init(tolerance: 0, maximumSweeps: 200))
     let stopped = try error(.init())
     #expect(stopped < end * 1.005)
+
+    // Where ranks were found first, factors start from what that reduced, and end the same.
+    let unfolding = try source.inputUnfolding(positions: positions).elements(work: Work())
+    var gram = [Double](repeating: 0, count: channels * channels)
+    algebra.addGram(of: unfolding, count: channels, length: channels * positions, layout: .elements, to: &gram)
+    let start = try #require(algebra.reduced(gram, size: channels))
+    let ranks = Tucker2.Ranks(output: rank, input: rank)
+    let alone = try #require(try Tucker2.of(source, positions: positions, ranks: ranks, algebra))
+    let started = try #require(try Tucker2.of(source, positions: positions, ranks: ranks, start: start, algebra))
+    #expect(abs(alone.relativeError - started.relativeError) < 1e-12)
+    let product = started.product(outputs: channels, inputs: channels, positions: positions)
+    #expect(abs(started.relativeError - relativeDistance(kernel, product)) < 1e-9)
+  }
+
+  @Test("A first sweep in single precision takes nothing from a kernel of low rank", arguments: [1.0, 1e-12, 1e30])
+  func single(scale: Double) throws {
+    let (channels, rank, positions) = (160, 5, 3)
+    let (u, v) = (random(channels * rank), random(channels * rank, seed: 2))
+    var kernel = [Double](repeating: 0, count: channels * channels * positions)
+    for o in 0..<channels {
+      for i in 0..<channels {
+        for k in 0..<positions {
+          let terms = (0..<rank).map { u[o * rank + $0] * v[i * rank + ($0 + k) % rank] }
+          kernel[(o * channels + i) * positions + k] = scale * terms.reduce(0, +)
+        }
+      }
+    }
+    let found = try #require(
+      try Tucker2.of(
+        MatrixSource(kernel, rows: channels, columns: channels * positions), positions: positions,
+        ranks: .init(output: rank, input: rank), algebra))
+    #expect(found.relativeError < 1e-11)
   }
 
   @Test func ranksOfUse() {
