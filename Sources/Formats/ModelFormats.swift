@@ -29,6 +29,7 @@ package enum ModelFormats {
       guard format == nil || format == torch.format else { throw unexpected("a \(torch.format) model", path, format) }
       return try TorchDocument(torch, inputShapes: inputShapes, work: work)
     }
+    if let refusal = TorchArchives.refusal(ofOldFile: file.span) { throw refusal }
     if let other = FileSignature.name(of: file.span) {
       throw Failure(
         .modelUnsupportedFormat,

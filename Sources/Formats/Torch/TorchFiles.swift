@@ -37,19 +37,3 @@ extension ExportedProgramDocument: TorchFile {
     return try ExportedProgramDocument(file: file, zip: ZipArchive(file.span, owner: file), work: work)
   }
 }
-
-extension GraphModuleDocument: TorchFile {
-  var format: String { description.format }
-  var framework: String? { description.framework }
-
-  func archive(
-    making edits: [TorchEdit], lengths: [String: [Int: Int]], work: Work
-  ) throws(Failure) -> ZipWriter {
-    var surgeon = GraphModuleSurgeon(self)
-    return try surgeon.operate(edits, work: work)
-  }
-
-  func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile {
-    try GraphModuleDocument(file: MappedFile(path: path, work: work), work: work)
-  }
-}

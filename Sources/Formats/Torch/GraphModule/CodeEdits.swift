@@ -39,12 +39,10 @@ struct CodeEdits {
       return
     }
     // The elements are behind a name: the whole literal takes its place.
-    let whole: TorchArgument
-    if let known = literals[expression.range] {
-      whole = known
-    } else {
-      whole = try argument(at: Array(place.path[..<depth]), call: place.call)
-    }
+    let whole =
+      if let known = literals[expression.range] { known } else {
+        try argument(at: Array(place.path[..<depth]), call: place.call)
+      }
     literals[expression.range] = try replacing(whole, place.path[depth...], value)
   }
 
@@ -244,7 +242,9 @@ extension CodeEdits {
 
   /// A value as torch.fx prints it.
   static func python(literal value: TorchArgument) -> String {
-    func list(_ elements: [TorchArgument]) -> String { elements.map { python(literal: $0) }.joined(separator: ", ") }
+    func list(_ elements: [TorchArgument]) -> String {
+      elements.map { python(literal: $0) }.joined(separator: ", ")
+    }
     switch value {
     case .reference(let name), .symbol(let name): return name
     case .parameter(let path): return reference(to: path)
@@ -261,8 +261,6 @@ extension CodeEdits {
     case .ellipsis: return "Ellipsis"
     }
   }
-
-  private static func python(_ value: TorchArgument) -> String { python(literal: value) }
 
   private static func quoted(_ text: String) -> String {
     var result = "'"

@@ -2,10 +2,10 @@ import ModelGraph
 
 /// What a GraphModule's code may name of PyTorch: its operators and its constants.
 ///
-/// Whoever loads the file runs the code, so a name is taken only where it can be nothing but an operator on tensors or a
-/// plain value: these are the only places in which torch.fx finds its functions, and what reads files, makes code,
-/// changes settings or reaches into the interpreter bears one of the refused names there (PyTorch 2.13: every callable of
-/// these namespaces that is no operator was looked at).
+/// Whoever loads the file runs the code, so a name is taken only where it can be nothing but an operator on tensors or
+/// a plain value: these are the only places in which torch.fx finds its functions, and what reads files, makes code,
+/// changes settings or reaches into the interpreter bears one of the refused names there (PyTorch 2.13: every callable
+/// of these namespaces that is no operator was looked at).
 enum CodeVocabulary {
   /// Values of PyTorch that an argument can be: `torch.` and one of these.
   static let constants: Set<String> = [

@@ -1,87 +1,71 @@
-import Compression
 import ModelGraph
 
-/// A torch.fx GraphModule as `torch.save` writes it: a zip archive with a pickle of modules, their tensors beside it, and
-/// the network itself as Python text in the pickle.
+/// A torch.fx GraphModule as `torch.save` writes it: a zip archive with a pickle of modules, their tensors beside it,
+/// and the network itself as Python text in the pickle.
 ///
 /// Invariant: nothing of the file was run. Tensors are views of the mapped file wherever they are stored in order, and
 /// the pickle and the text are kept as they were read, for the surgeon to change in their own terms.
 package final class GraphModuleDocument: Sendable {
   package let program: TorchProgram
-  package let description: DocumentDescription
-  package let files: [FileIdentity]
+  package let file: MappedFile
+  /// Private memory held, in bytes, at typical sizes.
   package let heldBytes: Int
-  let file: MappedFile
   let archive: ZipArchive
   /// The archive's directory, with its slash.
   let prefix: String
-  let object: GraphModuleObject
   let root: PickleNode
+  let object: GraphModuleObject
   let tree: ModuleTree
   let code: GraphModuleCode
   /// What `code` is read from.
   private let text: TensorBytes
 
-  /// The largest pickle that is read; those of networks with ten thousand layers are a tenth of that.
-  private static let pickleLimit = 1 << 28
-
-  /// Reads the model in `file`, a zip archive.
-  /// - Throws: `Failure` of kind modelUnsupportedFormat (a file of PyTorch's that holds no network of this kind, with the
+  /// - Parameter archive: what `file` holds.
+  /// - Throws: `Failure` of kind modelUnsupportedFormat (a file of PyTorch's that holds no network of this kind, with
+  /// the
   ///   lines that make one), modelUnsafe, modelMalformed, modelUnsupportedOperator, modelChanged, resourceLimit or
   ///   cancelled.
-  package convenience init(file: MappedFile, work: Work) throws(Failure) {
-    let archive: ZipArchive
-    do throws(Failure) {
-      archive = try ZipArchive(file.span, owner: file)
-    } catch {
-      if error.kind == .modelMalformed { try file.verifyUnchanged() }
-      throw error
-    }
-    try self.init(file: file, archive: archive, work: work)
-  }
-
   package init(file: MappedFile, archive: ZipArchive, work: Work) throws(Failure) {
     (self.file, self.archive) = (file, archive)
     let parts: Parts
     do throws(Failure) {
-      parts = try Parts(file: file, archive: archive, limit: Self.pickleLimit, work: work)
+      parts = try Parts(file: file, archive: archive, work: work)
     } catch {
       // A file that changed while it was read explains whatever was wrong with it.
       if error.kind == .modelMalformed { try file.verifyUnchanged() }
       throw error
     }
     (prefix, root, object, tree) = (parts.prefix, parts.root, parts.object, parts.tree)
-    (code, text) = (parts.code, parts.text)
+    (code, text, heldBytes) = (parts.code, parts.text, parts.heldBytes)
     program = TorchProgram(
       inputs: parts.code.inputs, calls: parts.code.calls, output: parts.code.output,
       parameters: parts.tree.tensors.mapValues(\.parameter), mutated: parts.code.mutated)
-    files = [file.identity]
-    description = DocumentDescription(
-      format: "torch.fx", framework: "pytorch", opset: nil, sizeBytes: file.span.count)
-    heldBytes = parts.heldBytes
   }
 
-  /// - Throws: `Failure(.modelChanged)` if the file is not what it was when it was read.
-  package func verifyUnchanged() throws(Failure) { try file.verifyUnchanged() }
-
-  /// Writes the model with `edits` made to `path`, whole or not at all. What no edit concerns keeps its bytes.
-  /// - Parameter check: gets the path of the complete model before it has its name; what it throws undoes everything.
-  package func write(
-    making edits: [TorchEdit], to path: String, overwrite: Bool, checking check: FileCheck?, work: Work
-  ) throws(Failure) -> [WrittenFile] {
-    try verifyUnchanged()
+  /// The archive with `edits` made. What no edit concerns keeps its bytes.
+  /// - Throws: `Failure` of kind certificateFailed for edits that do not fit the model, modelUnsupportedOperator for
+  ///   those that its language cannot say, modelMalformed, resourceLimit or cancelled.
+  package func archive(making edits: [TorchEdit], work: Work) throws(Failure) -> ZipWriter {
     var surgeon = GraphModuleSurgeon(self)
-    let archive = try surgeon.operate(edits, work: work)
-    let output = try OutputFile(path: path, overwrite: overwrite)
-    try archive.write(to: output, work: work) { done, total in
-      work.progress(Double(done) / Double(max(1, total)), "writing \(output.path)")
-    }
-    let size = try output.finish(work: work)
-    if let check { try check(output.temporaryPath) }
-    // Nothing counts that was read from a file that is no longer what it was.
-    try verifyUnchanged()
-    try OutputFile.publish([output], overwrite: overwrite)
-    return [WrittenFile(path: output.path, sizeBytes: size)]
+    return try surgeon.operate(edits, work: work)
+  }
+}
+
+extension GraphModuleDocument: TorchFile {
+  var format: String { "torch.fx" }
+  /// The file does not say which version.
+  var framework: String? { "pytorch" }
+
+  /// The code declares no shapes.
+  func archive(
+    making edits: [TorchEdit], lengths: [String: [Int: Int]], work: Work
+  ) throws(Failure) -> ZipWriter {
+    try archive(making: edits, work: work)
+  }
+
+  func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile {
+    let file = try MappedFile(path: path, work: work)
+    return try GraphModuleDocument(file: file, archive: ZipArchive(file.span, owner: file), work: work)
   }
 }
 
@@ -95,11 +79,14 @@ private struct Parts {
   let text: TensorBytes
   let heldBytes: Int
 
-  init(file: MappedFile, archive: ZipArchive, limit: Int, work: Work) throws(Failure) {
+  /// The largest pickle that is read; those of networks with ten thousand layers are a tenth of that.
+  private static let pickleLimit = 1 << 28
+
+  init(file: MappedFile, archive: ZipArchive, work: Work) throws(Failure) {
     prefix = try TorchArchives.prefix(of: archive)
     guard let entry = archive.entry(named: prefix + "data.pkl") else { throw .noTorchModel }
     try TorchArchives.checkByteOrder(archive, prefix: prefix, work: work)
-    let pickle = try archive.contents(of: entry, limit: limit, work: work)
+    let pickle = try archive.contents(of: entry, limit: Self.pickleLimit, work: work)
     let span = ByteSpan(base: pickle.base, count: pickle.count, offset: entry.range.lowerBound)
     do throws(Failure) {
       root = try PickleReader.read(span, work: work)

@@ -3,8 +3,8 @@ import ModelGraph
 /// Makes edits to a GraphModule's file: the pickle, the code in it, and the storages beside it.
 ///
 /// Invariant: an entry of the archive that no edit concerns is copied byte for byte with its checksum, in its place; of
-/// the pickle, everything but the edited objects is what it was, ties included. Storages that nothing refers to any more
-/// are left out.
+/// the pickle, everything but the edited objects is what it was, ties included. Storages that nothing refers to any
+/// more are left out.
 struct GraphModuleSurgeon {
   private let document: GraphModuleDocument
   private var code: CodeEdits

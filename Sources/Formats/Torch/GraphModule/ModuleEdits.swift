@@ -1,9 +1,10 @@
 import ModelGraph
 
-/// Changes to the modules of a GraphModule: settings, parameters that come and go, and rows of layers in the place of one.
+/// Changes to the modules of a GraphModule: settings, parameters that come and go, and rows of layers in the place of
+/// one.
 ///
-/// Invariant: a module keeps its kind, the order of its attributes and the kinds of its dictionaries; a setting keeps its
-/// type (a tuple stays a tuple, a number a number).
+/// Invariant: a module keeps its kind, the order of its attributes and the kinds of its dictionaries; a setting keeps
+/// its type (a tuple stays a tuple, a number a number).
 struct ModuleEdits {
   /// By the node of a module: what it becomes, in order.
   private(set) var edits: [ObjectIdentifier: [PickleNode.Edit]] = [:]
@@ -167,7 +168,8 @@ struct ModuleState {
     return .reduce(.global("collections", "OrderedDict"), [], items: entries)
   }
 
-  /// An empty collection of the same kind, or the same plain value: objects of their own, since modules write into them.
+  /// An empty collection of the same kind, or the same plain value: objects of their own, since modules write into
+  /// them.
   private static func empty(like old: PickleNode) -> PickleNode {
     switch old.kind {
     case .list: return .list([])

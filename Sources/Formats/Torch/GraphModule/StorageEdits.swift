@@ -4,8 +4,8 @@ import Numerics
 /// What becomes of the storages of a GraphModule's archive when parameters are cut, get other contents, or come and go.
 ///
 /// Invariant: a changed tensor has a storage of its own, row-major and of its exact size; it keeps its storage's key if
-/// nothing else is in that storage, and gets a new one otherwise, so that whatever shares the old storage keeps it as it
-/// was. Tied parameters are one tensor before and after.
+/// nothing else is in that storage, and gets a new one otherwise, so that whatever shares the old storage keeps it as
+/// it was. Tied parameters are one tensor before and after.
 struct StorageEdits {
   typealias View = TorchParameter.StorageView
 
@@ -173,4 +173,6 @@ struct StorageUsers {
       views[key, default: []].insert(.init(key: key, offset: -1, shape: [], strides: []))
     }
   }
+
+  var keys: Set<String> { Set(views.keys) }
 }

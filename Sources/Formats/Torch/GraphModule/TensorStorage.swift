@@ -1,7 +1,7 @@
 import ModelGraph
 
-/// The tensors of a PyTorch archive: what the pickle claims of each (storage, offset, shape, strides), compared with the
-/// bytes that are there.
+/// The tensors of a PyTorch archive: what the pickle claims of each (storage, offset, shape, strides), compared with
+/// the bytes that are there.
 ///
 /// Invariant: a storage's entry has exactly the bytes that the pickle says, and a tensor none outside its storage
 /// (`StoredViews`). One object of the pickle is one tensor, whatever names it has.

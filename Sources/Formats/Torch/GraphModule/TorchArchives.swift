@@ -1,7 +1,7 @@
 import ModelGraph
 
-/// Telling PyTorch's files apart: what else than a GraphModule a zip archive, or a file of an older kind, holds, and what
-/// to do about it.
+/// Telling PyTorch's files apart: what else than a GraphModule a zip archive, or a file of an older kind, holds, and
+/// what to do about it.
 enum TorchArchives {
   /// The lines that make files which are taken.
   static let remedy =
@@ -40,6 +40,23 @@ enum TorchArchives {
         "a model whose numbers are big-endian; load it in PyTorch and save it on a little-endian machine")
     }
   }
+
+  /// What a file that is no archive holds, if it is one of PyTorch's before 1.6 or another pickle.
+  static func refusal(ofOldFile span: ByteSpan) -> Failure? {
+    let head = span.buffer.prefix(legacyMagic.count)
+    if head.elementsEqual(legacyMagic) {
+      return unsupported(
+        "a model in PyTorch's format before 1.6, or saved with _use_new_zipfile_serialization=False; load it and "
+          + remedy)
+    }
+    guard head.count > 2, head[0] == PickleOpcode.proto.rawValue, (2...5).contains(head[1]) else { return nil }
+    return unsupported("a bare pickle, no model of PyTorch's; load it where it is trusted and " + remedy)
+  }
+
+  /// A pickle of the number 0x1950a86a20f9469cfc6c.
+  private static let legacyMagic: [UInt8] = [
+    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
+  ]
 
   /// What the pickle of an archive holds that is no GraphModule.
   static func refusal(of root: PickleNode) -> Failure {
