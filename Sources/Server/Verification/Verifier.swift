@@ -27,7 +27,9 @@ struct Verifier {
   /// - Parameter path: of the compressed model, complete.
   func verify(_ path: String, work: Work) throws(Failure) -> VerificationReport {
     let contents = try read(path, work: work.part(0...0.05))
-    if let difference = try CompressedContents(planned, of: document.graph, in: contents.graph).firstDifference(
+    if let difference = try CompressedContents(
+      planned, of: document.graph, in: contents.graph, isLowered: !document.isONNX
+    ).firstDifference(
       work: work.part(0.05...0.1))
     {
       return VerificationReport(

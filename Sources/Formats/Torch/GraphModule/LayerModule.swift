@@ -41,6 +41,7 @@ struct LayerModule {
     case new(PickleNode)
   }
 
+  var name: String { layer.name }
   private let layer: TorchReplacement.Layer
   private let weight: PickleNode
   private let bias: Bias

@@ -81,7 +81,7 @@ struct ModuleEdits {
       let base = ModuleState(state)
       // The bias as other edits leave it.
       let bias = state["_parameters"]?["bias"] ?? .none
-      let children = layers.enumerated().map { (String($0.offset), $0.element.node(base, originalBias: bias)) }
+      let children = layers.map { ($0.name, $0.node(base, originalBias: bias)) }
       return .newObject(
         .global("torch.nn.modules.container", "Sequential"), state: base.state(children: children))
     }

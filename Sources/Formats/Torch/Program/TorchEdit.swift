@@ -50,8 +50,12 @@ package struct TorchReplacement: Sendable {
     package let kind: Kind
     package let weight: Tensor
     package let bias: Bias
+    /// What the layer is within the row: "in", "core", "out".
+    package let name: String
 
-    package init(kind: Kind, weight: Tensor, bias: Bias) { (self.kind, self.weight, self.bias) = (kind, weight, bias) }
+    package init(kind: Kind, weight: Tensor, bias: Bias, name: String) {
+      (self.kind, self.weight, self.bias, self.name) = (kind, weight, bias, name)
+    }
 
     package enum Bias: Sendable {
       case none

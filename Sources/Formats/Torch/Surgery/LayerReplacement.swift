@@ -24,13 +24,20 @@ struct LayerReplacement {
       let isLast = k == nodes.stages.count - 1
       var bias = try Self.bias(of: stage, plan, node)
       if case .none = bias, isLast { bias = Self.followingBias(of: nodes.node, plan, lowered) }
-      layers.append(try Self.layer(stage, plan.constants[index].tensor, bias, node))
+      let (name, tensor) = plan.constants[index]
+      layers.append(try Self.layer(stage, tensor, bias, Self.stageName(name, k), node))
     }
     replacement = TorchReplacement(
       call: call, weight: weight, bias: Self.bias(of: nodes.node, lowered), layers: layers)
   }
 
   // MARK: Parameters
+
+  /// "core" of "layer1.0.conv1.core.weight".
+  private static func stageName(_ parameter: String, _ index: Int) -> String {
+    let parts = parameter.split(separator: ".")
+    return parts.count >= 2 && parts.last == "weight" ? String(parts[parts.count - 2]) : String(index)
+  }
 
   private static func parameter(behind value: ValueID?, _ lowered: LoweredProgram) -> String? {
     guard var id = value else { return nil }
@@ -82,7 +89,7 @@ struct LayerReplacement {
   // MARK: Layers
 
   private static func layer(
-    _ stage: NodeReplacement.Stage, _ weight: Tensor, _ bias: TorchReplacement.Layer.Bias, _ node: Node
+    _ stage: NodeReplacement.Stage, _ weight: Tensor, _ bias: TorchReplacement.Layer.Bias, _ name: String, _ node: Node
   ) throws(Failure) -> TorchReplacement.Layer {
     func ints(_ name: String, _ fallback: Int) -> [Int] {
       if case .ints(let values)? = stage.attributes[name] { return values }
@@ -93,11 +100,12 @@ struct LayerReplacement {
     }
     switch stage.op {
     case "MatMul":
-      return TorchReplacement.Layer(kind: .linear, weight: try transposed(weight, node), bias: bias)
+      return TorchReplacement.Layer(kind: .linear, weight: try transposed(weight, node), bias: bias, name: name)
     case "Gemm":
       let isTransposed = int("transB", 0) == 1
       return TorchReplacement.Layer(
-        kind: .linear, weight: isTransposed ? weight : try transposed(weight, node), bias: bias)
+        kind: .linear, weight: isTransposed ? weight : try transposed(weight, node), bias: bias,
+        name: name)
     case "Conv", "ConvTranspose":
       let rank = weight.shape.count - 2
       let pads = stage.attributes["pads"] == nil ? [Int](repeating: 0, count: 2 * rank) : ints("pads", 0)
@@ -112,7 +120,7 @@ struct LayerReplacement {
             spatialRank: rank, stride: stride, padding: padding, dilation: dilation, groups: int("group", 1))
           : .transposedConvolution(
             spatialRank: rank, stride: stride, padding: padding, outputPadding: ints("output_padding", 0),
-            dilation: dilation, groups: int("group", 1)), weight: weight, bias: bias)
+            dilation: dilation, groups: int("group", 1)), weight: weight, bias: bias, name: name)
     default: throw unsayable(node, "a stage is a \(stage.op)")
     }
   }
