@@ -1,11 +1,10 @@
 """One daemon for the whole run, reached through the Python client; a new one only where a test ended it."""
 
-import os
 import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-for _folder in (ROOT / "clients" / "python", ROOT / "Tests" / "Zoo"):
+for _folder in (ROOT / "clients" / "python", ROOT / "Tests" / "Zoo", ROOT / "Tests" / "Torch"):
     if str(_folder) not in sys.path:
         sys.path.insert(0, str(_folder))
 
@@ -13,20 +12,11 @@ import pytest
 import torch
 
 import espalier
+import files
 
 # Two threads are what the smallest machine has, and sums come out in one order everywhere.
 torch.set_num_threads(2)
 torch.manual_seed(0)
-
-
-def server_path():
-    return os.environ.get("ESPALIER_SERVER") or str(ROOT / ".build" / "release" / "espalierd")
-
-
-@pytest.fixture(scope="session")
-def server():
-    """The path of the daemon's program."""
-    return server_path()
 
 
 @pytest.fixture(scope="session")
@@ -47,5 +37,5 @@ def client(running_torch_client):
     except espalier.EspalierError:
         held.pop().close()
     if not held:
-        held.append(espalier.connect(server_path()))
+        held.append(espalier.connect(files.server_path()))
     return held[0]

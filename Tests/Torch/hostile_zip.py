@@ -45,7 +45,9 @@ def write(entries, *, align=64, prefix=b"", comment=b"", between=b"", **end):
         padding = -(len(body) + 30 + len(name) + 4) % align if align else 0
         extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding if align else b""
         offset = entry.offset if entry.offset is not None else len(body)
-        body += b"PK\3\4" + numbers(local) + struct.pack("<HH", len(name), local.get("extra", len(extra))) + name + extra
+        body += (
+            b"PK\3\4" + numbers(local) + struct.pack("<HH", len(name), local.get("extra", len(extra))) + name + extra
+        )
         body += packed
         more = central.get("extra", b"")
         directory += b"PK\1\2" + struct.pack("<H", 20) + numbers(central)

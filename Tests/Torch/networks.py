@@ -18,7 +18,6 @@ import language
 import timm
 from timm.models.mlp_mixer import MlpMixer
 from torchvision.models import convnext, densenet, efficientnet, mobilenetv3, regnet, resnet, vgg
-from torchvision.ops.misc import Conv2dNormActivation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +79,8 @@ class Neck(nn.Module):
         a = self.up(torch.cat([self.grow(b), a], 1))
         b = self.down(torch.cat([self.shrink(a), b], 1))
         return self.fine(a), self.coarse(b)
+
+
 TEXT = {**language.WIDTH, "vocab_size": 100, "hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 32}
 
 
@@ -142,7 +143,8 @@ NARROW = {"layers": (1, 1, 1, 1), "channels": (16, 32, 48, 64)}
 NETWORKS = {
     "resnet": Network(lambda: resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=CLASSES), image()),
     "resnet_bottleneck": Network(
-        lambda: resnet.ResNet(resnet.Bottleneck, [1, 2, 1, 1], num_classes=CLASSES, groups=4, width_per_group=16), image()
+        lambda: resnet.ResNet(resnet.Bottleneck, [1, 2, 1, 1], num_classes=CLASSES, groups=4, width_per_group=16),
+        image(),
     ),
     "timm_resnet": Network(of_timm("resnet26d", **NARROW), image()),
     "mobilenet_v2": Network(
@@ -158,9 +160,7 @@ NETWORKS = {
         lambda: densenet.DenseNet(16, (2, 2, 2), 32, num_classes=CLASSES),
         image(),
     ),
-    "shufflenet": Network(
-        lambda: models.ShuffleNetV2([2, 2, 2], [24, 48, 96, 160, 256], num_classes=CLASSES), image()
-    ),
+    "shufflenet": Network(lambda: models.ShuffleNetV2([2, 2, 2], [24, 48, 96, 160, 256], num_classes=CLASSES), image()),
     "efficientnet": Network(efficientnet_b, image()),
     "timm_efficientnet": Network(of_timm("test_efficientnet"), image()),
     "regnet": Network(regnet_y, image()),
@@ -174,11 +174,11 @@ NETWORKS = {
         lambda: models.VisionTransformer(64, 16, 2, 4, 64, 128, num_classes=CLASSES), image(), products=True
     ),
     "deit": Network(of_timm("deit_tiny_distilled_patch16_224", **SMALL_VIT), image(), products=True),
-    "swin": Network(
-        of_timm("swin_tiny_patch4_window7_224", img_size=56, **WINDOWS), image(56), products=True
-    ),
+    "swin": Network(of_timm("swin_tiny_patch4_window7_224", img_size=56, **WINDOWS), image(56), products=True),
     "torchvision_swin": Network(
-        lambda: models.SwinTransformer([4, 4], 48, [2, 2], [2, 4], [7, 7], num_classes=CLASSES), image(56), products=True
+        lambda: models.SwinTransformer([4, 4], 48, [2, 2], [2, 4], [7, 7], num_classes=CLASSES),
+        image(56),
+        products=True,
     ),
     "mixer": Network(lambda: MlpMixer(img_size=64, num_blocks=2, embed_dim=96, num_classes=CLASSES), image()),
     "unet": Network(lambda: vision.UNet((16, 24, 48)), image()),
@@ -194,9 +194,7 @@ NETWORKS = {
         graph_module=False,
     ),
     "gpt2": Network(
-        language.build(
-            "GPT2LMHeadModel", "GPT2Config", vocab_size=100, n_embd=64, n_layer=2, n_head=4, n_positions=32
-        ),
+        language.build("GPT2LMHeadModel", "GPT2Config", vocab_size=100, n_embd=64, n_layer=2, n_head=4, n_positions=32),
         tokens(),
         products=True,
         graph_module=False,

@@ -1,4 +1,4 @@
-"""`espalier.torch.apply_plan` alone, on plans written by hand: what it cuts, what it sets, what it refuses and undoes."""
+"""`espalier.torch.apply_plan` alone, on plans written by hand: what it cuts, sets, refuses and undoes."""
 
 import copy
 import json
@@ -37,7 +37,12 @@ def removed_of(reply):
 def convnet():
     torch.manual_seed(0)
     module = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Flatten(), nn.Linear(6 * 36, 5)
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 6, 3),
+        nn.Flatten(),
+        nn.Linear(6 * 36, 5),
     )
     networks.awaken(module)
     networks.settle(module, (torch.randn(8, 3, 8, 8),))
@@ -266,9 +271,10 @@ def test_attention_of_llama():
 def test_heads_of_different_widths_are_refused():
     module, inputs = networks.made("vit")
     rows = [0, 1, 40]
+    thrice = [96 * part + row for part in range(3) for row in rows]
+    path = "blocks.0.attn."
     reply = plan(
-        *[("blocks.0.attn.qkv." + part, 0, [96 * i + row for i in range(3) for row in rows]) for part in ("weight", "bias")],
-        ("blocks.0.attn.proj.weight", 1, rows),
+        (path + "qkv.weight", 0, thrice), (path + "qkv.bias", 0, thrice), (path + "proj.weight", 1, rows)
     )  # fmt: skip
     before = snapshot(module)
     with pytest.raises(ForwardMismatch, match="exclude"):
@@ -418,10 +424,19 @@ def test_a_convolution_becomes_three(kind):
 
 def test_a_convolution_becomes_separable():
     torch.manual_seed(0)
-    inside, first, second, outside = torch.randn(2, 4, 1, 1), torch.randn(2, 1, 3, 1), torch.randn(2, 1, 1, 3), torch.randn(6, 2, 1, 1)
+    inside, first, second, outside = (
+        torch.randn(2, 4, 1, 1),
+        torch.randn(2, 1, 3, 1),
+        torch.randn(2, 1, 1, 3),
+        torch.randn(6, 2, 1, 1),
+    )
     layer = nn.Conv2d(4, 6, 3, stride=(2, 1), padding=(1, 0))
     with torch.no_grad():
-        layer.weight.copy_(torch.einsum("ri,rh,rw,or->oihw", inside[:, :, 0, 0], first[:, 0, :, 0], second[:, 0, 0], outside[:, :, 0, 0]))
+        layer.weight.copy_(
+            torch.einsum(
+                "ri,rh,rw,or->oihw", inside[:, :, 0, 0], first[:, 0, :, 0], second[:, 0, 0], outside[:, :, 0, 0]
+            )
+        )
     module = nn.Sequential(layer)
     reply, state = decomposed("0", ("in", "axis0", "axis1", "out"), (inside, first, second, outside))
     x = torch.randn(2, 4, 7, 7)
@@ -443,7 +458,9 @@ def test_an_adjusted_bias_is_the_last_layers():
     assert torch.allclose(module(x), expected, atol=1e-5) and module[0].out.bias.requires_grad
 
 
-@pytest.mark.parametrize("make, name", [(lambda: nn.MultiheadAttention(8, 2), "out_proj"), (lambda: nn.Identity(), "x")])
+@pytest.mark.parametrize(
+    "make, name", [(lambda: nn.MultiheadAttention(8, 2), "out_proj"), (lambda: nn.Identity(), "x")]
+)
 def test_what_cannot_be_replaced(make, name):
     module = nn.ModuleDict({"layer": make()})
     reply, state = decomposed(f"layer.{name}", ("in", "out"), (torch.eye(8), torch.eye(8)))

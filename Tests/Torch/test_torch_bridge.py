@@ -36,7 +36,9 @@ def test_a_module_keeps_its_class_and_trains(client, name):
     assert all(torch.equal(value, before[key]) for key, value in original.state_dict().items())
     assert result.module.state_dict().keys() == before.keys()
     assert not next(iter(result.module.parameters())).requires_grad
-    assert sum(value.numel() for value in result.module.parameters()) < 0.9 * sum(v.numel() for v in original.parameters())
+    assert sum(value.numel() for value in result.module.parameters()) < 0.9 * sum(
+        v.numel() for v in original.parameters()
+    )
     original.eval()
     judged(original, result, inputs, networks.NETWORKS[name].products)
 
@@ -50,8 +52,8 @@ def test_a_module_keeps_its_class_and_trains(client, name):
 
 
 @pytest.mark.parametrize("exporter, form", [("torch.export", "exported"), ("torch.fx", "graph")])
-def test_where_the_forward_cannot_follow_the_graph_is_given(client, exporter, form):
-    """torchvision's windowed attention divides the width it meets by its heads."""
+def test_halves_that_lose_differently(client, exporter, form):
+    """Halves of different widths come out of one `chunk`, which makes equal ones."""
     original, inputs = networks.made("c2f")
     result = espalier.torch.compress(original, inputs, recommendation_ratio=0.5, exporter=exporter, client=client)
     assert result.form in (form, "own") and (result.form == "own" or result.reason)

@@ -11,13 +11,14 @@ import time
 
 import pytest
 
-import conftest
 import espalier
-import make_hostile
+import files
+import hostile_corpus
+from make_hostile import FILES
 
 SECONDS = 1.0
 MARGIN = 100 << 20
-INPUTS = [{"shape": make_hostile.SHAPE}]
+INPUTS = [{"shape": hostile_corpus.SHAPE}]
 
 
 class Daemon:
@@ -29,7 +30,7 @@ class Daemon:
         self.home.mkdir()
         socket = folder / "socket"
         self.process = subprocess.Popen(
-            [conftest.server_path(), "--pipe", str(socket)], cwd=self.home, stderr=subprocess.DEVNULL
+            [files.server_path(), "--pipe", str(socket)], cwd=self.home, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 10
         while True:
@@ -91,16 +92,16 @@ def outcome(daemon, action):
 def test_the_good_file_is_taken(daemon, tmp_path, suffix):
     """Or all that follows would prove nothing."""
     path = tmp_path / f"model{suffix}"
-    path.write_bytes(make_hostile.good(suffix))
+    path.write_bytes(hostile_corpus.good(suffix))
     assert daemon.client.inspect(path, input_shapes=INPUTS).parameters > 0
     output = tmp_path / f"output{suffix}"
     daemon.client.compress(path, output, recommendation_ratio=0.5, input_shapes=INPUTS)
     assert output.stat().st_size < path.stat().st_size
 
 
-@pytest.mark.parametrize("name", make_hostile.FILES)
+@pytest.mark.parametrize("name", FILES)
 def test_a_hostile_file(daemon, tmp_path, name):
-    file = make_hostile.FILES[name]
+    file = FILES[name]
     path, output = tmp_path / f"model{file.suffix}", tmp_path / f"output{file.suffix}"
     content = file.content()
     path.write_bytes(content)
@@ -119,12 +120,21 @@ def test_a_hostile_file(daemon, tmp_path, name):
     output.unlink(missing_ok=True)
     assert os.listdir(tmp_path) == [path.name], "something was left behind"
     assert os.listdir(daemon.home) == [], "something was executed"
-    assert not os.path.exists(make_hostile.MARK)
+    assert not os.path.exists(hostile_corpus.MARK)
     daemon.client.release()
 
 
 def test_the_corpus_is_large_and_reaches_every_layer():
-    assert sum(file.must_fail for file in make_hostile.FILES.values()) >= 200
-    starts = ("zip_", "pickle_", "pickle_code_", "pickle_imports_", "pickle_weight_", "json_", "json_weights_", "samples_")
+    assert sum(file.must_fail for file in FILES.values()) >= 200
+    starts = (
+        "zip_",
+        "pickle_",
+        "pickle_code_",
+        "pickle_imports_",
+        "pickle_weight_",
+        "json_",
+        "json_weights_",
+        "samples_",
+    )
     for start in starts:
-        assert sum(name.startswith(start) for name in make_hostile.FILES) > 1, start
+        assert sum(name.startswith(start) for name in FILES) > 1, start

@@ -1,4 +1,4 @@
-"""Acceptance: the example that users of the original service know: PR_L2 by SLAMP, half of a GraphModule, into a folder."""
+"""Acceptance: the example that users of the original service know: half of a GraphModule, PR_L2 by SLAMP."""
 
 import torch
 import torch.fx
@@ -16,7 +16,9 @@ def test_half_of_a_graph_module(client, tmp_path):
     shapes = [{"batch": 1, "channel": 3, "dimension": [224, 224]}]
 
     inspection = client.inspect(source, input_shapes=shapes)
-    assert inspection.parameters == sum(value.numel() for value in model.state_dict().values() if value.is_floating_point())
+    assert inspection.parameters == sum(
+        value.numel() for value in model.state_dict().values() if value.is_floating_point()
+    )
     assert inspection.inputs[0].shape == [1, 3, 224, 224]
     advice = client.recommend(
         source,

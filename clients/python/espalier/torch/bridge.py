@@ -137,8 +137,8 @@ def _export(
             except Exception as error:
                 failures.append(f"torch.fx: {_first_line(error)}")
     raise ExportFailed(
-        f"no graph of {type(module).__name__} can be made. {'; '.join(failures)}. Export the part of it that can be, or "
-        "an ONNX file"
+        f"no graph of {type(module).__name__} can be made. {'; '.join(failures)}. Give the part of it that can be "
+        "exported, or an ONNX file"
     )
 
 
@@ -153,7 +153,9 @@ def _dataset(dataset: Any, folder: str) -> Optional[Path]:
     try:
         import numpy
     except ImportError as error:
-        raise ImportError("samples given as tensors need NumPy: pip install numpy, or give the path of a file") from error
+        raise ImportError(
+            "samples given as tensors need NumPy: pip install numpy, or give the path of a file"
+        ) from error
     if isinstance(dataset, Mapping):
         path = os.path.join(folder, "samples.npz")
         numpy.savez(path, **{name: value.detach().cpu().numpy() for name, value in dataset.items()})

@@ -26,8 +26,8 @@ State = Mapping[str, torch.Tensor]
 M = TypeVar("M", bound=nn.Module)
 
 _ADVICE = (
-    "Numbers that a forward holds itself cannot be seen in parameters. Take the module of the compressed file, or leave "
-    'the layers concerned alone (options={"exclude": [...]})'
+    "Numbers that a forward holds itself cannot be seen in parameters. Take the module of the compressed file, or "
+    'leave the layers concerned alone (options={"exclude": [...]})'
 )
 
 
@@ -67,7 +67,9 @@ def _apply(
             "shares it cannot have; take the module of the compressed file"
         )
     if reply.replaced and compressed is None:
-        raise PlanMismatch("the plan decomposes layers: give their factors, compressed=<state dict of the compressed file>")
+        raise PlanMismatch(
+            "the plan decomposes layers: give their factors, compressed=<state dict of the compressed file>"
+        )
     before = run(module, example_inputs) if example_inputs is not None else None
     change = _Change(module, reply, compressed)
     try:
@@ -149,9 +151,7 @@ class _Change:
             self._set_parameter(cut.tensor, tensor)
             return
         for owner, attribute, _ in cut.places:
-            self.undoing.append(
-                lambda owner=owner, attribute=attribute: owner._buffers.update({attribute: cut.tensor})
-            )
+            self.undoing.append(lambda owner=owner, attribute=attribute: owner._buffers.update({attribute: cut.tensor}))
             owner._buffers[attribute] = tensor
 
     def _set_parameter(self, parameter: torch.Tensor, tensor: torch.Tensor) -> None:
@@ -231,7 +231,9 @@ def _run_pruned(module: nn.Module, inputs: Inputs) -> Any:
     try:
         return run(module, inputs)
     except Exception as error:
-        raise ForwardMismatch(f"the forward of {type(module).__name__} fails when pruned: {error}. {_ADVICE}") from error
+        raise ForwardMismatch(
+            f"the forward of {type(module).__name__} fails when pruned: {error}. {_ADVICE}"
+        ) from error
 
 
 def tensors(outputs: Any) -> List[torch.Tensor]:

@@ -64,7 +64,7 @@ def _linears(layer: Any, factors: List[torch.Tensor]) -> List[Any]:
 
 def _convolutions(layer: Any, factors: List[torch.Tensor]) -> List[Any]:
     kernels = [tuple(factor.shape[2:]) for factor in factors]
-    # The first part with as large a kernel as any has what the layer does along axes on which no kernel is longer than 1.
+    # The first part with as large a kernel as any takes what the layer does along axes on which its kernel is 1 long.
     main = max(range(len(factors)), key=lambda index: (max(kernels[index]), -index))
     parts = []
     channels = layer.in_channels

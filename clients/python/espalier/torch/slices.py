@@ -80,8 +80,8 @@ def cuts(module: nn.Module, removed: Iterable[RemovedSlices]) -> List[Cut]:
             close = difflib.get_close_matches(entry.parameter, named, 1)
             hint = f"; did the plan come from another module? It has {close[0]!r}" if close else ""
             raise PlanMismatch(
-                f"the plan cuts {entry.parameter!r}, which is no parameter or buffer of this module{hint}. Take the plan "
-                "of a file that was exported from this very module, or the compressed file itself"
+                f"the plan cuts {entry.parameter!r}, which is no parameter or buffer of this module{hint}. Take the "
+                "plan of a file that was exported from this very module, or the compressed file itself"
             )
         tensor = named[entry.parameter][2]
         if id(tensor) not in found:

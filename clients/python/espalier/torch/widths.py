@@ -21,7 +21,15 @@ from .slices import Cut
 
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads", "nhead")
 _KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
-_HEAD_WIDTHS = ("head_dim", "attention_head_size", "dim_head", "dim_per_head", "key_value_proj_dim", "key_dim", "head_size")
+_HEAD_WIDTHS = (
+    "head_dim",
+    "attention_head_size",
+    "dim_head",
+    "dim_per_head",
+    "key_value_proj_dim",
+    "key_dim",
+    "head_size",
+)
 _ALL_HEADS = ("attn_dim", "all_head_size", "split_size", "inner_dim")
 # Layers that make queries, keys and values, and how many of these each makes.
 _PROJECTION = re.compile(
@@ -57,9 +65,7 @@ def _sizes(module: nn.Module, cuts: Mapping[int, Cut]) -> Dict[int, Set[int]]:
     return found
 
 
-def _attention(
-    module: nn.Module, path: str, integers: Mapping[str, int], cuts: Mapping[int, Cut]
-) -> Settings:
+def _attention(module: nn.Module, path: str, integers: Mapping[str, int], cuts: Mapping[int, Cut]) -> Settings:
     """Heads and their widths, from the rows that the projections to queries, keys and values keep."""
     heads = next((integers[name] for name in _HEADS if integers.get(name, 0) > 0), None)
     width = next((integers[name] for name in _HEAD_WIDTHS if integers.get(name, 0) > 0), None)
