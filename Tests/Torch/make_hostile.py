@@ -5,7 +5,9 @@ weights; and bytes are changed anywhere.
 
     python Tests/Torch/make_hostile.py FOLDER
 
-writes them all. Invariant: the same files every time, in the same order, but for ids that PyTorch gives its older archives.
+writes them all.
+
+Invariant: the same files every time, in the same order, but for ids that PyTorch gives its older archives.
 """
 
 import pathlib

@@ -19,13 +19,17 @@ from torch import nn
 
 from ..client import Client, Options, Path, Target
 from ..connection import ProgressCallback
-from ..errors import EspalierError
+from ..errors import EspalierError, ServerError
 from ..results import Compression, LayerSetting
 from .errors import ExportFailed, ForwardMismatch
 from .plan import Inputs, State, _apply, arguments, evaluating, run, tensors
 
 # How far the user's own module may be from the compressed file, relative to the largest magnitude of an output.
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+
+
+# What writes a module, in the order of preference, and how its files end.
+_SUFFIX = {"torch.export": ".pt2", "torch.fx": ".pt"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,10 @@ class Compressed:
     module: nn.Module
     report: Compression
     form: str
-    # "torch.export" or "torch.fx", and why the former was not used where it was to be.
+    # "torch.export" or "torch.fx".
     exporter: str
     reason: Optional[str] = None
+    # Why torch.export was not used, where it failed.
     export_error: Optional[str] = None
 
 
@@ -72,78 +77,84 @@ def compress(
     `dataset_path`, a tensor of samples, or one per input by name. The rest is as in `Client.compress`, with the names
     that the exported file gives layers.
 
-    `exporter` is "torch.export", "torch.fx", or None for the first that works in this order. With `inplace` the given
+    `exporter` is "torch.export", "torch.fx", or None: the former, and the latter where it fails or where the result
+    could not be of the user's own class, since a GraphModule still has layers and modes. With `inplace` the given
     module itself is pruned where it can be; else it is left as it is. Without a `client` a daemon is started for the
     call.
 
     ExportFailed where no graph can be made; ServerError as of `Client.compress`.
     """
-    if exporter not in (None, "torch.export", "torch.fx"):
+    if exporter not in (None, *_SUFFIX):
         raise ValueError(f'exporter is "torch.export", "torch.fx" or None, not {exporter!r}')
-    with tempfile.TemporaryDirectory(prefix="espalier-") as folder:
-        source, used, export_error = _export(module, example_inputs, dynamic_shapes, exporter, folder)
-        output = os.path.join(folder, "compressed" + os.path.splitext(source)[1])
-        request: Dict[str, Any] = {
-            "recommendation_ratio": recommendation_ratio,
-            "target": target,
-            "layers": layers,
-            "compression_method": compression_method,
-            "recommendation_method": recommendation_method,
-            "options": options,
-            "verify": verify,
-        }
-        if used == "torch.fx":
-            request["input_shapes"] = [{"shape": list(value.shape)} for value in arguments(example_inputs)[0]]
-        connection = client if client is not None else Client()
-        try:
-            request["dataset_path"] = _dataset(dataset, folder)
-            report = connection.compress(source, output, progress=progress, timeout=timeout, **request)
-            connection.release(source)
-        finally:
-            if client is None:
-                connection.close()
-        graph, state = _load(output, used, module)
-    own, reason = _own(module, graph, state, report, example_inputs, inplace)
-    form = "own" if own is not None else "exported" if used == "torch.export" else "graph"
-    return Compressed(own if own is not None else graph, report, form, used, reason, export_error)
-
-
-def _export(
-    module: nn.Module, inputs: Inputs, dynamic_shapes: Any, exporter: Optional[str], folder: str
-) -> Tuple[str, str, Optional[str]]:
-    """The path of the file that was written, what wrote it, and why what should have come first did not."""
-    positional, keywords = arguments(inputs)
+    connection = client if client is not None else Client()
     failures: List[str] = []
-    with evaluating(module):
-        if exporter != "torch.fx":
-            path = os.path.join(folder, "original.pt2")
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    program = torch.export.export(
-                        module, positional, keywords, dynamic_shapes=dynamic_shapes, strict=False
+    exported: Optional[Compressed] = None
+    try:
+        for name in [exporter] if exporter else _SUFFIX:
+            with tempfile.TemporaryDirectory(prefix="espalier-") as folder:
+                source, output = (os.path.join(folder, stem + _SUFFIX[name]) for stem in ("original", "compressed"))
+                try:
+                    _export(module, example_inputs, dynamic_shapes, name, source)
+                except Exception as error:
+                    failures.append(f"{name}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
+                    continue
+                try:
+                    report = connection.compress(
+                        source,
+                        output,
+                        recommendation_ratio=recommendation_ratio,
+                        target=target,
+                        layers=layers,
+                        compression_method=compression_method,
+                        recommendation_method=recommendation_method,
+                        options=options,
+                        input_shapes=_input_shapes(example_inputs) if name == "torch.fx" else None,
+                        verify=verify,
+                        dataset_path=_dataset(dataset, folder),
+                        progress=progress,
+                        timeout=timeout,
                     )
-                    torch.export.save(program, path)
-                return path, "torch.export", None
-            except Exception as error:
-                failures.append(f"torch.export: {_first_line(error)}")
-        if exporter != "torch.export":
-            path = os.path.join(folder, "original.pt")
-            try:
-                if keywords or not all(isinstance(value, torch.Tensor) for value in positional):
-                    raise TypeError("torch.fx takes tensors as positional inputs only")
-                torch.save(torch.fx.symbolic_trace(module), path)
-                return path, "torch.fx", failures[0] if failures else None
-            except Exception as error:
-                failures.append(f"torch.fx: {_first_line(error)}")
+                    connection.release(source)
+                except ServerError:
+                    if exported is not None:
+                        break
+                    raise
+                graph, state = _load(output, name, module)
+            own, reason = _own(module, graph, state, report, example_inputs, inplace)
+            failure = failures[0] if failures else None
+            if own is not None:
+                return Compressed(own, report, "own", name, None, failure)
+            if name == "torch.fx":
+                return Compressed(graph, report, "graph", name, reason, failure)
+            exported = Compressed(graph, report, "exported", name, reason, None)
+    finally:
+        if client is None:
+            connection.close()
+    if exported is not None:
+        return exported
     raise ExportFailed(
         f"no graph of {type(module).__name__} can be made. {'; '.join(failures)}. Give the part of it that can be "
         "exported, or an ONNX file"
     )
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+def _export(module: nn.Module, inputs: Inputs, dynamic_shapes: Any, exporter: str, path: str) -> None:
+    """Writes the module as it is in eval mode; whatever PyTorch raises where it cannot."""
+    positional, keywords = arguments(inputs)
+    with evaluating(module), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if exporter == "torch.export":
+            program = torch.export.export(module, positional, keywords, dynamic_shapes=dynamic_shapes, strict=False)
+            torch.export.save(program, path)
+            return
+        if keywords or not all(isinstance(value, torch.Tensor) for value in positional):
+            raise TypeError("torch.fx takes tensors as positional inputs only")
+        torch.save(torch.fx.symbolic_trace(module), path)
+
+
+def _input_shapes(inputs: Inputs) -> List[Dict[str, Any]]:
+    """What a GraphModule does not say of itself."""
+    return [{"shape": list(value.shape)} for value in arguments(inputs)[0]]
 
 
 def _dataset(dataset: Any, folder: str) -> Optional[Path]:

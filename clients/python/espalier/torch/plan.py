@@ -94,7 +94,7 @@ class _Change:
         self.cuts = cuts(module, plan.removed)
         self.attributes: List[Tuple[nn.Module, str, Any]] = []
         self.layers: List[Tuple[nn.Module, str, nn.Module]] = []
-        self.values: List[Tuple[nn.Module, str, torch.Tensor]] = []
+        self.values: List[Tuple[nn.Parameter, torch.Tensor]] = []
         self.undoing: List[Callable[[], None]] = []
         self._find_attributes()
         state = compressed or {}
@@ -113,9 +113,9 @@ class _Change:
             for owner, attribute, _ in cut.places:
                 by_owner.setdefault(id(owner), {})[attribute] = cut
         for path, member in self.module.named_modules():
-            attention = next((m for m in (member, *member.children()) if isinstance(m, nn.MultiheadAttention)), None)
             own = dict(by_owner.get(id(member), {}))
-            if attention is member:
+            if isinstance(member, nn.MultiheadAttention):
+                # It reads the weight of this layer by itself.
                 own.update(by_owner.get(id(member.out_proj), {}))
             found = modules.settings(member, path, own) if own else {}
             if not type(member).__module__.startswith("torch.nn."):
@@ -131,28 +131,34 @@ class _Change:
         held = owner._parameters.get(attribute)
         if value is None or held is None:
             raise PlanMismatch(f"the plan adjusts {name!r}: it must be in the module and in the compressed state")
-        self.values.append((owner, attribute, value.detach().clone().to(held.device, held.dtype)))
+        self.values.append((held, value.detach().clone().to(held.device, held.dtype)))
 
     def make(self) -> None:
         sliced = [(cut, cut.sliced()) for cut in self.cuts]
         for cut, tensor in sliced:
             self._set_tensor(cut, tensor)
-        for owner, attribute, value in self.values:
-            self._set_parameter(owner._parameters[attribute], value)
+        for parameter, value in self.values:
+            self._set_parameter(parameter, value)
         for owner, name, value in self.attributes:
             self.set_attribute(owner, name, value)
         for parent, name, layers in self.layers:
-            held = parent._modules[name]
-            self.undoing.append(lambda parent=parent, name=name, held=held: parent._modules.update({name: held}))
-            parent._modules[name] = layers
+            self._set_member(parent._modules, name, layers)
 
     def _set_tensor(self, cut: Cut, tensor: torch.Tensor) -> None:
         if isinstance(cut.tensor, nn.Parameter):
             self._set_parameter(cut.tensor, tensor)
             return
         for owner, attribute, _ in cut.places:
-            self.undoing.append(lambda owner=owner, attribute=attribute: owner._buffers.update({attribute: cut.tensor}))
-            owner._buffers[attribute] = tensor
+            self._set_member(owner._buffers, attribute, tensor)
+
+    def _set_member(self, members: Dict[str, Any], name: str, value: Any) -> None:
+        held = members[name]
+
+        def undo() -> None:
+            members[name] = held
+
+        self.undoing.append(undo)
+        members[name] = value
 
     def _set_parameter(self, parameter: torch.Tensor, tensor: torch.Tensor) -> None:
         data, grad = parameter.data, parameter.grad

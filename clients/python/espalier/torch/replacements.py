@@ -7,7 +7,7 @@ the first part of the main kernel where the layer's is 1.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ def build(
     """Parent, attribute and the layers to put there. `state`: the state dict of the compressed file."""
     path, _, ending = replaced.parameter.rpartition(".")
     try:
-        layer = module.get_submodule(path)
+        layer: Any = module.get_submodule(path)
         parent = module.get_submodule(path.rpartition(".")[0])
     except AttributeError:
         raise PlanMismatch(f"the plan replaces {path!r}, which is no module here") from None
@@ -69,7 +69,7 @@ def _convolutions(layer: Any, factors: List[torch.Tensor]) -> List[Any]:
     parts = []
     channels = layer.in_channels
     for index, (factor, kernel) in enumerate(zip(factors, kernels)):
-        settings = {}
+        settings: Dict[str, Any] = {}
         for name, neutral in (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0)):
             whole = getattr(layer, name)
             if isinstance(whole, str):

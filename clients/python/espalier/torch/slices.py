@@ -13,6 +13,7 @@ from typing import Dict, Iterable, List, Tuple
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..results import RemovedSlices
 from .errors import PlanMismatch
@@ -96,7 +97,7 @@ def cuts(module: nn.Module, removed: Iterable[RemovedSlices]) -> List[Cut]:
 
 def _add(cut: Cut, entry: RemovedSlices) -> None:
     name, axis = entry.parameter, entry.axis
-    if isinstance(cut.tensor, nn.parameter.UninitializedTensorMixin):
+    if is_lazy(cut.tensor):
         raise PlanMismatch(f"{name!r} has no shape yet: run the module once before pruning it")
     shape = tuple(cut.tensor.shape)
     if not 0 <= axis < len(shape):
@@ -137,7 +138,7 @@ def _refuse_shared_memory(found: Dict[int, Cut], named: Dict[str, Tuple[nn.Modul
     """A view of the same numbers under another name would keep the old ones."""
     names: Dict[object, str] = {}
     for name, (_, _, tensor) in named.items():
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin) or tensor.is_meta or tensor.numel() == 0:
+        if is_lazy(tensor) or tensor.is_meta or tensor.numel() == 0:
             continue
         storage = (tensor.device, tensor.untyped_storage().data_ptr())
         other = names.setdefault(storage, name)
