@@ -28,6 +28,8 @@ def input_axis(owner, attribute):
         return 0 if attribute == "weight" else None
     if isinstance(owner, (nn.modules.conv._ConvNd, nn.Linear)):
         return 1 if attribute == "weight" else None
+    if isinstance(owner, (nn.RNNBase, nn.RNNCellBase)):
+        return 1 if attribute.startswith("weight_") else None
     if isinstance(owner, nn.MultiheadAttention):
         return 1 if attribute == "in_proj_weight" else None
     # transformers' linear layer with its weight transposed.

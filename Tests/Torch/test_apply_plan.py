@@ -197,6 +197,32 @@ def test_tied_parameters_are_cut_once_and_stay_tied(names):
     assert pruned.norm.normalized_shape == (10,)
 
 
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layers = kind(5, 8, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.layers(x)[0])
+
+
+@pytest.mark.parametrize("kind, gates", [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_recurrent_layers(kind, gates):
+    torch.manual_seed(0)
+    module, gone = Recurrent(kind), [1, 6]
+    rows, both = [8 * gate + i for gate in range(gates) for i in gone], [*gone, *[8 + i for i in gone]]
+    entries = [("head.weight", 1, both)]
+    for name, parameter in module.layers.named_parameters():
+        entries.append((f"layers.{name}", 0, rows))
+        if name.startswith("weight_hh") or name.startswith("weight_ih_l1"):
+            entries.append((f"layers.{name}", 1, gone if "hh" in name else both))
+    pruned = judged(module, plan(*entries), (torch.randn(2, 4, 5),))
+    assert pruned.layers.hidden_size == 6 and pruned.layers.input_size == 5
+    with pytest.raises(PlanMismatch, match="different widths"):
+        apply_plan(module, plan(*[entry for entry in entries if "_l1" not in entry[0]]))
+
+
 # MARK: attention
 
 
@@ -359,6 +385,7 @@ def test_outputs_must_keep_their_shapes():
         (lambda: nn.MultiheadAttention(8, 2), ("in_proj_weight", 1, [0])),
         (lambda: nn.MultiheadAttention(8, 2), ("out_proj.weight", 1, [0])),
         (lambda: nn.LSTM(4, 8), ("weight_hh_l0", 1, [0])),
+        (lambda: nn.LSTM(4, 8, proj_size=2), ("weight_ih_l0", 1, [0])),
         (lambda: nn.Embedding(9, 4), ("weight", 0, [0])),
         (lambda: torch.nn.utils.weight_norm(nn.Linear(4, 4)), ("weight_v", 0, [0])),
         (lambda: nn.LazyLinear(4), ("weight", 0, [0])),

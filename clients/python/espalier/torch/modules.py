@@ -14,15 +14,13 @@ from .errors import PlanMismatch
 from .slices import Cut
 
 Settings = Dict[str, Any]
-# Their forward takes widths apart by numbers that must stay multiples of one another.
-_REFUSED = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
 
 
 def settings(module: nn.Module, path: str, cuts: Mapping[str, Cut]) -> Settings:
     """New values of a layer's attributes; `cuts` by the layer's own names of its tensors ("weight")."""
-    if isinstance(module, _REFUSED):
+    if isinstance(module, nn.MultiheadAttention):
         raise PlanMismatch(
-            f"{path!r} is a {type(module).__name__}, which can be pruned in no part; exclude it "
+            f"{path!r} is a MultiheadAttention, whose forward knows one width for all of it; exclude it "
             f'(options={{"exclude": ["{path}*"]}}) or take the module of the compressed file'
         )
     hidden = {"weight_g", "weight_v", "weight_orig"} & (module._parameters.keys() | module._buffers.keys())
@@ -105,6 +103,25 @@ def _embedding(module: Any, path: str, cuts: Mapping[str, Cut]) -> Settings:
     return {"embedding_dim": cut.shape()[1]}
 
 
+def _recurrent(module: Any, path: str, cuts: Mapping[str, Cut]) -> Settings:
+    """One hidden size holds for all layers, directions and gates; what reads the input differs in the first layer."""
+    shapes = {
+        name: cuts[name].shape() if name in cuts else tuple(parameter.shape)
+        for name, parameter in module.named_parameters(recurse=False)
+    }
+    first = "_l0" if isinstance(module, nn.RNNBase) else ""
+    gates = module.get_parameter(f"weight_hh{first}").shape[0] // module.hidden_size
+    hidden, inputs = shapes[f"weight_hh{first}"][1], shapes[f"weight_ih{first}"][1]
+    wide = hidden * (2 if getattr(module, "bidirectional", False) else 1)
+    for name, shape in shapes.items():
+        reads = inputs if name.startswith(f"weight_ih{first}") else wide if name.startswith("weight_ih") else hidden
+        if getattr(module, "proj_size", 0) or shape != (gates * hidden, reads)[: len(shape)]:
+            raise PlanMismatch(
+                f"the plan leaves the layers of {path!r} different widths, which a recurrent layer cannot have"
+            )
+    return {"input_size": inputs, "hidden_size": hidden}
+
+
 _RULES = (
     (nn.modules.conv._ConvNd, _convolution),
     (nn.Bilinear, _bilinear),
@@ -113,5 +130,6 @@ _RULES = (
     (nn.GroupNorm, _group_norm),
     ((nn.LayerNorm, nn.RMSNorm), _layer_norm),
     ((nn.Embedding, nn.EmbeddingBag), _embedding),
+    ((nn.RNNBase, nn.RNNCellBase), _recurrent),
     (nn.PReLU, _channels("num_parameters")),
 )

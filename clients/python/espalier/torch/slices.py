@@ -108,7 +108,7 @@ def _add(cut: Cut, entry: RemovedSlices) -> None:
         flags = _flags(name, shape[axis], entry.indices)
         known = cut.rows.setdefault(axis, flags)
     else:
-        groups = entry.indices_per_group
+        groups = entry.indices_per_group or []
         if axis == 0 or not groups or shape[0] % len(groups):
             raise PlanMismatch(f"{name!r} of shape {shape} has no {len(groups)} groups along axis {axis}")
         flags = torch.stack([_flags(name, shape[axis], indices) for indices in groups])
