@@ -294,6 +294,32 @@ def test_attention_of_llama():
     judged(module, reply, inputs, products=True)
 
 
+class ImplicitScale(nn.Module):
+    """Attention as it is written down most often: what it divides by is the width that it meets."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.qkv, self.proj = 2, nn.Linear(8, 48), nn.Linear(16, 8)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).flatten(2))
+
+
+def test_a_scale_of_the_new_width_is_found_out():
+    torch.manual_seed(0)
+    module, x = ImplicitScale(), torch.randn(2, 5, 8)
+    cut = lambda **gone: plan(
+        ("qkv.weight", 0, head_rows(2, 8, parts=3, **gone)), ("qkv.bias", 0, head_rows(2, 8, parts=3, **gone)),
+        ("proj.weight", 1, head_rows(2, 8, **gone)),
+    )  # fmt: skip
+    judged(module, cut(gone_heads=(1,)), (x,), products=True)
+    with pytest.raises(ForwardMismatch, match=r"scale=8\*\*-0.5"):
+        apply_plan(module, cut(gone_dims=(1,)), example_inputs=x)
+    assert module.qkv.out_features == 48
+
+
 def test_heads_of_different_widths_are_refused():
     module, inputs = networks.made("vit")
     rows = [0, 1, 40]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, TypeVar, Union
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from ..results import Compression, decode
@@ -70,20 +72,52 @@ def _apply(
         raise PlanMismatch(
             "the plan decomposes layers: give their factors, compressed=<state dict of the compressed file>"
         )
-    before = run(module, example_inputs) if example_inputs is not None else None
+    before: Any = None
+    scales, scales_after = _ImplicitScales(), _ImplicitScales()
+    if example_inputs is not None:
+        with scales:
+            before = run(module, example_inputs)
     change = _Change(module, reply, compressed)
     try:
         change.make()
         if example_inputs is not None:
-            with change.repairing_norms():
+            with change.repairing_norms(), scales_after:
                 after = _run_pruned(module, example_inputs)
             _compare_shapes(before, after)
+            scales_after.compare(scales)
             if judge is not None:
                 judge(after)
     except BaseException:
         change.undo()
         raise
     return module
+
+
+class _ImplicitScales(TorchFunctionMode):
+    """The widths by whose square roots attention divides where nobody gives it a scale.
+
+    Pruned, it would divide by another root than the original; in timm's attention this is seen to (`widths`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths: List[int] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.nn.functional.scaled_dot_product_attention and kwargs.get("scale") is None:
+            self.widths.append((args[0] if args else kwargs["query"]).shape[-1])
+        return func(*args, **kwargs)
+
+    def compare(self, original: _ImplicitScales) -> None:
+        """ForwardMismatch where more calls divide by a width than did in the original."""
+        changed = Counter(self.widths) - Counter(original.widths)
+        if changed:
+            raise ForwardMismatch(
+                f"scaled_dot_product_attention divides by the root of {min(changed)}, the width that is left of a head, "
+                f"and not by the original's; say which (scale={max(original.widths)}**-0.5), or take the module of the "
+                "compressed file"
+            )
 
 
 class _Change:
