@@ -13,7 +13,8 @@ import networks
 
 
 def judged(original, result, inputs, products=False):
-    verdict, _ = masking_torch.judge(original, result.module.eval(), result.report.removed, inputs, products, 1e-5)
+    module = result.module if result.form == "exported" else result.module.eval()
+    verdict, _ = masking_torch.judge(original, module, result.report.removed, inputs, products, 1e-5)
     assert verdict.status != "wrong" and verdict.effect > 1e-3, f"{verdict}"
 
 
@@ -77,7 +78,7 @@ def test_numbers_in_the_forward(client, exporter, form):
     torch.manual_seed(0)
     original, inputs = Hard(), torch.randn(2, 3, 8, 8)
     result = espalier.torch.compress(original, inputs, recommendation_ratio=0.5, exporter=exporter, client=client)
-    assert result.form == form and "view" in result.reason or "shape" in result.reason
+    assert result.form == form and "shape" in result.reason
     assert all(value.requires_grad for value in result.module.parameters())
     original.eval()
     verdict, _ = masking_torch.judge(original, result.module, result.report.removed, (inputs,), False, 1e-5)
@@ -94,7 +95,7 @@ def test_in_place(client):
 
 
 class Branching(nn.Module):
-    """What torch.export cannot follow, torch.fx can: nothing here; and the other way round."""
+    """Which way it goes depends on the numbers."""
 
     def __init__(self):
         super().__init__()
