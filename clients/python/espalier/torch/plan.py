@@ -114,9 +114,8 @@ class _ImplicitScales(TorchFunctionMode):
         changed = Counter(self.widths) - Counter(original.widths)
         if changed:
             raise ForwardMismatch(
-                f"scaled_dot_product_attention divides by the root of {min(changed)}, what is left of a head, and not by "
-                f"the original's; say which (scale={max(original.widths)}**-0.5), or take the module of the compressed "
-                "file"
+                f"scaled_dot_product_attention divides by the root of {min(changed)}, what is left of a head, and not "
+                f"of the original's; say scale={max(original.widths)}**-0.5, or take the module of the compressed file"
             )
 
 
