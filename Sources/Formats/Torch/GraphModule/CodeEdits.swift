@@ -100,6 +100,9 @@ struct CodeEdits {
 
   mutating func setFunction(call: Int, name: String) throws(Failure) {
     let statement = try statement(call)
+    for operand in statement.operands {
+      if let keyword = operand.keyword, let new = Self.keywords[name]?[text(keyword)] { change(keyword, new) }
+    }
     switch statement.form {
     case .method(let range): change(range, name)
     case .function(let range):
@@ -112,6 +115,13 @@ struct CodeEdits {
     case .module, .augmented, .read, .alias, .returned: throw misfit("another function for call \(call)")
     }
   }
+
+  /// By function: its names for arguments that other functions call otherwise.
+  private static let keywords = [
+    "split_with_sizes": [
+      "split_size": "split_sizes", "split_size_or_sections": "split_sizes", "chunks": "split_sizes", "tensor": "input",
+    ]
+  ]
 
   // MARK: Statements
 

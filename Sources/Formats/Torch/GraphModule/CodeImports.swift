@@ -116,8 +116,8 @@ struct CodeImports {
     scanner.move(to: position)
     return Failure(
       .modelUnsafe,
-      "the model's code imports '\(name)', and loading the file in PyTorch would run it; functions are taken from torch,"
-        + " torchvision, timm, einops, math and operator alone: trace the model without the function that"
+      "the model's code imports '\(name)', and loading the file in PyTorch would run it; functions are taken from"
+        + " torch, torchvision, timm, einops, math and operator alone: trace the model without the function that"
         + " torch.fx.wrap keeps, or save it with torch.export as .pt2",
       details: ["import": .string(name)])
   }

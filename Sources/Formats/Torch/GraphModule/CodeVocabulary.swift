@@ -36,7 +36,7 @@ enum CodeVocabulary {
     "vmap", "cond", "while_loop", "apply", "map", "map2", "register_hook", "register_post_accumulate_grad_hook",
     "boolean_dispatch", "handle_torch_function", "has_torch_function", "assert_int_or_pair",
     // State of PyTorch itself, of the program's randomness and of gradients.
-    "seed", "manual_seed", "initial_seed", "backward", "retain_grad", "reinforce", "set", "requires_grad",
+    "seed", "manual_seed", "initial_seed", "backward", "retain_grad", "reinforce", "set",
   ]
 
   private static let refusedPrefixes = [
@@ -70,7 +70,7 @@ enum CodeVocabulary {
 
   /// Whether the attribute can be read of a tensor.
   static func isAttribute(_ name: Substring) -> Bool {
-    name.utf8.first != Ascii.underscore && !isRefused(name) || name == "requires_grad"
+    name.utf8.first != Ascii.underscore && !isRefused(name)
   }
 
   private static func isRefused(_ name: Substring) -> Bool {

@@ -18,7 +18,10 @@ package final class GraphModuleDocument: Sendable {
   let tree: ModuleTree
   let code: GraphModuleCode
   /// What `code` is read from.
-  private let text: TensorBytes
+  private let bytes: TensorBytes
+
+  /// The Python text of the network.
+  package var text: String? { object.code?.string }
 
   /// - Parameter archive: what `file` holds.
   /// - Throws: `Failure` of kind modelUnsupportedFormat (a file of PyTorch's that holds no network of this kind, with
@@ -36,7 +39,7 @@ package final class GraphModuleDocument: Sendable {
       throw error
     }
     (prefix, root, object, tree) = (parts.prefix, parts.root, parts.object, parts.tree)
-    (code, text, heldBytes) = (parts.code, parts.text, parts.heldBytes)
+    (code, bytes, heldBytes) = (parts.code, parts.text, parts.heldBytes)
     program = TorchProgram(
       inputs: parts.code.inputs, calls: parts.code.calls, output: parts.code.output,
       parameters: parts.tree.tensors.mapValues(\.parameter), mutated: parts.code.mutated)

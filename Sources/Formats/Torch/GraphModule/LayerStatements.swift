@@ -111,7 +111,8 @@ struct LayerStatements {
     case .linear: return "torch._C._nn.linear(\(input), \(weight), \(bias))"
     case .convolution(let rank, let stride, let padding, let dilation, let groups):
       return
-        "torch.conv\(rank)d(\(input), \(weight), \(bias), \(tuple(stride)), \(tuple(padding)), \(tuple(dilation)), \(groups))"
+        "torch.conv\(rank)d(\(input), \(weight), \(bias), \(tuple(stride)), \(tuple(padding)), \(tuple(dilation)), "
+        + "\(groups))"
     case .transposedConvolution(let rank, let stride, let padding, let outputPadding, let dilation, let groups):
       return "torch.conv_transpose\(rank)d(\(input), \(weight), \(bias), \(tuple(stride)), \(tuple(padding)), "
         + "\(tuple(outputPadding)), \(groups), \(tuple(dilation)))"
