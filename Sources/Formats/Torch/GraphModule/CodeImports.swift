@@ -9,7 +9,7 @@ struct CodeImports {
   /// What imported names stand for: the function's name as a call has it, nil for what is none (types).
   private(set) var functions: [ByteSpan: String?] = [:]
 
-  func contains(_ name: ByteSpan) -> Bool { functions[name] != nil }
+  var names: Dictionary<ByteSpan, String?>.Keys { functions.keys }
 
   /// Modules imported by themselves, with the names they get.
   private static let modules: [(module: StaticString, name: StaticString?)] = [

@@ -81,6 +81,13 @@ enum CodeVocabulary {
   /// "relu" for "relu_".
   private static func operatorName(_ name: Substring) -> String { String(isInPlace(name) ? name.dropLast() : name) }
 
-  /// Whether the operator changes its first argument.
-  static func isInPlace(_ name: Substring) -> Bool { name.utf8.last == Ascii.underscore && !name.hasSuffix("__") }
+  private static func isInPlace(_ name: Substring) -> Bool {
+    name.utf8.last == Ascii.underscore && !name.hasSuffix("__")
+  }
+
+  /// Whether the operator of that name changes its first argument.
+  static func isInPlace(_ name: ByteSpan) -> Bool {
+    let bytes = name.buffer
+    return bytes.last == Ascii.underscore && bytes.count > 1 && bytes[bytes.count - 2] != Ascii.underscore
+  }
 }

@@ -90,28 +90,32 @@ private struct CodeReader {
   /// By qualified name: what was looked up before.
   private var functions: [ByteSpan: String] = [:]
   private var methods: [ByteSpan: String] = [:]
+  private var attributes: Set<ByteSpan> = []
 
   static let indentation: StaticString = "    "
   /// What the code's own grammar gives a meaning.
-  private static let reserved: Set<String> = [
+  private static let reserved = [
     "self", "torch", "getattr", "slice", "device", "inf", "nan", "None", "True", "False", "Ellipsis", "NoneType",
     "fx_pytree", "pytree", "return",
   ]
-  private let reserved: Set<ByteSpan>
-  private let reservedStorage: TensorBytes
+  private let reservedNames: TensorBytes
 
   init(_ text: ByteSpan, imports: CodeImports, modules: ModuleTree) {
     (scanner, self.imports, self.modules) = (CodeScanner(text), imports, modules)
-    var bytes: [UInt8] = []
-    var ranges: [Range<Int>] = []
-    for name in Self.reserved {
-      ranges.append(bytes.count..<(bytes.count + name.utf8.count))
-      bytes += Array(name.utf8)
+    bindings.reserveCapacity(text.count / Self.typicalLine)
+    // Names that mean something else are as if they were bound and gone: nobody can bind or read them.
+    for name in imports.names { bindings.updateValue(nil, forKey: name) }
+    reservedNames = TensorBytes(copying: Array(Self.reserved.joined(separator: " ").utf8))
+    let span = ByteSpan(base: reservedNames.base, count: reservedNames.count)
+    var start = 0
+    for end in 0...span.count where end == span.count || span.buffer[end] == Ascii.space {
+      bindings.updateValue(nil, forKey: span[start..<end])
+      start = end + 1
     }
-    reservedStorage = TensorBytes(copying: bytes)
-    let span = ByteSpan(base: reservedStorage.base, count: reservedStorage.count)
-    reserved = Set(ranges.map { span[$0] })
   }
+
+  /// Bytes of a line with a name to bind.
+  private static let typicalLine = 64
 
   // MARK: Lines
 
@@ -162,7 +166,7 @@ private struct CodeReader {
         let name = try scanner.identifier()
         if scanner.span(name).equals("None") { break }
         try scanner.expect(Ascii.equals)
-        guard bindings.updateValue(nil, forKey: scanner.span(name)) != nil else {
+        guard case .some(.some) = bindings.updateValue(nil, forKey: scanner.span(name)) else {
           throw scanner.malformed("a name that nothing has bound")
         }
       }
@@ -203,9 +207,7 @@ private struct CodeReader {
       target = .function(function)
     case .method(let name): target = .function(try method(name))
     case .attribute:
-      guard CodeVocabulary.isAttribute(scanner.string(statement.operands[1].range)[...]) else {
-        throw refusedFunction(statement.operands[1].range)
-      }
+      try checkAttribute(statement.operands[1].range)
       target = .function("getattr")
     case .operation(let operation), .augmented(let operation): target = .function(operation.function)
     }
@@ -268,8 +270,7 @@ private struct CodeReader {
   func changesReceiver(_ statement: CodeStatement, _ call: TorchCall) -> Bool {
     switch statement.form {
     case .method(let name), .function(let name):
-      let text = scanner.string(name)
-      return CodeVocabulary.isInPlace(text[...])
+      return CodeVocabulary.isInPlace(scanner.span(name))
         || call.keywords.contains { $0.name == "inplace" && $0.value == .bool(true) }
     case .module:
       guard case .module(let module) = call.target else { return false }
@@ -292,6 +293,13 @@ private struct CodeReader {
     guard let method = CodeVocabulary.operation(scanner.string(name)[...]) else { throw refusedFunction(name) }
     methods[span] = method
     return method
+  }
+
+  private mutating func checkAttribute(_ name: Range<Int>) throws(Failure) {
+    let span = scanner.span(name)
+    guard !attributes.contains(span) else { return }
+    guard CodeVocabulary.isAttribute(scanner.string(name)[...]) else { throw refusedFunction(name) }
+    attributes.insert(span)
   }
 
   private func refusedFunction(_ name: Range<Int>) -> Failure {
@@ -329,13 +337,12 @@ private struct CodeReader {
   }
 
   private mutating func bind(_ name: Range<Int>, _ argument: TorchArgument) throws(Failure) {
-    let span = scanner.span(name)
-    guard !reserved.contains(span), !imports.contains(span) else {
-      throw scanner.failure(.modelUnsafe, "another meaning for '\(scanner.string(name))'")
+    guard let old = bindings.updateValue(argument, forKey: scanner.span(name)) else { return }
+    let text = scanner.string(name)
+    guard old == nil, Self.reserved.contains(text) || imports.names.contains(scanner.span(name)) else {
+      throw scanner.malformed("'\(text)', which is bound before")
     }
-    guard bindings.updateValue(argument, forKey: span) == nil else {
-      throw scanner.malformed("'\(scanner.string(name))', which is bound before")
-    }
+    throw scanner.failure(.modelUnsafe, "another meaning for '\(text)'")
   }
 
   /// The dotted path.
