@@ -18,6 +18,12 @@ from make_hostile import FILES
 
 SECONDS = 1.0
 MARGIN = 100 << 20
+# The network is narrower than the usual minima.
+REQUEST = {
+    "recommendation_ratio": 0.5,
+    "options": {"step_size": 1, "min_num_of_value": 1},
+    "input_shapes": [{"shape": hostile_corpus.SHAPE}],
+}
 INPUTS = [{"shape": hostile_corpus.SHAPE}]
 
 
@@ -95,7 +101,7 @@ def test_the_good_file_is_taken(daemon, tmp_path, suffix):
     path.write_bytes(hostile_corpus.good(suffix))
     assert daemon.client.inspect(path, input_shapes=INPUTS).parameters > 0
     output = tmp_path / f"output{suffix}"
-    daemon.client.compress(path, output, recommendation_ratio=0.5, input_shapes=INPUTS)
+    daemon.client.compress(path, output, **REQUEST)
     assert output.stat().st_size < path.stat().st_size
 
 
@@ -110,7 +116,7 @@ def test_a_hostile_file(daemon, tmp_path, name):
         outcome(daemon, lambda: daemon.client.inspect(path, input_shapes=INPUTS, timeout=30)),
         outcome(
             daemon,
-            lambda: daemon.client.compress(path, output, recommendation_ratio=0.5, input_shapes=INPUTS, timeout=30),
+            lambda: daemon.client.compress(path, output, timeout=30, **REQUEST),
         ),
     }
     assert daemon.memory("VmHWM") < 2 * len(content) + MARGIN

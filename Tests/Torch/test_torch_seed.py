@@ -28,7 +28,8 @@ def test_half_of_a_graph_module(client, tmp_path):
         options={"policy": "average", "group_policy": "average", "layer_norm": "standard_score"},
         input_shapes=shapes,
     )
-    assert {layer.name for layer in advice.available_layers} <= {name for name, _ in model.named_modules()}
+    assert {layer.name for layer in inspection.layers} <= {name for name, _ in model.named_modules()}
+    assert [layer.values for layer in advice.available_layers if layer.use]
 
     output = folder / "resnet18.pt"
     reply = client.compress(
