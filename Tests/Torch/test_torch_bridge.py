@@ -18,21 +18,22 @@ def judged(original, result, inputs, products=False):
     assert verdict.status != "wrong" and verdict.effect > 1e-3, f"{verdict}"
 
 
-OWN = ["resnet", "resnet_bottleneck", "mobilenet_v3", "timm_efficientnet", "densenet", "googlenet", "convnext", "mixer",
-       "unet", "vit", "bert", "gpt2"]  # fmt: skip
+EXPORTED = ["resnet", "mobilenet_v3", "timm_efficientnet", "googlenet", "convnext", "unet", "vit", "bert", "gpt2"]
+TRACED = ["resnet_bottleneck", "densenet", "shufflenet", "regnet", "deit", "swin", "mixer"]
+OWN = [*((name, "torch.export") for name in EXPORTED), *((name, "torch.fx") for name in TRACED)]
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_a_module_keeps_its_class_and_trains(client, name):
+@pytest.mark.parametrize("name, exporter", OWN)
+def test_a_module_keeps_its_class_and_trains(client, name, exporter):
     original, inputs = networks.made(name)
     original.train()
     frozen = next(iter(original.parameters()))
     frozen.requires_grad_(False)
     before = {key: value.clone() for key, value in original.state_dict().items()}
     given = inputs if len(inputs) > 1 else inputs[0]
-    result = espalier.torch.compress(original, given, recommendation_ratio=0.4, client=client)
+    result = espalier.torch.compress(original, given, recommendation_ratio=0.4, exporter=exporter, client=client)
     assert result.form == "own" and type(result.module) is type(original), result.reason
-    assert result.exporter == "torch.export" and result.export_error is None
+    assert result.exporter == exporter and result.export_error is None
     assert original.training and result.module.training
     assert all(torch.equal(value, before[key]) for key, value in original.state_dict().items())
     assert result.module.state_dict().keys() == before.keys()
