@@ -10,6 +10,8 @@ package struct GraphAssembler {
   private var shapes: [[Int]?] = []
   private var contents: [ElementArray?] = []
   private var names: UniqueNames
+  /// Nodes and values may bear the same names.
+  private var nodeNames = UniqueNames(taken: [""])
 
   private struct Draft {
     let name: String
@@ -94,8 +96,8 @@ package struct GraphAssembler {
     outputCount: Int = 1, outputShapes: [[Int]?]? = nil, dtype: DType? = nil
   ) throws(Failure) -> [ValueID] {
     let id = NodeID(nodes.count)
-    let name = names.make(name)
-    let outputNames = (0..<outputCount).map { outputCount == 1 ? name : names.make("\(name).\($0)") }
+    let outputNames = (0..<outputCount).map { names.make(outputCount == 1 ? name : "\(name).\($0)") }
+    let name = nodeNames.make(name)
     let node = Node(
       name: name, op: op, domain: domain, opset: domain.isEmpty ? opset : 1, inputs: operands,
       outputs: (0..<outputCount).map { ValueID(values.count + $0) }, attributes: attributes)
