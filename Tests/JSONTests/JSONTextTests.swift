@@ -47,6 +47,7 @@ struct JSONTextTests {
     #expect(text.root["a"]?.elements.reduce(0) { n, _ in n + 1 } == 8)
     #expect(text.root["é"]?.onlyMember == nil && text.root["missing"] == nil && text.root["b"]?["c"]?["d"] != nil)
     #expect(text.root["long"]?.int == .max && text.root["i"]?.int == .min && text.root["as_float"]?.int == nil)
+    withExtendedLifetime(text) {}
   }
 
   @Test("Refuses exactly what jansson refuses")
@@ -79,7 +80,10 @@ struct JSONTextTests {
       let judged = mutant.withUnsafeBytes { bytes in try? JSONValue(decoding: bytes) }
       let read = try? parse(mutant)
       try #require((read == nil) == (judged == nil), "\(String(decoding: mutant, as: UTF8.self))")
-      if let read { try #require(tree(read.root) == judged, "\(String(decoding: mutant, as: UTF8.self))") }
+      guard let read else { return }
+      try withExtendedLifetime(read) {
+        try #require(tree(read.root) == judged, "\(String(decoding: mutant, as: UTF8.self))")
+      }
     }
     for end in bytes.indices { try compare(Array(bytes[..<end])) }
     let alphabet = Array("\"\\{}[]:,0123456789.eE+-tfn u\u{1}".utf8) + [0x80, 0xC3, 0xFF]
@@ -119,11 +123,28 @@ struct JSONTextTests {
       .replacing("\"é\": {}", with: #""é": {"n\"\u00e9": []}"#).replacing("\\u007f\"}", with: "\\u007f\", \"m\": 1}")
       .replacing("\"\": []", with: "\"\": [1]")
     #expect(String(decoding: changes.applied(to: buffer.used), as: UTF8.self) == expected)
+    withExtendedLifetime(text) {}
+  }
+
+  @Test(
+    "Elements go with their commas",
+    arguments: [
+      ([0], "[2, 3, 4]"), ([1], "[1, 3, 4]"), ([3], "[1, 2, 3]"), ([0, 1], "[3, 4]"), ([1, 2], "[1, 4]"),
+      ([2, 3], "[1, 2]"), ([0, 3], "[2, 3]"), ([0, 1, 2, 3], "[]"),
+    ])
+  func removals(removed: [Int], expected: String) throws {
+    let buffer = Buffer("[1, 2, 3, 4]".utf8)
+    let text = try JSONText(buffer.used, owner: buffer)
+    var changes = JSONTextChanges()
+    changes.remove(Set(removed), of: text.root.elements.map(\.range))
+    #expect(String(decoding: changes.applied(to: buffer.used), as: UTF8.self) == expected)
+    withExtendedLifetime(text) {}
   }
 
   @Test(arguments: ["", "plain", "\"\\\n\t\r\u{8}\u{c}\u{1}\u{7f}", "é𝄞"])
   func escapesReadBack(text: String) throws {
-    #expect(try parse(JSONEscapes.encoded(text).utf8).root.string == text)
+    let written = try parse(JSONEscapes.encoded(text).utf8)
+    withExtendedLifetime(written) { #expect(written.root.string == text) }
     #expect(JSONEscapes.encoded(text).utf8.allSatisfy { $0 < 0x7F })
   }
 }

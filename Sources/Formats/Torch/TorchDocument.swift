@@ -12,9 +12,11 @@ protocol TorchFile: Sendable {
   var heldBytes: Int { get }
 
   /// The archive with `edits` made.
-  /// - Parameter lengths: new lengths by axis, by the name of what a call binds, for whatever the file declares of it.
+  /// - Parameters:
+  ///   - lengths: new lengths by axis, by the name of what a call binds, for whatever the file declares of it.
+  ///   - symbols: the open lengths under which those are given, by symbol.
   func archive(
-    making edits: [TorchEdit], lengths: [String: [Int: Int]], work: Work
+    making edits: [TorchEdit], lengths: [String: [Int: Int]], symbols: [String: Int], work: Work
   ) throws(Failure) -> ZipWriter
   /// The same kind of file at `path`.
   func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile
@@ -60,7 +62,8 @@ final class TorchDocument: ModelDocument {
   ) throws(Failure) -> [WrittenFile] {
     try verifyUnchanged()
     let changes = try ProgramEdits(source.program, lowered, plan)
-    let archive = try source.archive(making: changes.edits, lengths: changes.lengths, work: work)
+    let archive = try source.archive(making: changes.edits, lengths: changes.lengths,
+      symbols: graph.inferShapes(given: inputShapes).analysisLengths.symbols, work: work)
     let output = try OutputFile(path: path, overwrite: overwrite)
     try archive.write(to: output, work: work) { done, total in
       work.progress(Double(done) / Double(max(1, total)), "writing \(output.path)")

@@ -26,10 +26,11 @@ enum TorchFiles {
 extension ExportedProgramDocument: TorchFile {
   var format: String { "torch.export" }
 
-  func archive(
-    making edits: [TorchEdit], lengths: [String: [Int: Int]], work: Work
+  package func archive(
+    making edits: [TorchEdit], lengths: [String: [Int: Int]], symbols: [String: Int], work: Work
   ) throws(Failure) -> ZipWriter {
-    throw Failure(.modelUnsupportedFormat, "exported programs are not written yet")
+    var surgeon = try ExportedProgramSurgeon(self, lengths: lengths, symbols: symbols)
+    return try surgeon.operate(edits, work: work)
   }
 
   func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile {

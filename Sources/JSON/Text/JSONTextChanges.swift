@@ -11,6 +11,26 @@ package struct JSONTextChanges {
   /// - Precondition: no other change covers part of `element`.
   package mutating func replace(_ element: JSONElement, with text: String) { changes.append((element.range, text)) }
 
+  package mutating func replace(_ range: Range<Int>, with text: String) { changes.append((range, text)) }
+
+  /// Takes elements or members of a container away, with their commas.
+  /// - Parameter places: of all of them, in order. Nothing is inserted beside those that are taken away.
+  package mutating func remove(_ indices: Set<Int>, of places: [Range<Int>]) {
+    var index = 0
+    while index < places.count {
+      guard indices.contains(index) else {
+        index += 1
+        continue
+      }
+      let first = index
+      while index < places.count, indices.contains(index) { index += 1 }
+      // The comma before the run goes with it, or the one behind where the run comes first.
+      let start = first > 0 ? places[first - 1].upperBound : places[0].lowerBound
+      let end = first > 0 || index == places.count ? places[index - 1].upperBound : places[index].lowerBound
+      changes.append((start..<end, ""))
+    }
+  }
+
   package mutating func insert(_ text: String, at position: Int) { changes.append((position..<position, text)) }
 
   /// Adds `element` at the end of an array, or before `next`, one of its elements.
@@ -27,24 +47,25 @@ package struct JSONTextChanges {
     insert(last == nil ? member : ", " + member, at: last?.range.upperBound ?? object.range.lowerBound + 1)
   }
 
-  /// The text with all changes.
+  /// The text with all changes, or what becomes of a part of it that all changes lie in.
   /// - Parameter bytes: of the text that the elements are of.
-  package func applied(to bytes: UnsafeRawBufferPointer) -> [UInt8] {
+  package func applied(to bytes: UnsafeRawBufferPointer, within part: Range<Int>? = nil) -> [UInt8] {
     // Stable: insertions at one place keep their order, and come before what is replaced there.
     let ordered = changes.enumerated().sorted {
       ($0.element.range.lowerBound, $0.element.range.upperBound, $0.offset)
         < ($1.element.range.lowerBound, $1.element.range.upperBound, $1.offset)
     }.map(\.element)
+    let part = part ?? 0..<bytes.count
     var result: [UInt8] = []
-    result.reserveCapacity(bytes.count + ordered.reduce(0) { $0 + $1.text.utf8.count })
-    var position = 0
+    result.reserveCapacity(part.count + ordered.reduce(0) { $0 + $1.text.utf8.count })
+    var position = part.lowerBound
     for change in ordered {
       precondition(change.range.lowerBound >= position, "changes overlap")
       result += bytes[position..<change.range.lowerBound]
       result += change.text.utf8
       position = change.range.upperBound
     }
-    result += bytes[position...]
+    result += bytes[position..<part.upperBound]
     return result
   }
 }

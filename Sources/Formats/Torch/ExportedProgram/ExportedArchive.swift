@@ -22,7 +22,7 @@ package struct ExportedArchive: Sendable {
   static let constantsFolder = "data/constants/"
   private static let programFolder = "models/"
   /// Far beyond the program of any network; the largest ones known have a hundredth of it.
-  private static let textLimit = 256 << 20
+  static let textLimit = 256 << 20
 
   /// Whether the archive claims to be one of `torch.export`'s, of whatever version.
   package static func recognizes(_ zip: ZipArchive) -> Bool {
@@ -42,7 +42,7 @@ package struct ExportedArchive: Sendable {
 
   /// - Throws: `Failure` of kind modelUnsupportedFormat, modelUnsafe, modelMalformed, resourceLimit or cancelled.
   /// - Parameter owner: keeps the bytes of `zip`.
-  init(_ zip: ZipArchive, owner: any AnyObject & Sendable, work: Work) throws(Failure) {
+  package init(_ zip: ZipArchive, owner: any AnyObject & Sendable, work: Work) throws(Failure) {
     (self.zip, self.owner) = (zip, owner)
     root = Self.root(of: zip)
     let names = zip.entries.map(\.name)

@@ -2,8 +2,8 @@ import JSON
 import ModelGraph
 
 /// What an exported program says, and where in its text it says it.
-struct ExportedProgram: Sendable {
-  let program: TorchProgram
+package struct ExportedProgram: Sendable {
+  package let program: TorchProgram
   let weights: ExportedWeights
   /// Per call of `program`, its node.
   let nodes: [JSONElement]
@@ -16,7 +16,7 @@ struct ExportedProgram: Sendable {
 /// Reads the program of an archive.
 ///
 /// Invariant: text that does not have PyTorch's own form gives an error that says where; nothing is evaluated.
-struct ExportedProgramReader {
+package struct ExportedProgramReader {
   private let archive: ExportedArchive
   private let text: ExportedText
   private let graph: JSONElement
@@ -25,7 +25,7 @@ struct ExportedProgramReader {
   private let tensorValues: [String: JSONElement]
   private let sizes: SizeExpressions
 
-  static func read(_ archive: ExportedArchive, work: Work) throws(Failure) -> ExportedProgram {
+  package static func read(_ archive: ExportedArchive, work: Work) throws(Failure) -> ExportedProgram {
     try ExportedProgramReader(archive, work: work).read(work: work)
   }
 
@@ -200,14 +200,14 @@ struct ExportedProgramReader {
     return TorchProgram.Input(name: name, dtype: meta.dtype, shape: try meta.shape(sizes))
   }
 
-  /// The lengths that the example inputs had, by symbol.
+  /// The lengths that open axes had at the export, by symbol.
   private func exportedLengths() throws(Failure) -> [String: Int] {
     var lengths: [String: Int] = [:]
-    for name in signature.userInputs {
-      guard let shape = tensorValues[name]?["sizes"] else { continue }
+    for value in tensorValues.values {
+      guard let shape = value["sizes"] else { continue }
       for size in shape.elements {
         guard case .symbol(let symbol, _) = try sizes.expression(size),
-          let hint = size["as_expr"]?["hint"]?["as_int"]?.int, hint > 0
+          lengths[symbol] == nil, let hint = size["as_expr"]?["hint"]?["as_int"]?.int, hint > 0
         else { continue }
         lengths[symbol] = hint
       }

@@ -84,6 +84,14 @@ indirect enum SizeExpression: Equatable {
     }
   }
 
+  fileprivate func collectSymbols(_ symbols: inout Set<String>) {
+    switch self {
+    case .number: break
+    case .symbol(let name, _): symbols.insert(name)
+    case .call(_, let arguments): for argument in arguments { argument.collectSymbols(&symbols) }
+    }
+  }
+
   /// As PyTorch writes it.
   var source: String {
     switch self {
@@ -166,6 +174,9 @@ final class SizeExpressions {
   private var known: [String: (expression: SizeExpression, dimension: Dimension)] = [:]
 
   init(_ text: ExportedText) { self.text = text }
+
+  /// The names of the open lengths that expressions so far have had.
+  var symbols: Set<String> { known.values.reduce(into: []) { $1.expression.collectSymbols(&$0) } }
 
   /// - Parameter element: `{"as_int": 64}` or `{"as_expr": {"expr_str": …, "hint": …}}`.
   func expression(_ element: JSONElement) throws(Failure) -> SizeExpression {

@@ -63,7 +63,7 @@ extension JSONElement {
 }
 
 /// PyTorch's element types by the codes of exported programs.
-enum ScalarType: Int {
+enum ScalarType: Int, CaseIterable {
   case uint8 = 1
   case int8 = 2
   case int16 = 3

@@ -45,8 +45,7 @@ struct StoredViews {
         details: ["tensor": .string(name)])
     }
     remaining -= extent.bytes
-    let bytes = TensorBytes(count: extent.bytes) { view.copyElements(of: storage, width: width, to: $0) }
-    let tensor = Tensor(dtype: dtype, shape: view.shape, bytes: bytes)
+    let tensor = Tensor(dtype: dtype, shape: view.shape, bytes: view.ordered(storage, width: width))
     ordered[view] = tensor
     return tensor
   }
@@ -97,8 +96,13 @@ extension TorchParameter.StorageView {
     return strides
   }
 
-  /// - Precondition: all elements lie inside `storage`, and fill `target`.
-  fileprivate func copyElements(of storage: TensorBytes, width: Int, to target: UnsafeMutableRawBufferPointer) {
+  /// The elements one after another in row-major order.
+  /// - Precondition: all lie inside `storage`.
+  func ordered(_ storage: TensorBytes, width: Int) -> TensorBytes {
+    TensorBytes(count: shape.reduce(width, *)) { copyElements(of: storage, width: width, to: $0) }
+  }
+
+  private func copyElements(of storage: TensorBytes, width: Int, to target: UnsafeMutableRawBufferPointer) {
     guard !isEmpty, var to = target.baseAddress else { return }
     var position = [Int](repeating: 0, count: shape.count)
     var from = storage.base + offset * width
