@@ -68,6 +68,15 @@ package struct ONNXWriter {
   /// `path` + ".data".
   /// - Returns: the files written, the model file first.
   package func write(to path: String, overwrite: Bool, work: Work) throws(Failure) -> [WrittenFile] {
+    let staged = try stage(path, overwrite: overwrite, work: work)
+    try OutputFile.publish(staged.map(\.file), overwrite: overwrite)
+    return staged.reversed().map { WrittenFile(path: $0.file.path, sizeBytes: $0.sizeBytes) }
+  }
+
+  /// The same, complete and on the disk, but without their names yet: the model file last.
+  package func stage(
+    _ path: String, overwrite: Bool, work: Work
+  ) throws(Failure) -> [(file: OutputFile, sizeBytes: Int)] {
     let modelFile = try OutputFile(path: path, overwrite: overwrite)
     var parts = [(modelFile, whole)]
     if !fitsOneMessage {
@@ -77,15 +86,14 @@ package struct ONNXWriter {
     }
     let total = max(1, parts.reduce(0) { $0 + $1.1.count })
     var done = 0
-    var written: [WrittenFile] = []
+    var staged: [(file: OutputFile, sizeBytes: Int)] = []
     for (file, message) in parts {
       try file.reserve(message.count)
       try file.append(message, work: work) { work.progress(Double(done + $0) / Double(total), "writing \(file.path)") }
       done += message.count
-      written.append(WrittenFile(path: file.path, sizeBytes: try file.finish(work: work)))
+      staged.append((file, try file.finish(work: work)))
     }
-    try OutputFile.publish(parts.map(\.0), overwrite: overwrite)
-    return written.reversed()
+    return staged
   }
 
   // MARK: Messages

@@ -60,10 +60,6 @@ struct CompressTask: ModelTask {
           try write(planned, of: model, to: output, proved: proved, runtime: runtime, in: server, work: writing)
         }
       }
-      if written != nil, let onnxOutput {
-        let graph = try model.document.graph.applying(planned.plan, work: work)
-        _ = try ONNXWriter(graph).write(to: onnxOutput.path, overwrite: overwrite, work: work)
-      }
       if let written {
         planned.compressed.sizeBytes = written.files.reduce(0) { $0 + $1.sizeBytes }
       } else {
@@ -88,13 +84,19 @@ struct CompressTask: ModelTask {
         threads: server.configuration.threads)
     }
     var report: VerificationReport?
+    var onnx: [(file: OutputFile, sizeBytes: Int)] = []
     let files = try model.document.write(
       applying: planned.plan, to: output.path, overwrite: overwrite,
       checking: { path throws(Failure) in
         try proved()
         report = try verifier?.verify(path, work: work.part(0.25...1))
         if let report, report.status == .failed { throw report.failure }
+        if let onnxOutput {
+          let graph = try model.document.graph.applying(planned.plan, work: work)
+          onnx = try ONNXWriter(graph).stage(onnxOutput.path, overwrite: overwrite, work: work)
+        }
       }, work: work.part(0...(verifier == nil ? 1 : 0.25)))
+    try OutputFile.publish(onnx.map(\.file), overwrite: overwrite)
     return (files, report)
   }
 

@@ -66,9 +66,9 @@ struct ReplacedLayers {
       replacement.weight.hasSuffix(suffix)
       ? String(replacement.weight.dropLast(suffix.count)) : replacement.weight
     var result: [(weight: String, bias: String?)] = []
-    for (k, layer) in replacement.layers.enumerated() {
+    for layer in replacement.layers {
       let weight = try weights.add(
-        "\(path).\(k).weight", layer.weight, behind: replacement.weight, like: replacement.weight)
+        "\(path).\(layer.name).weight", layer.weight, behind: replacement.weight, like: replacement.weight)
       _ = names.makeInput(for: weight)
       var bias: String?
       let place = replacement.bias ?? replacement.weight
@@ -78,8 +78,8 @@ struct ReplacedLayers {
         guard let original = replacement.bias else {
           throw Failure(.certificateFailed, "'\(replacement.weight)' has no bias that its factors could have")
         }
-        bias = try weights.add("\(path).\(k).bias", nil, behind: original, like: original)
-      case .new(let tensor): bias = try weights.add("\(path).\(k).bias", tensor, behind: place, like: place)
+        bias = try weights.add("\(path).\(layer.name).bias", nil, behind: original, like: original)
+      case .new(let tensor): bias = try weights.add("\(path).\(layer.name).bias", tensor, behind: place, like: place)
       }
       if let bias { _ = names.makeInput(for: bias) }
       result.append((weight, bias))

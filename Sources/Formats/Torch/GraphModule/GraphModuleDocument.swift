@@ -61,7 +61,7 @@ extension GraphModuleDocument: TorchFile {
 
   /// The code declares no shapes.
   func archive(
-    making edits: [TorchEdit], lengths: [String: [Int: Int]], work: Work
+    making edits: [TorchEdit], lengths: [String: [Int: Int]], symbols: [String: Int], work: Work
   ) throws(Failure) -> ZipWriter {
     try archive(making: edits, work: work)
   }

@@ -275,6 +275,7 @@ struct TorchLowering {
     try collect(returned, &outputs)
     guard !outputs.isEmpty else { throw Failure(.modelMalformed, "the program returns no tensor") }
     calls += [Int](repeating: call, count: assembler.nodeCount - calls.count)
+    declareShapes(of: outputs)
     let graph = assembler.graph(
       outputs: outputs,
       definitions: OperatorDefinitions(opsets: ["": Self.opset], irVersion: Self.irVersion),
@@ -286,6 +287,16 @@ struct TorchLowering {
     return LoweredProgram(
       graph: graph, calls: calls, parameters: parameters, literals: literals, lists: lists, settings: settings,
       repeated: repeated, numbers: numbers, impliedScales: impliedScales, results: results, inputs: moduleInputs)
+  }
+
+  /// Where all lengths are given, those of what is returned are known as well.
+  private mutating func declareShapes(of outputs: [ValueID]) {
+    guard program.inputs.allSatisfy({ $0.shape?.allSatisfy { if case .fixed = $0 { true } else { false } } ?? true })
+    else { return }
+    for id in outputs {
+      guard let shape = assembler.shape(id) else { continue }
+      assembler.declare(id, shape: shape.map(Dimension.fixed), dtype: nil)
+    }
   }
 
   /// Every tensor that the program returns, as a value of its own.

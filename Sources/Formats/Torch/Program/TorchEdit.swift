@@ -57,10 +57,6 @@ package struct TorchReplacement: Sendable {
       (self.kind, self.weight, self.bias, self.name) = (kind, weight, bias, name)
     }
 
-    package init(kind: Kind, weight: Tensor, bias: Bias) {
-      (self.kind, self.weight, self.bias) = (kind, weight, bias)
-    }
-
     package enum Bias: Sendable {
       case none
       /// The replaced layer's own.
