@@ -215,6 +215,7 @@ struct GraphModuleCodeTests {
     "import os", "from os import system as relu", "import os as torch", "from builtins import eval as getattr",
     "from torch import load as device", "from mymodel import f as f", "x = 1", "from torch.hub import load as l",
     "from torchvision.datasets.utils import download_url as d", "from timm.models import load_checkpoint as l",
+    "from torchvision.ops.boxes import os as o", "from timm.models import resume_checkpoint as r",
     "from math import inf; import os", "from math import *", "from . import x", "NoneType = type(None) or exec('x')",
   ])
   func importsThatAreNotPyTorchsAreRefused(_ line: String) throws {
@@ -246,6 +247,18 @@ struct GraphModuleCodeTests {
     let deep = String(repeating: "[", count: 100_000) + String(repeating: "]", count: 100_000)
     #expect(
       try failure { _ = try GraphModuleFile(["y = torch.f(\(deep))", "return y"]).program() }?.kind == .modelUnsafe)
+  }
+
+  @Test func codeThatWouldTakeMemoryIsRefused() throws {
+    let long = "y = torch.f([" + String(repeating: "[],", count: 1 << 19) + "])"
+    let line = "    y = x + [" + Array(repeating: "[]", count: 20_000).joined(separator: ", ") + "];  y = None\n"
+    #expect(try failure { _ = try GraphModuleFile([long, "return y"]).program() }?.kind == .resourceLimit)
+    var file = GraphModuleFile()
+    let lines = (0..<60).map {
+      line.replacing("y = ", with: "y\($0) = ", maxReplacements: 1).replacing("y = None", with: "y\($0) = None")
+    }
+    file.code = "def forward(self, x):\n" + lines.joined() + "    return x\n"
+    #expect(try failure { _ = try file.program() }?.kind == .resourceLimit)
   }
 
   @Test func longCodeIsReadInOneGo() throws {

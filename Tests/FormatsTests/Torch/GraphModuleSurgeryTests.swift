@@ -143,6 +143,14 @@ struct GraphModuleSurgeryTests {
     #expect(edited.contains("    mul = first * 1e-05;  a = None\n"))
   }
 
+  @Test func callsWithoutArgumentsGetTheirFirst() throws {
+    let edited = try code(
+      GraphModuleFile(["y = x.f()", "return y"]).document().edited([
+        .setKeyword(call: 0, name: "a", value: .bool(true)), .setKeyword(call: 0, name: "b", value: .string("it's")),
+      ]))
+    #expect(edited.contains(#"    y = x.f(a = True, b = 'it\'s')"#))
+  }
+
   @Test func keywordsOfSplitsAreRenamedWithTheFunction() throws {
     let file = GraphModuleFile([
       "a = torch.functional.split(tensor = x, split_size_or_sections = 4, dim = 1)", "b = x.chunk(chunks = 2)",

@@ -76,7 +76,7 @@ struct CodeEdits {
       change(operand.expression.range, text)
     } else {
       guard let close = statement.close else { throw misfit("an argument '\(name)' of call \(call), which takes none") }
-      change(close..<close, (statement.hasArguments ? ", " : "") + "\(name) = \(text)")
+      append("\(name) = \(text)", at: close, of: statement)
     }
   }
 
@@ -94,7 +94,7 @@ struct CodeEdits {
     if let next = statement.operands.first(where: { $0.keyword != nil }) {
       change(next.range.lowerBound..<next.range.lowerBound, text + ", ")
     } else {
-      change(close..<close, (statement.hasArguments ? ", " : "") + text)
+      append(text, at: close, of: statement)
     }
   }
 
@@ -182,6 +182,12 @@ struct CodeEdits {
     // The same edit of a module that is called twice comes twice.
     if changes.contains(where: { !range.isEmpty && $0.range == range && $0.text == text }) { return }
     changes.append((range, text))
+  }
+
+  /// One more argument of a call.
+  private mutating func append(_ argument: String, at close: Int, of statement: CodeStatement) {
+    let isFirst = !statement.hasArguments && !changes.contains { $0.range == close..<close }
+    change(close..<close, (isFirst ? "" : ", ") + argument)
   }
 
   private func statement(_ call: Int) throws(Failure) -> CodeStatement {

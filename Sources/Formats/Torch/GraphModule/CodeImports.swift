@@ -27,14 +27,36 @@ struct CodeImports {
     "str", "dict", "set", "frozenset", "object", "complex", "bytes", "type",
   ]
 
-  /// Modules of functions on tensors; what is below them counts too.
-  private static let libraries = [
-    "torchvision.ops", "torchvision.models", "timm.layers", "timm.models", "einops",
-  ]
-
-  /// Functions of the libraries whose purpose is another: reading, writing, loading, building.
-  private static let refusedParts = [
-    "load", "save", "download", "pretrained", "create", "register", "write", "open", "url",
+  /// Functions on tensors that the model libraries keep from being traced (`torch.fx.wrap`, timm's
+  /// `register_notrace_function`), and the tuples that their models return; by the module they are in or below.
+  private static let libraries: [(module: String, names: Set<String>)] = [
+    ("einops", ["rearrange", "reduce", "repeat", "einsum", "pack", "unpack"]),
+    (
+      "timm",
+      [
+        "maybe_add_mask", "resolve_self_attn_mask", "resample_abs_pos_embed", "resample_abs_pos_embed_nhwc",
+        "scale_image", "window_partition", "window_reverse", "window_partition_nchw", "window_reverse_nchw",
+        "grid_partition", "grid_reverse", "grid_partition_nchw", "grid_reverse_nchw", "get_rel_pos", "blockify",
+        "deblockify", "global_pool_naflex", "reshape_pre_pool", "reshape_post_pool", "cal_rel_pos_type",
+        "resample_pos_embed_grid", "get_resized_mask", "get_mixed_grid", "make_coords_dinov3",
+      ]
+    ),
+    (
+      "torchvision.models",
+      [
+        "_patch_merging_pad", "_get_relative_position_bias", "shifted_window_attention", "shifted_window_attention_3d",
+        "_get_window_and_shift_size", "_compute_pad_size_3d", "_compute_attention_mask_3d", "_unsqueeze", "_squeeze",
+        "_add_rel_pos", "_add_shortcut", "GoogLeNetOutputs", "InceptionOutputs",
+      ]
+    ),
+    (
+      "torchvision.ops",
+      [
+        "stochastic_depth", "drop_block2d", "drop_block3d", "nms", "batched_nms", "roi_align", "roi_pool",
+        "ps_roi_align", "ps_roi_pool", "deform_conv2d", "box_convert", "box_area", "box_iou", "clip_boxes_to_image",
+        "remove_small_boxes", "sigmoid_focal_loss",
+      ]
+    ),
   ]
 
   /// - Parameter text: as the pickle holds it; the last line need not end.
@@ -94,11 +116,12 @@ struct CodeImports {
     case "operator", "_operator":
       return ["methodcaller", "attrgetter", "itemgetter", "call"].contains(name) ? nil : .some(name)
     default:
-      let isKnown = libraries.contains { module == $0 || module.hasPrefix($0 + ".") }
-      let lower = name.lowercased()
+      let isKnown = libraries.contains { library in
+        (module == library.module || module.hasPrefix(library.module + ".")) && library.names.contains(name)
+      }
       // As torch.fx names it in the code.
       let qualified = (module + "." + name).split(separator: ".").joined(separator: "_")
-      return isKnown && !refusedParts.contains(where: { lower.contains($0) }) ? .some(qualified) : nil
+      return isKnown ? .some(qualified) : nil
     }
   }
 

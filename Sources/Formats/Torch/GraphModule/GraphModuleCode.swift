@@ -1,3 +1,4 @@
+import Glibc
 import ModelGraph
 
 /// What a GraphModule's Python code computes: its inputs, its calls in order, and what it returns.
@@ -25,6 +26,9 @@ struct GraphModuleCode {
   /// - Throws: modelUnsafe for text that torch.fx does not write, modelMalformed for code that cannot run.
   init(_ text: ByteSpan, imports: CodeImports, modules: ModuleTree) throws(Failure) {
     self.text = text
+    guard text.count <= Self.longestText else {
+      throw .codeTooLarge("\(text.count) bytes of text", limit: Self.longestText)
+    }
     var reader = CodeReader(text, imports: imports, modules: modules)
     try reader.header()
     inputs = reader.inputs
@@ -32,6 +36,7 @@ struct GraphModuleCode {
     while true {
       guard try reader.skipIndentation() else { throw reader.scanner.unexpected() }
       let start = reader.scanner.position
+      try reader.checkLine()
       let statement = try reader.scanner.statement()
       if case .returned = statement.form {
         output = try reader.argument(statement.operands[0].expression)
@@ -50,6 +55,9 @@ struct GraphModuleCode {
     try reader.end()
     mutated = try InPlaceStatements.resolve(&calls, &output, changed: changed)
   }
+
+  /// Ten times the text of the largest networks, so that what is made of it stays in proportion to a file.
+  private static let longestText = 1 << 24
 
   /// Where the parts of a call stand.
   func statement(of call: Int) throws(Failure) -> CodeStatement { try statement(at: starts[call]) }
@@ -91,6 +99,7 @@ private struct CodeReader {
   private var functions: [ByteSpan: String] = [:]
   private var methods: [ByteSpan: String] = [:]
   private var attributes: Set<ByteSpan> = []
+  private var argumentCount = 0
 
   static let indentation: StaticString = "    "
   /// What the code's own grammar gives a meaning.
@@ -159,6 +168,19 @@ private struct CodeReader {
     return scanner.take(Self.indentation) && scanner.byte != Ascii.space
   }
 
+  /// Looks at how long the line is before it is read.
+  func checkLine() throws(Failure) {
+    let rest = scanner.span(scanner.position..<scanner.text.count)
+    let length = memchr(rest.base, Int32(Ascii.newline), rest.count).map { UnsafeRawPointer($0) - rest.base }
+    guard length ?? rest.count <= Self.longestLine else {
+      throw .codeTooLarge("a line of \(length ?? rest.count) bytes", limit: Self.longestLine)
+    }
+  }
+
+  private static let longestLine = 1 << 20
+  /// Of all calls; a million take some 64 MB.
+  private static let argumentLimit = 1_000_000
+
   /// What follows a statement: names set to None, and the line's end.
   mutating func frees() throws(Failure) {
     if scanner.take(Ascii.semicolon) {
@@ -224,7 +246,7 @@ private struct CodeReader {
     return call
   }
 
-  private func operands(_ statement: CodeStatement) throws(Failure) -> ([TorchArgument], [TorchCall.Keyword]) {
+  private mutating func operands(_ statement: CodeStatement) throws(Failure) -> ([TorchArgument], [TorchCall.Keyword]) {
     var arguments: [TorchArgument] = []
     var keywords: [TorchCall.Keyword] = []
     arguments.reserveCapacity(statement.operands.count)
@@ -312,7 +334,11 @@ private struct CodeReader {
 
   // MARK: Values
 
-  func argument(_ expression: CodeExpression) throws(Failure) -> TorchArgument {
+  mutating func argument(_ expression: CodeExpression) throws(Failure) -> TorchArgument {
+    argumentCount += 1
+    guard argumentCount <= Self.argumentLimit else {
+      throw .codeTooLarge("\(argumentCount) arguments", limit: Self.argumentLimit)
+    }
     switch expression.value {
     case .constant(let constant): return constant
     case .name:
@@ -325,15 +351,17 @@ private struct CodeReader {
     case .slice(let parts):
       return .slice(start: try argument(parts[0]), end: try argument(parts[1]), step: try argument(parts[2]))
     case .dictionary(let entries):
-      return .dictionary(
-        try entries.map { entry throws(Failure) in
-          TorchArgument.Entry(key: entry.key, value: try argument(entry.value))
-        })
+      var values: [TorchArgument.Entry] = []
+      for entry in entries { values.append(.init(key: entry.key, value: try argument(entry.value))) }
+      return .dictionary(values)
     }
   }
 
-  private func arguments(_ expressions: [CodeExpression]) throws(Failure) -> [TorchArgument] {
-    try expressions.map { expression throws(Failure) in try argument(expression) }
+  private mutating func arguments(_ expressions: [CodeExpression]) throws(Failure) -> [TorchArgument] {
+    var arguments: [TorchArgument] = []
+    arguments.reserveCapacity(expressions.count)
+    for expression in expressions { arguments.append(try argument(expression)) }
+    return arguments
   }
 
   private mutating func bind(_ name: Range<Int>, _ argument: TorchArgument) throws(Failure) {
@@ -359,5 +387,12 @@ private struct CodeReader {
       bytes += scanner.span(component).buffer
     }
     return String(decoding: bytes, as: UTF8.self)
+  }
+}
+
+extension Failure {
+  fileprivate static func codeTooLarge(_ what: String, limit: Int) -> Failure {
+    Failure(
+      .resourceLimit, "the model's code has \(what); up to \(limit) are read", details: ["limit": .int(limit)])
   }
 }
