@@ -8,7 +8,7 @@ struct GraphModuleCodeTests {
   private typealias Node = PickleNode
 
   /// One statement and `return y`.
-  private func call(_ statement: String) throws -> TorchCall {
+  private func only(_ statement: String) throws -> TorchCall {
     let program = try GraphModuleFile([statement, "return y"]).program()
     return try #require(program.calls.first)
   }
@@ -26,7 +26,7 @@ struct GraphModuleCodeTests {
     (">>", "rshift"), ("==", "eq"), ("!=", "ne"), ("<", "lt"), ("<=", "le"), (">", "gt"), (">=", "ge"),
   ])
   func binaryOperators(_ symbol: String, _ function: String) throws {
-    let call = try call("y = x \(symbol) 2")
+    let call = try only("y = x \(symbol) 2")
     #expect(name(call) == function)
     #expect(call.arguments == [.reference("x"), .int(2)])
   }
@@ -64,10 +64,10 @@ struct GraphModuleCodeTests {
   func statements(_ statement: String, _ function: String, _ arguments: [TorchArgument]) throws {
     if arguments.isEmpty {
       // A comma that torch.fx does not print.
-      #expect(try failure { _ = try call(statement) }?.kind == .modelUnsafe)
+      #expect(try failure { _ = try only(statement) }?.kind == .modelUnsafe)
       return
     }
-    let call = try call(statement)
+    let call = try only(statement)
     #expect(name(call) == function)
     #expect(call.arguments == arguments)
     #expect(call.results == ["y"])

@@ -96,6 +96,8 @@ package indirect enum TorchArgument: Sendable, Equatable {
   package struct Entry: Sendable, Equatable {
     package let key: String
     package let value: TorchArgument
+
+    package init(key: String, value: TorchArgument) { (self.key, self.value) = (key, value) }
   }
 }
 
