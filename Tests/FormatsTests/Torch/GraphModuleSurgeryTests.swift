@@ -218,10 +218,10 @@ struct GraphModuleSurgeryTests {
         TorchReplacement(
           call: 0, weight: "first.weight", bias: nil,
           layers: [
-            .init(kind: .linear, weight: Tensor(float32: [1, 2], shape: [1, 2]), bias: .none),
+            .init(kind: .linear, weight: Tensor(float32: [1, 2], shape: [1, 2]), bias: .none, name: "0"),
             .init(
               kind: .linear, weight: Tensor(float32: [3, 4, 5, 6], shape: [4, 1]),
-              bias: .new(Tensor(float32: [1, 1, 1, 1]))),
+              bias: .new(Tensor(float32: [1, 1, 1, 1])), name: "1"),
           ]))
     ])
     let program = try GraphModuleDocument.reading(edited).program
@@ -257,13 +257,14 @@ struct GraphModuleSurgeryTests {
     func layer(_ shape: [Int], _ bias: TorchReplacement.Layer.Bias) -> TorchReplacement.Layer {
       .init(
         kind: .convolution(spatialRank: 2, stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1),
-        weight: Tensor(float32: [Float](repeating: 1, count: shape.reduce(1, *)), shape: shape), bias: bias)
+        weight: Tensor(float32: [Float](repeating: 1, count: shape.reduce(1, *)), shape: shape), bias: bias,
+        name: String(shape[0]))
     }
     let edited = try file.document().edited([
       .replace(
         TorchReplacement(
           call: 0, weight: "c.weight", bias: "c.bias",
-          layers: [layer([2, 4, 1, 1], .none), layer([2, 2, 3, 1], .none), layer([3, 2, 1, 1], .original)]))
+          layers: [layer([2, 4, 1, 1], .none), layer([1, 2, 3, 1], .none), layer([3, 1, 1, 1], .original)]))
     ])
     let program = try GraphModuleDocument.reading(edited).program
     guard case .module(let module) = program.calls[0].target else { throw wrongTarget }
@@ -273,7 +274,7 @@ struct GraphModuleSurgeryTests {
     #expect(core.attributes["_reversed_padding_repeated_twice"] == .tuple([.int(0), .int(0), .int(1), .int(1)]))
     #expect(module.children[0].attributes["padding_mode"] == .string("zeros"))
     #expect(core.attributes["in_channels"] == .int(2) && core.attributes["transposed"] == .bool(false))
-    #expect(program.parameters["c.2.bias"]?.storage.key == "1")
+    #expect(program.parameters["c.3.bias"]?.storage.key == "1")
   }
 
   private func functional(bias: TorchReplacement.Layer.Bias = .original, call: Int) -> TorchEdit {
@@ -281,8 +282,8 @@ struct GraphModuleSurgeryTests {
       TorchReplacement(
         call: call, weight: "plain.weight", bias: "plain.bias",
         layers: [
-          .init(kind: .linear, weight: Tensor(float32: [1, 2, 3, 4], shape: [1, 4]), bias: .none),
-          .init(kind: .linear, weight: Tensor(float32: [1, 2, 3], shape: [3, 1]), bias: bias),
+          .init(kind: .linear, weight: Tensor(float32: [1, 2, 3, 4], shape: [1, 4]), bias: .none, name: "in"),
+          .init(kind: .linear, weight: Tensor(float32: [1, 2, 3], shape: [3, 1]), bias: bias, name: "out"),
         ]))
   }
 
@@ -317,7 +318,7 @@ struct GraphModuleSurgeryTests {
     let replacement = TorchEdit.replace(
       TorchReplacement(
         call: 0, weight: "first.weight", bias: nil,
-        layers: [.init(kind: .linear, weight: Tensor(float32: [1, 2], shape: [1, 2]), bias: .none)]))
+        layers: [.init(kind: .linear, weight: Tensor(float32: [1, 2], shape: [1, 2]), bias: .none, name: "0")]))
     #expect(try failure { _ = try file.document().edited([replacement]) }?.kind == .modelUnsupportedOperator)
   }
 }

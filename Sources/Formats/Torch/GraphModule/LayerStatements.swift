@@ -24,7 +24,7 @@ struct LayerStatements {
     guard document.code.reads[weightName] != nil else { throw refused("its weight is computed") }
 
     let (owner, name) = Self.split(weight)
-    let names = Self.names(for: name, count: replacement.layers.count, taken: takenNames(owner))
+    let names = names(for: name, taken: takenNames(owner))
     var parameters: [(name: String, node: PickleNode)] = []
     var previous = input
     var temporary: String?
@@ -89,16 +89,9 @@ struct LayerStatements {
   }
 
   /// "weight_in", "weight_core", "weight_out": which factor of the weight it is.
-  private static func names(for name: String, count: Int, taken: Set<String>) -> [String] {
+  private func names(for name: String, taken: Set<String>) -> [String] {
     var unique = UniqueNames(taken: taken)
-    let suffixes =
-      switch count {
-      case 1: [""]
-      case 2: ["_in", "_out"]
-      case 3: ["_in", "_core", "_out"]
-      default: (0..<count).map { "_\($0)" }
-      }
-    return suffixes.map { unique.make(name + $0) }
+    return replacement.layers.map { unique.make(name + "_" + $0.name) }
   }
 
   // MARK: Text
