@@ -3,8 +3,8 @@ import ModelGraph
 
 /// The calls of layers that rows of layers take the place of.
 ///
-/// Invariant: what a replaced call bound is bound by the last call of its row. New parameters are named like those of a
-/// `torch.nn.Sequential` in the layer's place: `head.weight` gives `head.0.weight`, `head.1.weight`.
+/// Invariant: what a replaced call bound is bound by the last call of its row. New parameters are named as if the
+/// layer were a module of layers: `head.weight` gives `head.in.weight` and `head.out.weight`.
 struct ReplacedLayers {
   /// A call of the row.
   struct Call {
@@ -41,7 +41,7 @@ struct ReplacedLayers {
       if !isLast {
         guard let sizes = Self.sizes(of: layer, layout.sizes), sizes.count == old.rank else { throw call.misfit() }
         layout = TensorLayout.dense(sizes, orderedAs: old, probe)
-        bound = (names.make("\(result)_\(k)"), layout)
+        bound = (names.make("\(result)_\(layer.name)"), layout)
       }
       row.append(
         Call(

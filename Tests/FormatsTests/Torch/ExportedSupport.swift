@@ -1,4 +1,3 @@
-import Foundation
 import ModelGraph
 import TestSupport
 import Testing
@@ -13,15 +12,16 @@ struct ExportedFile {
   private let root: String
 
   init(_ name: String) throws {
-    let file = try MappedFile(path: fixture("exported.\(name).pt2"), work: Work())
-    let zip = try ZipArchive(file.span, owner: file)
+    let bytes = try bytes(fixture("exported.\(name).pt2"))
     root = "exported.\(name)/"
-    self.zip = zip
-    let root = root
-    entries = try zip.entries.map { entry in
-      let contents = try zip.contents(of: entry, limit: 1 << 20, work: Work())
-      return (String(entry.name.dropFirst(root.count)), withExtendedLifetime(contents) { Array(contents.buffer) })
-    }
+    zip = try ZipArchive(bytes)
+    entries = try Self.entries(of: bytes)
+  }
+
+  /// The contents of an archive's entries, by name without the folder.
+  static func entries(of bytes: [UInt8]) throws -> [(name: String, bytes: [UInt8])] {
+    let zip = try ZipArchive(bytes)
+    return try zip.entries.map { (String($0.name.drop { $0 != "/" }.dropFirst()), try zip.array(of: $0)) }
   }
 
   static let program = "models/model.json"
@@ -60,10 +60,7 @@ extension ZipWriter {
   /// What is written, read again.
   func document() throws -> ExportedProgramDocument {
     let scratch = try Scratch()
-    let output = try OutputFile(path: scratch["model.pt2"], overwrite: false)
-    try write(to: output, work: Work())
-    _ = try output.finish(work: Work())
-    try output.publish()
+    _ = try written(to: scratch["model.pt2"])
     return try exportedDocument(scratch["model.pt2"])
   }
 }

@@ -1,4 +1,3 @@
-import Foundation
 import ModelGraph
 import TestSupport
 import Testing
@@ -102,7 +101,10 @@ struct ExportedReaderTests {
       ("Symbol('s77'", "__import__('s77'", .modelUnsafe),
       ("\"as_int\": 36", "\"as_int\": -36", .modelMalformed),
       ("\"name\": \"p_qkv_weight\"", "\"name\": \"p_qkv_bias\"", .modelMalformed),
-      ("{\"as_tensor\": {\"name\": \"linear\"}}, \"kind\"", "{\"as_tensor\": {\"name\": \"linear_1\"}}, \"kind\"", .modelMalformed),
+      (
+        "{\"as_tensor\": {\"name\": \"linear\"}}, \"kind\"", "{\"as_tensor\": {\"name\": \"linear_1\"}}, \"kind\"",
+        .modelMalformed
+      ),
       ("\"parameter_name\": \"qkv.weight\"", "\"parameter_name\": \"missing\"", .modelMalformed),
       ("\"as_ints\": [2, 0", "\"as_ints\": [2.5, 0", .modelMalformed),
       ("\"as_ints\": [2, 0", "\"as_what\": [2, 0", .modelMalformed),
@@ -184,7 +186,7 @@ struct ExportedReaderTests {
           isDigit && round % 2 == 0
           ? UInt8.random(in: 48...57, using: &generator) : try #require(alphabet.randomElement(using: &generator))
       }
-      let owner = MutantBytes(mutant)
+      let owner = FencedBytes(mutant)
       do {
         let archive = try ExportedArchive(ZipArchive(owner.span, owner: owner), owner: owner, work: Work())
         if try !ExportedProgramReader.read(archive, work: Work()).program.calls.isEmpty { read += 1 }
@@ -204,17 +206,4 @@ struct ExportedReaderTests {
     }
     try #require(count > 5)
   }
-}
-
-private final class MutantBytes: @unchecked Sendable {
-  private let base: UnsafeMutableRawBufferPointer
-  let span: ByteSpan
-
-  init(_ bytes: [UInt8]) {
-    base = .allocate(byteCount: bytes.count, alignment: 64)
-    base.copyBytes(from: bytes)
-    span = ByteSpan(base: UnsafeRawPointer(base.baseAddress!), count: bytes.count)
-  }
-
-  deinit { base.deallocate() }
 }
