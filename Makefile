@@ -96,6 +96,7 @@ bench: build .venv/stamp .venv-bench/stamp ## Measure latency, memory and throug
 	$(PYTHON) Tests/Benchmarks/bench.py
 	.venv-bench/bin/python Tests/Benchmarks/peers.py
 	.venv-bench/bin/python Tests/Benchmarks/decomposition.py
+	.venv-bench/bin/python Tests/Benchmarks/torch_files.py
 
 .PHONY: zoo
 zoo: .venv-zoo/stamp ## Export the architectures whose skeletons the tests read (with PyTorch, in .venv-zoo)

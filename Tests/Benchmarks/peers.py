@@ -99,29 +99,30 @@ def timed(function):
     return time.perf_counter() - began, result
 
 
-def torch_pruning_seconds(network, inputs):
-    """Its graph and its pruning; the classifier stays, as ours does by itself."""
-    network = copy.deepcopy(network)
-    ignored = [m for m in network.modules() if isinstance(m, torch.nn.Linear) and m.out_features in (10, 1000)]
+def torch_prune(network, inputs):
+    """Torch-Pruning's graph of the network, which is then pruned in place; the classifier stays, as ours does by itself."""
     heads = {
         p: layer.heads
         for layer in getattr(network, "layers", [])
         if isinstance(layer, Encoder.Layer)
         for p in (layer.q, layer.k, layer.v)
     }
+    pruner = torch_pruning.pruner.BasePruner(
+        network, inputs, importance=torch_pruning.importance.GroupMagnitudeImportance(p=2), pruning_ratio=RATIO,
+        global_pruning=True, round_to=2, num_heads=heads,
+        ignored_layers=[m for m in network.modules() if isinstance(m, torch.nn.Linear) and m.out_features in (10, 1000)],
+    )
+    pruner.step()
 
-    def prune():
-        pruner = torch_pruning.pruner.BasePruner(
-            network, inputs, importance=torch_pruning.importance.GroupMagnitudeImportance(p=2), pruning_ratio=RATIO,
-            global_pruning=True, ignored_layers=ignored, round_to=2, num_heads=heads,
-        )
-        pruner.step()
 
+def torch_pruning_seconds(network, inputs):
+    """How long that takes, and what is left."""
+    network = copy.deepcopy(network)
     before = sum(p.numel() for p in network.parameters())
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(PATIENCE)
     try:
-        seconds, _ = timed(prune)
+        seconds, _ = timed(lambda: torch_prune(network, inputs))
     except TimeoutError:
         return PATIENCE, f"stopped after {PATIENCE} s, which count"
     except Exception as error:  # a network it cannot prune is a result, too

@@ -1,0 +1,118 @@
+"""PyTorch's files against PyTorch itself, in one run: part of `make bench`, or
+`python Tests/Benchmarks/torch_files.py [--rounds N]` in an environment with Tests/requirements-bench.txt.
+
+One network, resnet50 of torchvision with random weights, as a GraphModule (`torch.save`) and as an exported program
+(`torch.export.save`). All sides take turns on the same files, which are in the page cache. PyTorch reads in a process
+that has imported it and has read the file before, so that neither imports nor first calls count; ours is a daemon that
+forgets the model before each round. Reading gives PyTorch a module and us the whole answer to `inspect`: shapes, costs,
+groups of coupled channels. Where files are written, Torch-Pruning has the network in memory and does not load it; we
+get a path, and our file is proved, synced and renamed.
+"""
+
+import argparse
+import copy
+import importlib.metadata
+import os
+import pathlib
+import subprocess
+import tempfile
+import warnings
+
+from peers import RATIO, THREADS, daemon, image_network, timed, torch, torch_prune  # sets the number of threads
+from bench import Report, Wire, median, milliseconds
+
+SHAPES = [{"batch": 1, "channel": 3, "dimension": [224, 224]}]
+SUFFIXES = {"torch.fx": ".pt", "torch.export": ".pt2"}
+
+
+def write(network, inputs, format, path):
+    if format == "torch.fx":
+        torch.save(torch.fx.symbolic_trace(network), path)
+    else:
+        torch.export.save(torch.export.export(network, inputs), path)
+
+
+def read(format, path):
+    """What PyTorch makes of the file."""
+    return torch.load(path, weights_only=False) if format == "torch.fx" else torch.export.load(path)
+
+
+def model(format, path):
+    """A GraphModule does not say which shapes its inputs have."""
+    return {"model": str(path), **({"input_shapes": SHAPES} if format == "torch.fx" else {})}
+
+
+def reading(report, wire, format, path, rounds):
+    read(format, path)
+    ours, theirs = [], []
+    for _ in range(rounds):
+        wire.ask("release", {"model": str(path)})
+        ours.append(wire.ask("inspect", model(format, path))[1])
+        theirs.append(timed(lambda: read(format, path))[0])
+    name = "torch.load" if format == "torch.fx" else "torch.export.load"
+    report.section(f"Load to inspect of resnet50{path.suffix} ({path.stat().st_size / 1e6:.0f} MB) against {name}")
+    report.row("inspect, nothing cached", milliseconds(median(ours)))
+    report.row(f"{name}, imports not counted", milliseconds(median(theirs)))
+    report.aim("times faster", median(theirs) / median(ours), 3, at_least=True)
+    report.bound("reading the program, shape inference and coupling; no weight is read, the file is only mapped")
+
+
+def writing(report, wire, format, path, network, inputs, rounds):
+    output, peer = path.with_stem("pruned"), path.with_stem("peer")
+    request = {
+        **model(format, path), "compression_method": "PR_L2", "recommendation_method": "SLAMP",
+        "recommendation_ratio": RATIO, "output_path": str(output),
+    }
+    ours, dry, theirs, saves = [], [], [], []
+    for _ in range(rounds):
+        for file in (output, peer):
+            file.unlink(missing_ok=True)
+        candidate = copy.deepcopy(network)
+        os.sync()
+        pruning = timed(lambda: torch_prune(candidate, inputs))[0]
+        saves.append(timed(lambda: torch.save(candidate, peer))[0])
+        theirs.append(pruning + saves[-1])
+        os.sync()
+        wire.ask("release", {"model": str(path)})
+        reply, seconds = wire.ask("compress", request)
+        ours.append(seconds)
+        wire.ask("release", {"model": str(path)})
+        dry.append(wire.ask("compress", {**request, "dry_run": True})[1])
+    left = reply["compressed"]["parameters"] / reply["original"]["parameters"]
+    their_left = sum(p.numel() for p in candidate.parameters()) / sum(p.numel() for p in network.parameters())
+    report.section(f"Prune and write resnet50{path.suffix} at {RATIO} against Torch-Pruning and torch.save")
+    report.row("compress, nothing cached", milliseconds(median(ours)), f"{left:.2f} of the parameters left")
+    report.row("  of which load, SLAMP, plan and certificate (dry)", milliseconds(median(dry)))
+    report.row("Torch-Pruning in memory, then torch.save", milliseconds(median(theirs)), f"{their_left:.2f} left")
+    report.row("  of which torch.save, without a sync", milliseconds(median(saves)))
+    report.aim("times faster", median(theirs) / median(ours), 10, at_least=True)
+    report.bound("scoring every weight, then the disk and reading the written file again to check it")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(THREADS)
+    server, report = daemon.server_path(), Report()
+    print(
+        f"{subprocess.run([server, '--version'], capture_output=True, text=True).stdout.strip()}, "
+        f"torch {torch.__version__}, Torch-Pruning {importlib.metadata.version('torch-pruning')}, "
+        f"{os.cpu_count()} cores, {THREADS} threads, medians of {arguments.rounds} rounds"
+    )
+    network, inputs = image_network("resnet50")
+    with tempfile.TemporaryDirectory() as name:
+        wire = Wire([server])
+        for format, suffix in SUFFIXES.items():
+            path = pathlib.Path(name) / f"resnet50{suffix}"
+            write(network, inputs, format, path)
+            os.sync()
+            reading(report, wire, format, path, arguments.rounds)
+            writing(report, wire, format, path, network, inputs, arguments.rounds)
+        wire.close()
+    print(f"\n{'every aim met' if not report.missed else f'{report.missed} aims missed'}")
+
+
+if __name__ == "__main__":
+    main()
