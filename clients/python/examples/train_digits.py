@@ -1,4 +1,4 @@
-"""Trains the two small networks of the demo on scikit-learn's digits and exports them to ONNX.
+"""Trains the two small networks of the demo on scikit-learn's digits and exports them.
 
 Needs torch, scikit-learn, onnx, onnxscript and onnxruntime (made with torch 2.13, scikit-learn 1.9, onnx 1.23,
 onnxscript 0.7); the demo and the tests need none of them, since what this writes is part of the repository. One core
@@ -10,6 +10,7 @@ The data are 1797 grey images of 8 x 8 pixels with values 0..16, fed as float32 
 them, drawn with equal shares per class, are never trained on:
 
     digits_resnet.onnx       residual CNN, TorchScript exporter, BatchNormalization nodes kept
+    digits_resnet.pt, .pt2   the same network as PyTorch's own files: GraphModule, exported program
     digits_mobile.onnx       depthwise convolutions with squeeze-and-excite, dynamo exporter, normalization folded
     digits_heldout.npz       images [300, 1, 8, 8] float32 and labels [300] int64, disjoint from training
     digits_calibration.npy   images [512, 1, 8, 8] float32 from the training set, without labels
@@ -209,6 +210,15 @@ def without_stack_traces(path: pathlib.Path):
     onnx.save(model, path)
 
 
+def save_for_torch(model: nn.Module, images: torch.Tensor, stem: pathlib.Path):
+    """The network as a GraphModule and as an exported program with an open batch."""
+    torch.save(torch.fx.symbolic_trace(model), stem.with_suffix(".pt"))
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    torch.export.save(program, stem.with_suffix(".pt2"))
+
+
 def accuracy(path: pathlib.Path, images, labels) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {session.get_inputs()[0].name: images})
@@ -239,6 +249,8 @@ def main():
         training=torch.onnx.TrainingMode.PRESERVE,
         dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}}, **names,
     )  # fmt: skip
+
+    save_for_torch(resnet, example, output / "digits_resnet")
 
     print("depthwise CNN with squeeze-and-excite")
     torch.manual_seed(SEED)
