@@ -40,14 +40,15 @@ enum ActivationOperators {
         .tensor(try l.node("Selu", [a.tensor("input")]))
       },
       "softplus": TorchFunction("input beta threshold") { (l, a) throws(Failure) in
-        guard try a.float("beta", 1) == 1 else { throw l.unsupported("beta is not 1") }
-        return .tensor(try l.node("Softplus", [a.tensor("input")]))
+        .tensor(try l.softplus(a))
       },
       "softsign": TorchFunction("input") { (l, a) throws(Failure) in
         .tensor(try l.node("Softsign", [a.tensor("input")]))
       },
       "logsigmoid": TorchFunction("input") { (l, a) throws(Failure) in
-        .tensor(try l.node("Log", [l.node("Sigmoid", [a.tensor("input")], as: "sigmoid")]))
+        // The logarithm of a sigmoid loses what is close to nothing.
+        let softplus = try l.node("Softplus", [l.node("Neg", [a.tensor("input")], as: "neg")], as: "softplus")
+        return .tensor(try l.node("Neg", [softplus]))
       },
       "prelu": TorchFunction("input weight") { (l, a) throws(Failure) in
         let (x, slope) = (try a.tensor("input"), try a.tensor("weight"))
@@ -71,6 +72,31 @@ enum ActivationOperators {
       "softmin": TorchFunction("input dim") { (l, a) throws(Failure) in
         let x = try l.node("Neg", [a.tensor("input")], as: "neg")
         return .tensor(try l.node("Softmax", [x], ["axis": .int(l.axis(a.int("dim"), of: x))]))
+      },
+      "softmax2d": TorchFunction("input") { (l, a) throws(Failure) in
+        .tensor(try l.node("Softmax", [a.tensor("input")], ["axis": .int(-3)]))
+      },
+      "tanhshrink": TorchFunction("input") { (l, a) throws(Failure) in
+        let x = try a.tensor("input")
+        return .tensor(try l.node("Sub", [x, l.node("Tanh", [x], as: "tanh")]))
+      },
+      "hardshrink": TorchFunction("input lambd") { (l, a) throws(Failure) in
+        .tensor(try l.node("Shrink", [a.tensor("input")], ["lambd": .float(Float(a.float("lambd", 0.5)))]))
+      },
+      "softshrink": TorchFunction("input lambd") { (l, a) throws(Failure) in
+        let lambda = Attribute.float(Float(try a.float("lambd", 0.5)))
+        return .tensor(try l.node("Shrink", [a.tensor("input")], ["lambd": lambda, "bias": lambda]))
+      },
+      "threshold": TorchFunction("input threshold value inplace") { (l, a) throws(Failure) in
+        let x = try a.tensor("input")
+        let type = l.dtype(x)
+        let passes = try l.node("Greater", [x, l.scalar(a.float("threshold"), type, as: "threshold")], as: "passes")
+        return .tensor(try l.node("Where", [passes, x, l.scalar(a.float("value"), type)]))
+      },
+      "rrelu": TorchFunction("input lower upper training inplace") { (l, a) throws(Failure) in
+        // The mean of the slopes that training draws from.
+        let slope = try (a.float("lower", 1.0 / 8) + a.float("upper", 1.0 / 3)) / 2
+        return .tensor(try l.node("LeakyRelu", [a.tensor("input")], ["alpha": .float(Float(slope))]))
       },
       "glu": TorchFunction("input dim") { (l, a) throws(Failure) in
         let x = try a.tensor("input")
@@ -108,6 +134,20 @@ extension TorchLowering {
   mutating func clip(_ x: ValueID, _ low: Double, _ high: Double) throws(Failure) -> ValueID {
     let (a, b) = (try scalar(low, dtype(x), as: "min"), try scalar(high, dtype(x), as: "max"))
     return try node("Clip", [x, a, b])
+  }
+
+  /// log(1 + exp(beta x)) / beta, and x itself where beta x exceeds the threshold.
+  fileprivate mutating func softplus(_ a: OperatorArguments) throws(Failure) -> ValueID {
+    let x = try a.tensor("input")
+    let (beta, threshold) = (try a.float("beta", 1), try a.float("threshold", 20))
+    guard beta != 0 else { throw malformed("beta is 0") }
+    if beta == 1, threshold >= 20 { return try node("Softplus", [x]) }
+    let type = dtype(x)
+    let factor = try scalar(beta, type, as: "beta")
+    let inner = try node("Mul", [x, factor], as: "scaled")
+    let soft = try node("Div", [node("Softplus", [inner], as: "softplus"), factor], as: "soft")
+    let isLinear = try node("Greater", [inner, scalar(threshold, type, as: "threshold")], as: "linear")
+    return try node("Where", [isLinear, x, soft])
   }
 
   fileprivate mutating func softmax(_ op: String, _ a: OperatorArguments) throws(Failure) -> TorchValue {

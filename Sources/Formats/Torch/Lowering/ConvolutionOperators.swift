@@ -32,12 +32,30 @@ extension TorchLowering {
   fileprivate mutating func convolution(_ a: OperatorArguments, _ rank: Int) throws(Failure) -> TorchValue {
     let geometry = ConvolutionGeometry(
       stride: try a.ints("stride", count: rank, [1]), dilation: try a.ints("dilation", count: rank, [1]),
-      padding: try padding(a, rank), groups: try a.int("groups", 1))
+      padding: try padding(a, rank), groups: try groups(a))
     let result = try convolution(a.tensor("input"), a.tensor("weight"), a.optionalTensor("bias"), geometry)
-    if let place = a.place("groups") {
-      settings[NodeSetting(node: lastConvolution, attribute: "group")] = .literal(place)
-    }
+    try rememberGroups(a)
     return .tensor(result)
+  }
+
+  /// A depthwise convolution has as many groups as its input has channels, and may say it so.
+  private func groups(_ a: OperatorArguments) throws(Failure) -> Int {
+    try groupsFollow(a) ? a.integer("groups").value : a.int("groups", 1)
+  }
+
+  private func groupsFollow(_ a: OperatorArguments) throws(Failure) -> Bool {
+    guard case .integer(let groups) = a["groups"], case .length(_, axis: 1) = groups.source else { return false }
+    let (x, weight) = (try shape(a.tensor("input")), try shape(a.tensor("weight")))
+    return weight.count > 1 && weight[1] == 1 && x.count == weight.count && x[1] == groups.value
+  }
+
+  private mutating func rememberGroups(_ a: OperatorArguments) throws(Failure) {
+    let setting = NodeSetting(node: lastConvolution, attribute: "group")
+    if try groupsFollow(a) {
+      settings[setting] = .follows
+    } else if let place = a.place("groups") {
+      settings[setting] = .literal(place)
+    }
   }
 
   private func padding(_ a: OperatorArguments, _ rank: Int) throws(Failure) -> ConvolutionGeometry.Padding {
@@ -69,11 +87,9 @@ extension TorchLowering {
       a.tensor("input"), a.tensor("weight"), a.optionalTensor("bias"),
       ConvolutionGeometry(
         stride: a.ints("stride", count: rank, [1]), dilation: a.ints("dilation", count: rank, [1]),
-        padding: .both(a.ints("padding", count: rank, [0])), groups: a.int("groups", 1)),
+        padding: .both(a.ints("padding", count: rank, [0])), groups: groups(a)),
       outputPadding: a.ints("output_padding", count: rank, [0]))
-    if let place = a.place("groups") {
-      settings[NodeSetting(node: lastConvolution, attribute: "group")] = .literal(place)
-    }
+    try rememberGroups(a)
     return .tensor(result)
   }
 

@@ -23,6 +23,18 @@ enum CreationOperators {
         (l, a) throws(Failure) in
         try l.range(a)
       },
+      "linspace": TorchFunction("start end steps out dtype layout device pin_memory requires_grad") {
+        (l, a) throws(Failure) in
+        let (start, end, steps) = (try a.float("start"), try a.float("end"), try a.int("steps"))
+        guard (1...1 << 24).contains(steps) else { throw l.unsupported("it makes \(steps) numbers") }
+        let step = steps > 1 ? (end - start) / Double(steps - 1) : 0
+        let numbers = Tensor(float32: (0..<steps).map { Float(start + step * Double($0)) })
+        let id = l.assembler.constant("\(l.base).numbers", numbers)
+        return .tensor(try a.has("dtype") ? l.cast(id, to: l.type(named: a["dtype"])) : id)
+      },
+      "meshgrid": TorchFunction("*tensors indexing") { (l, a) throws(Failure) in
+        .list(try l.grid(a.tensors("tensors"), isMatrix: a.string("indexing", "ij") == "ij"))
+      },
       "scalar_tensor": TorchFunction("value dtype layout device pin_memory") { (l, a) throws(Failure) in
         .tensor(try l.tensor(a["value"], a.has("dtype") ? l.type(named: a["dtype"]) : l.type(of: a["value"])))
       },
@@ -131,6 +143,24 @@ extension TorchLowering {
     let type = a.has("dtype") ? try type(named: a["dtype"]) : dtype(x)
     let number = try tensor(value, type)
     return .tensor(try node("Expand", [number, node("Shape", [x], as: "shape")]))
+  }
+
+  /// Every vector spread over the axes of all.
+  fileprivate mutating func grid(_ vectors: [ValueID], isMatrix: Bool) throws(Failure) -> [TorchValue] {
+    var axes = Array(vectors.indices)
+    if !isMatrix, axes.count > 1 { axes.swapAt(0, 1) }
+    var lengths = [TorchInteger](repeating: TorchInteger(1), count: vectors.count)
+    for (vector, axis) in zip(vectors, axes) {
+      guard try rank(vector) == 1 else { throw unsupported("it spreads \(try rank(vector)) axes") }
+      lengths[axis] = try length(vector, 0)
+    }
+    var result: [TorchValue] = []
+    for (vector, axis) in zip(vectors, axes) {
+      let shape = axes.indices.map { $0 == axis ? -1 : 1 }
+      let line = try node("Reshape", [vector, integers(shape, as: "line")], as: "line")
+      result.append(.tensor(try node("Expand", [line, self.vector(lengths, as: "shape")], as: "grid")))
+    }
+    return result
   }
 
   fileprivate mutating func range(_ a: OperatorArguments) throws(Failure) -> TorchValue {

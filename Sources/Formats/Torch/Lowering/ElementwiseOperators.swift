@@ -16,7 +16,12 @@ enum ElementwiseOperators {
         switch try a.string("rounding_mode", "") {
         case "": return try l.quotient(a["input"], a["other"])
         case "floor": return try l.floorQuotient(a["input"], a["other"])
-        default: throw l.unsupported("it rounds towards zero")
+        default:
+          guard case .tensor(let quotient) = try l.quotient(a["input"], a["other"]) else {
+            throw l.unsupported("it divides numbers")
+          }
+          let magnitude = try l.node("Floor", [l.node("Abs", [quotient], as: "abs")], as: "floor")
+          return .tensor(try l.node("Mul", [magnitude, l.node("Sign", [quotient], as: "sign")]))
         }
       },
       "truediv": TorchFunction("input other") { (l, a) throws(Failure) in try l.quotient(a["input"], a["other"]) },
@@ -56,6 +61,27 @@ enum ElementwiseOperators {
         var product = try l.binary("Mul", a["tensor1"], a["tensor2"])
         if a.has("value") { product = try l.binary("Mul", product, a["value"]) }
         return try l.binary("Add", a["input"], product)
+      },
+      "log2": TorchFunction("input") { (l, a) throws(Failure) in
+        let natural = try l.node("Log", [l.floating(a.tensor("input"))], as: "log")
+        return try l.binary("Mul", .tensor(natural), .float(1 / log(2)))
+      },
+      "log10": TorchFunction("input") { (l, a) throws(Failure) in
+        let natural = try l.node("Log", [l.floating(a.tensor("input"))], as: "log")
+        return try l.binary("Mul", .tensor(natural), .float(1 / log(10)))
+      },
+      "expm1": TorchFunction("input") { (l, a) throws(Failure) in
+        let exp = try l.node("Exp", [l.floating(a.tensor("input"))], as: "exp")
+        return try l.binary("Sub", .tensor(exp), .float(1))
+      },
+      "hypot": TorchFunction("input other") { (l, a) throws(Failure) in
+        let (x, y) = try l.operands(a["input"], a["other"])
+        let squares = try [l.node("Mul", [x, x], as: "square"), l.node("Mul", [y, y], as: "square")]
+        return .tensor(try l.node("Sqrt", [l.node("Add", squares, as: "sum")]))
+      },
+      "fmod": TorchFunction("input other") { (l, a) throws(Failure) in
+        let (x, y) = try l.operands(a["input"], a["other"])
+        return .tensor(try l.node("Mod", [x, y], ["fmod": .int(1)]))
       },
       "rsqrt": TorchFunction("input") { (l, a) throws(Failure) in
         let root = try l.node("Sqrt", [l.floating(a.tensor("input"))], as: "sqrt")
@@ -98,7 +124,7 @@ enum ElementwiseOperators {
     let unary = [
       "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "abs": "Abs", "erf": "Erf", "sin": "Sin", "cos": "Cos", "tan": "Tan",
       "floor": "Floor", "ceil": "Ceil", "round": "Round", "reciprocal": "Reciprocal", "sign": "Sign", "tanh": "Tanh",
-      "logical_not": "Not", "bitwise_not": "Not", "isnan": "IsNaN", "sinh": "Sinh", "cosh": "Cosh", "atan": "Atan",
+      "logical_not": "Not", "bitwise_not": "Not", "special_expit": "Sigmoid", "isnan": "IsNaN", "sinh": "Sinh", "cosh": "Cosh", "atan": "Atan",
     ]
     for (name, op) in unary {
       table[name] = TorchFunction("input") { (l, a) throws(Failure) in
@@ -184,7 +210,10 @@ extension TorchLowering {
     if let result = try numbers(op, a, b) { return result }
     let (x, y) = try operands(a, b)
     switch op {
-    case "Mod" where dtype(x).isFloat: throw unsupported("the remainder of real numbers has no rule")
+    case "Mod" where dtype(x).isFloat:
+      // The remainder has the sign of the divisor.
+      let whole = try node("Floor", [node("Div", [x, y], as: "quotient")], as: "floor")
+      return .tensor(try node("Sub", [x, node("Mul", [whole, y], as: "multiple")]))
     case "And", "Or", "Xor":
       guard dtype(x) == .bool else { throw unsupported("it works on the bits of integers") }
     default: break
@@ -311,8 +340,11 @@ extension TorchLowering {
 
   fileprivate mutating func clamped(_ a: OperatorArguments) throws(Failure) -> TorchValue {
     let x = try a.tensor("input")
-    if case .tensor = a["min"] { throw unsupported("it is bounded by tensors") }
-    if case .tensor = a["max"] { throw unsupported("it is bounded by tensors") }
+    if a["min"].isTensor || a["max"].isTensor {
+      var result = TorchValue.tensor(x)
+      if a.has("min") { result = try binary("Max", result, a["min"]) }
+      return a.has("max") ? try binary("Min", result, a["max"]) : result
+    }
     let low = a.has("min") ? try tensor(a["min"], dtype(x)) : nil
     let high = a.has("max") ? try tensor(a["max"], dtype(x)) : nil
     return .tensor(try node("Clip", [x, low, high]))
@@ -320,6 +352,8 @@ extension TorchLowering {
 }
 
 extension TorchValue {
+  fileprivate var isTensor: Bool { if case .tensor = self { true } else { false } }
+
   /// An integer as the real number it is divided as.
   fileprivate var asReal: TorchValue {
     guard case .integer(let integer) = self else { return self }

@@ -50,6 +50,21 @@ enum JoiningOperators {
           })
       },
     ]
+    table["tensor_split"] = TorchFunction("input indices_or_sections dim") { (l, a) throws(Failure) in
+      let x = try a.tensor("input")
+      let axis = try l.axis(a.int("dim", 0), of: x)
+      let (length, count) = (try l.shape(x)[axis], try a.int("indices_or_sections"))
+      guard (1...4096).contains(count) else { throw l.unsupported("it makes \(count) parts") }
+      // The first ones are longer by one where it does not come out even, which no other call says.
+      l.hold([LengthUse(value: x, axis: axis)], "'\(l.base)' shares it out")
+      let sizes = (0..<count).map { TorchInteger(length / count + ($0 < length % count ? 1 : 0)) }
+      return .list(try l.parts(of: x, axis: axis, sizes: sizes, count: count).map(TorchValue.tensor))
+    }
+    table["hstack"] = TorchFunction("tensors") { (l, a) throws(Failure) in
+      let parts = try a.tensors("tensors")
+      guard let first = parts.first else { throw l.malformed("it joins nothing") }
+      return .tensor(try l.node("Concat", parts, ["axis": .int(l.rank(first) > 1 ? 1 : 0)]))
+    }
     for name in ["cat", "concat", "concatenate"] {
       table[name] = TorchFunction("tensors dim") { (l, a) throws(Failure) in
         // Empty tensors of one axis count for nothing, whatever the others are.

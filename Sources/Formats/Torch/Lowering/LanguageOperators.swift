@@ -5,7 +5,12 @@ enum LanguageOperators {
   static let functions: [String: TorchFunction] = {
     var table: [String: TorchFunction] = [
       "getattr": TorchFunction("input name") { (l, a) throws(Failure) in
-        try l.attribute(a.string("name", ""), of: a.tensor("input"))
+        let name = try a.string("name", "")
+        // Of what `max` and the like return.
+        if case .list(let parts) = a["input"], let part = ["values": 0, "indices": 1][name], part < parts.count {
+          return parts[part]
+        }
+        return try l.attribute(name, of: a.tensor("input"))
       },
       "size": TorchFunction("input dim") { (l, a) throws(Failure) in
         let x = try a.tensor("input")
@@ -34,6 +39,7 @@ enum LanguageOperators {
       "is_floating_point": TorchFunction("input") { (l, a) throws(Failure) in
         .bool(l.dtype(try a.tensor("input")).isFloat)
       },
+      "pos": TorchFunction("input") { (_, a) throws(Failure) in a["input"] },
       "not_": TorchFunction("input") { (l, a) throws(Failure) in
         guard case .bool(let value) = a["input"] else { throw l.unsupported("it negates \(a["input"].kind)") }
         return .bool(!value)
@@ -47,6 +53,13 @@ enum LanguageOperators {
         return a["input"]
       },
     ]
+    for name in ["cond", "while_loop", "map_impl", "scan"] {
+      table[name] = TorchFunction("*operands") { (l, _) throws(Failure) in
+        throw l.unsupported(
+          "which operators run depends on the data; write the choice with torch.where, or export the branch that is "
+            + "served")
+      }
+    }
     // What only checks. A condition that fails under these shapes would fail in PyTorch too.
     let checks = [
       "_assert": "condition message", "_assert_scalar": "condition message", "_assert_async": "condition message",
@@ -63,6 +76,7 @@ enum LanguageOperators {
             "the model refuses inputs of these shapes: \(try a.string("message", "an assertion fails"))",
             details: ["node": .string(l.base)])
         }
+        l.rememberAssertion()
         return .none
       }
     }

@@ -17,6 +17,10 @@ struct LoweredProgram: Sendable {
   let repeated: [RepeatedLength]
   /// Numbers that the program computes from lengths.
   let numbers: [ComputedNumber]
+  /// Integers that the program computes from lengths and hands to operators on tensors.
+  let scalars: [ValueID: ComputedInteger]
+  /// What the program asserts about lengths.
+  let assertions: [Assertion]
   /// Attention without a scale of its own, whose scale is that of the width it has.
   let impliedScales: [ImpliedScale]
   /// The values that calls bind, by name: of what the file declares shapes for.
@@ -29,6 +33,8 @@ struct LoweredProgram: Sendable {
 enum LiteralSource: Sendable {
   /// By element; nil for an element that nobody wrote and nothing can change.
   case elements([ArgumentPlace?])
+  /// Where a range ends that the program gives by its start, `start`, and its length.
+  case end(start: ValueID, length: ArgumentPlace)
   /// The sizes of the parts of a `split` with one size or a `chunk`.
   case parts(call: Int)
   /// It follows from the parameters' shapes by itself.
@@ -65,6 +71,18 @@ struct ImpliedScale: Sendable {
 struct ComputedNumber: Sendable {
   let place: ArgumentPlace
   let number: Double
+  let uses: [LengthUse]
+}
+
+/// The same for an integer.
+struct ComputedInteger: Sendable {
+  let place: ArgumentPlace
+  let value: Int
+}
+
+/// A call that checks lengths, which need not hold for others.
+struct Assertion: Sendable {
+  let call: Int
   let uses: [LengthUse]
 }
 

@@ -19,13 +19,13 @@ enum PoolingOperators {
       "pad": TorchFunction("input pad mode value") { (l, a) throws(Failure) in
         .tensor(
           try l.padded(
-            a.tensor("input"), a.ints("pad"), mode: a.string("mode", "constant"),
+            a.tensor("input"), a.integers("pad"), mode: a.string("mode", "constant"),
             value: a.has("value") ? a.float("value") : 0))
       },
       "constant_pad_nd": TorchFunction("input pad value") { (l, a) throws(Failure) in
         .tensor(
           try l.padded(
-            a.tensor("input"), a.ints("pad"), mode: "constant", value: a.has("value") ? a.float("value") : 0))
+            a.tensor("input"), a.integers("pad"), mode: "constant", value: a.has("value") ? a.float("value") : 0))
       },
       "interpolate": TorchFunction(
         "input size scale_factor mode align_corners recompute_scale_factor antialias"
@@ -65,8 +65,13 @@ enum PoolingOperators {
       table["avg_pool\(rank)d"] = TorchFunction(
         "input kernel_size stride padding ceil_mode count_include_pad divisor_override"
       ) { (l, a) throws(Failure) in
-        if a.has("divisor_override") { throw l.unsupported("it divides by a number of its own") }
-        return .tensor(try l.pool("AveragePool", a, rank))
+        let mean = try l.pool("AveragePool", a, rank)
+        guard a.has("divisor_override") else { return .tensor(mean) }
+        let area = try a.ints("kernel_size", count: rank).reduce(1, *)
+        guard try a.bool("count_include_pad", true), try !a.bool("ceil_mode", false) else {
+          throw l.unsupported("it divides windows of several sizes by one number")
+        }
+        return try l.binary("Mul", .tensor(mean), .float(Double(area) / a.float("divisor_override")))
       }
       table["adaptive_avg_pool\(rank)d"] = TorchFunction("input output_size") { (l, a) throws(Failure) in
         .tensor(try l.adaptivePool("Average", a["output_size"], a.tensor("input"), rank))
@@ -164,6 +169,12 @@ extension TorchLowering {
     let spatial = rank - 2
     var attributes: [String: Attribute] = ["axes": .ints(Array(2..<rank))]
     switch mode {
+    case "area":
+      return try adaptivePool("Average", .list((size ?? []).map(TorchValue.integer)), x, spatial)
+    case "nearest-exact":
+      attributes["mode"] = .string("nearest")
+      attributes["coordinate_transformation_mode"] = .string("half_pixel")
+      attributes["nearest_mode"] = .string("round_prefer_ceil")
     case "nearest":
       attributes["mode"] = .string("nearest")
       attributes["coordinate_transformation_mode"] = .string("asymmetric")
@@ -201,9 +212,15 @@ extension TorchLowering {
 
   /// - Parameter pad: in pairs, from the last axis on, as PyTorch gives them.
   mutating func padded(_ x: ValueID, _ pad: [Int], mode: String, value: Double) throws(Failure) -> ValueID {
+    try padded(x, pad.map { TorchInteger($0) }, mode: mode, value: value)
+  }
+
+  fileprivate mutating func padded(
+    _ x: ValueID, _ pad: [TorchInteger], mode: String, value: Double
+  ) throws(Failure) -> ValueID {
     let rank = try rank(x)
-    guard pad.count % 2 == 0, pad.count / 2 <= rank else { throw malformed("it pads by \(pad)") }
-    if pad.allSatisfy({ $0 == 0 }) { return try node("Identity", [x]) }
+    guard pad.count % 2 == 0, pad.count / 2 <= rank else { throw malformed("it pads by \(pad.map(\.value))") }
+    if pad.allSatisfy({ $0.isLiteral && $0.value == 0 }) { return try node("Identity", [x]) }
     let count = pad.count / 2
     let axes = (0..<count).map { rank - count + $0 }
     let before = (0..<count).map { pad[2 * (count - 1 - $0)] }
@@ -212,7 +229,7 @@ extension TorchLowering {
     guard let mode = modes[mode] else { throw unsupported("the mode '\(mode)' has no rule") }
     let filling = mode == "constant" ? try scalar(value, dtype(x)) : nil
     return try node(
-      "Pad", [x, integers(before + after, as: "pads"), filling, integers(axes, as: "axes")], ["mode": .string(mode)])
+      "Pad", [x, vector(before + after, as: "pads"), filling, integers(axes, as: "axes")], ["mode": .string(mode)])
   }
 
   /// Channels in `groups` rows, read by columns.

@@ -10,9 +10,7 @@ enum SelectionOperators {
     "narrow": TorchFunction("input dim start length") { (l, a) throws(Failure) in
       let x = try a.tensor("input")
       let (start, length) = (try a.integer("start"), try a.integer("length"))
-      guard start.isLiteral, length.isLiteral else { throw l.unsupported("its range is computed") }
-      guard start.value == 0 else { throw l.unsupported("it does not start at 0; write it as a slice") }
-      return .tensor(try l.sliced(x, [(l.axis(a.int("dim"), of: x), nil, length, 1)]))
+      return .tensor(try l.narrowed(x, l.axis(a.int("dim"), of: x), start, length))
     },
     "slice": TorchFunction("input dim start end step") { (l, a) throws(Failure) in
       let x = try a.tensor("input")
@@ -29,7 +27,8 @@ enum SelectionOperators {
     "getitem": TorchFunction("input index") { (l, a) throws(Failure) in try l.item(a["input"], a["index"]) },
     "index_select": TorchFunction("input dim index") { (l, a) throws(Failure) in
       let x = try a.tensor("input")
-      return .tensor(try l.node("Gather", [x, a.tensor("index")], ["axis": .int(l.axis(a.int("dim"), of: x))]))
+      let axis = try l.axis(a.int("dim"), of: x)
+      return .tensor(try l.picked(x, axis, a.tensor("index")))
     },
     "gather": TorchFunction("input dim index sparse_grad") { (l, a) throws(Failure) in
       let x = try a.tensor("input")
@@ -90,6 +89,9 @@ extension TorchLowering {
     }
     if open.isEmpty { return x }
     guard open.allSatisfy({ $0.step > 0 }) else { throw malformed("a step is not positive") }
+    for range in open where range.step != 1 {
+      hold([LengthUse(value: x, axis: range.axis)], "'\(base)' takes every so many of these")
+    }
     let starts = try vector(open.map { $0.start ?? TorchInteger(0) }, as: "starts")
     let ends = try vector(open.map { $0.end ?? end }, as: "ends")
     let result = try node(
@@ -98,6 +100,33 @@ extension TorchLowering {
     sliceOrigins[result] = SliceOrigin(
       source: x, ranges: open.map { ($0.axis, $0.start?.value ?? 0, $0.end?.value, $0.step) })
     return result
+  }
+
+  /// `length` positions from `start` on.
+  fileprivate mutating func narrowed(
+    _ x: ValueID, _ axis: Int, _ start: TorchInteger, _ length: TorchInteger
+  ) throws(Failure) -> ValueID {
+    guard case .integer(let end) = try binary("Add", .integer(start), .integer(length)) else { return x }
+    guard start.isLiteral, length.isLiteral, let place = length.place else {
+      let whole = LengthUse(value: x, axis: axis)
+      hold(start.uses + length.uses + [whole], "'\(base)' narrows by computed numbers")
+      return try sliced(x, [(axis, start, end, 1)])
+    }
+    let (starts, ends) = (try vector([start], as: "starts"), try vector([end], as: "ends"))
+    literals[ends] = .end(start: starts, length: place)
+    let axes = integers([axis], as: "axes")
+    let result = try node("Slice", [x, starts, ends, axes])
+    sliceOrigins[result] = SliceOrigin(source: x, ranges: [(axis, start.value, end.value, 1)])
+    return result
+  }
+
+  /// The entries along an axis that a table lists, in its order.
+  fileprivate mutating func picked(
+    _ x: ValueID, _ axis: Int, _ index: ValueID, as suffix: String = ""
+  ) throws(Failure) -> ValueID {
+    // Only numbers that stand in the call can be others.
+    if literals[index] == nil { hold([LengthUse(value: x, axis: axis)], "'\(base)' picks entries by a table") }
+    return try node("Gather", [x, index], ["axis": .int(axis)], as: suffix)
   }
 
   /// Writes `value` into a part of a tensor, which all names of that tensor then show.
@@ -144,18 +173,26 @@ extension TorchLowering {
       guard elements.indices.contains(k) else { throw malformed("it takes entry \(k) of \(elements.count)") }
       return elements[k]
     case (.list(let elements), .slice(let start, let end, let step)):
-      guard step.isNone else { throw unsupported("it takes every so many entries of a list") }
+      let stride: Int
+      switch step {
+      case .none: stride = 1
+      case .integer(let integer) where integer.value != 0: stride = integer.value
+      default: throw unsupported("it takes every so many entries of a list")
+      }
+      // Backwards, a list starts at its last entry and ends before its first.
+      let (least, most) = stride > 0 ? (0, elements.count) : (-1, elements.count - 1)
       func bound(_ value: TorchValue, _ fallback: Int) throws(Failure) -> Int {
         switch value {
         case .none: return fallback
         case .integer(let integer):
           let k = integer.value < 0 ? integer.value + elements.count : integer.value
-          return min(max(k, 0), elements.count)
+          return min(max(k, least), most)
         default: throw unsupported("a bound is \(value.kind)")
         }
       }
-      let (first, last) = (try bound(start, 0), try bound(end, elements.count))
-      return .list(first < last ? Array(elements[first..<last]) : [])
+      let first = try bound(start, stride > 0 ? least : most)
+      let last = try bound(end, stride > 0 ? most : least)
+      return .list(Swift.stride(from: first, to: last, by: stride).map { elements[$0] })
     case (.dictionary(let entries), .string(let key)):
       guard let entry = entries.first(where: { $0.key == key }) else { throw malformed("there is no entry '\(key)'") }
       return entry.value
@@ -219,7 +256,7 @@ extension TorchLowering {
       guard try self.rank(table.index) == 1 || picks.isEmpty && !layout.contains(nil) else {
         throw unsupported("it mixes tables of indices with other indices")
       }
-      result = try node("Gather", [result, table.index], ["axis": .int(table.axis)], as: picks.isEmpty ? "" : "picked")
+      result = try picked(result, table.axis, table.index, as: picks.isEmpty ? "" : "picked")
     }
     // From the back, so that axes keep their numbers.
     for pick in picks.sorted(by: { $0.axis > $1.axis }) { result = try selected(result, pick.axis, pick.index) }
@@ -229,6 +266,7 @@ extension TorchLowering {
 
   /// `x[i, j, ...]` with tensors of indices for its first axes, which broadcast against each other.
   private mutating func gathered(_ x: ValueID, by indices: [ValueID]) throws(Failure) -> ValueID {
+    hold(indices.indices.map { LengthUse(value: x, axis: $0) }, "'\(base)' picks entries by tables")
     var total = indices[0]
     for index in indices.dropFirst() { total = try node("Add", [total, index], as: "shape_of_all") }
     let target = try node("Shape", [total], as: "shape")

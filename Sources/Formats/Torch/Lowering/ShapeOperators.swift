@@ -186,7 +186,7 @@ extension TorchLowering {
   }
 
   /// Both parts of a cut along each axis, the other way round.
-  fileprivate mutating func rolled(_ x: ValueID, _ shifts: [TorchInteger], _ dims: [Int]) throws(Failure) -> ValueID {
+  mutating func rolled(_ x: ValueID, _ shifts: [TorchInteger], _ dims: [Int]) throws(Failure) -> ValueID {
     guard shifts.count == dims.count, !dims.isEmpty else { throw unsupported("it rolls the flattened tensor") }
     var x = x
     for (shift, dim) in zip(shifts, dims) {

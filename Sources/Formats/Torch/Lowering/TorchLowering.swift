@@ -33,6 +33,10 @@ struct TorchLowering {
   var impliedScales: [ImpliedScale] = []
   private var numbers: [ComputedNumber] = []
   private var lists: [ValueID: [ArgumentPlace?]] = [:]
+  private var scalars: [ValueID: ComputedInteger] = [:]
+  /// The lengths that enter truth values of the program, by the name of what binds these.
+  private var conditions: [String: [LengthUse]] = [:]
+  var assertions: [Assertion] = []
   private var moduleInputs: [Int: ValueID] = [:]
   /// Lengths that decide something that no edit can change.
   var decisive: [LengthUse: String] = [:]
@@ -82,6 +86,7 @@ struct TorchLowering {
           + "pass input_shapes, for instance [{\"batch\": 1, \"channel\": 3, \"dimension\": [224, 224]}]",
         details: ["inputs": .strings(missing.map(\.name))])
     }
+    let indices = program.inputsThatPickRows
     for input in program.inputs {
       let declared: [Dimension]
       let shape: [Int]
@@ -102,7 +107,8 @@ struct TorchLowering {
             + "\(declared.map(\.text).joined(separator: " x ")); given was \(shape)",
           details: ["input": .string(input.name)])
       }
-      let id = assembler.input(input.name, dtype: input.dtype ?? .float32, declared: declared, shape: shape)
+      let dtype = input.dtype ?? (indices.contains(input.name) ? .int64 : .float32)
+      let id = assembler.input(input.name, dtype: dtype, declared: declared, shape: shape)
       environment[input.name] = .tensor(id)
     }
   }
@@ -128,6 +134,7 @@ struct TorchLowering {
       value = try TorchModules.apply(module, given, &self)
     }
     calls += [Int](repeating: index, count: assembler.nodeCount - nodesBefore)
+    if case .bool = value { rememberCondition(of: call) }
     try bind(call, to: value, after: nodesBefore)
   }
 
@@ -147,17 +154,24 @@ struct TorchLowering {
 
   /// Lengths that decided what was appended cannot change.
   mutating func note(_ arguments: OperatorArguments) {
-    for use in arguments.decisive where decisive[use] == nil {
-      decisive[use] = "'\(base)' is set up by this length"
-    }
+    hold(arguments.decisive, "'\(base)' is set up by this length")
+  }
+
+  /// The path of the module that holds the parameter; nil for the model's own.
+  func moduleName(of parameter: ValueID) -> String? {
+    parameters[parameter].flatMap(Self.owner)
+  }
+
+  private static func owner(of parameter: String) -> String? {
+    let owner = parameter.split(separator: ".").dropLast().joined(separator: ".")
+    return owner.isEmpty ? nil : owner
   }
 
   /// The module whose weight the call applies: it is known by its path.
   private func weightOwner(of call: TorchCall) -> String? {
     let given = call.arguments.dropFirst() + call.keywords.lazy.filter { $0.name == "weight" }.map(\.value)
     for case .parameter(let name) in given {
-      let owner = name.split(separator: ".").dropLast().joined(separator: ".")
-      if !owner.isEmpty { return owner }
+      if let owner = Self.owner(of: name) { return owner }
     }
     return nil
   }
@@ -225,7 +239,11 @@ struct TorchLowering {
         integer.readAt = place
         return .integer(integer)
       case .computed(let number, let uses):
-        numbers.append(ComputedNumber(place: place, number: number, uses: uses))
+        if place.isWholeArgument {
+          numbers.append(ComputedNumber(place: place, number: number, uses: uses))
+        } else {
+          hold(uses, "'\(base)' has a number in a list that follows from this length")
+        }
         return value
       default: return value
       }
@@ -286,7 +304,8 @@ struct TorchLowering {
         }, tiesVectors: true))
     return LoweredProgram(
       graph: graph, calls: calls, parameters: parameters, literals: literals, lists: lists, settings: settings,
-      repeated: repeated, numbers: numbers, impliedScales: impliedScales, results: results, inputs: moduleInputs)
+      repeated: repeated, numbers: numbers, scalars: scalars, assertions: assertions, impliedScales: impliedScales,
+      results: results, inputs: moduleInputs)
   }
 
   /// Where all lengths are given, those of what is returned are known as well.
@@ -314,6 +333,31 @@ struct TorchLowering {
     // Numbers beside tensors are no business of the graph's.
     case .none, .integer, .float, .computed, .bool, .string, .symbol, .slice, .ellipsis: break
     }
+  }
+
+  // MARK: Lengths that decide
+
+  /// These lengths stay as they are.
+  mutating func hold(_ uses: [LengthUse], _ why: @autoclosure () -> String) {
+    for use in uses where decisive[use] == nil { decisive[use] = why() }
+  }
+
+  private mutating func rememberCondition(of call: TorchCall) {
+    var uses: [LengthUse] = []
+    for argument in call.arguments + call.keywords.map(\.value) {
+      guard case .reference(let name) = argument else { continue }
+      uses += conditions[name] ?? []
+      if case .integer(let integer)? = environment[name] { uses += integer.uses }
+    }
+    if !uses.isEmpty, let name = call.results.first { conditions[name] = uses }
+  }
+
+  /// The call asserts what the lengths make true today.
+  mutating func rememberAssertion() {
+    guard call < program.calls.count, case .reference(let name)? = program.calls[call].arguments.first,
+      let uses = conditions[name]
+    else { return }
+    assertions.append(Assertion(call: call, uses: uses))
   }
 
   // MARK: Failures
@@ -485,6 +529,11 @@ extension TorchLowering {
     let flat = integers([], as: "shape")
     var id = try node("Reshape", [vector(integer), flat], as: "number")
     if dtype != .int64 { id = try node("Cast", [id], ["to": .int(dtype.rawValue)], as: "number") }
+    if let place = integer.readAt, place.isWholeArgument {
+      scalars[id] = ComputedInteger(place: place, value: integer.value)
+    } else {
+      hold(integer.uses, "'\(base)' computes with this length")
+    }
     return id
   }
 
@@ -495,6 +544,30 @@ extension TorchLowering {
     guard axis < shape.count else { throw malformed("a scalar has no axes") }
     return TorchInteger(shape[axis], .length(id, axis: axis))
   }
+}
+
+extension TorchProgram {
+  /// Inputs without a declared type that pick rows of a table by themselves: only integers can.
+  fileprivate var inputsThatPickRows: Set<String> {
+    var names: Set<String> = []
+    func note(_ argument: TorchArgument?) { if case .reference(let name)? = argument { names.insert(name) } }
+    for call in calls {
+      switch call.target {
+      case .module(let module) where module.className == "Embedding":
+        note(call.arguments.first ?? call.keywords.first?.value)
+      case .function("embedding"):
+        for argument in call.arguments.prefix(2) { note(argument) }
+        for keyword in call.keywords where ["input", "indices"].contains(keyword.name) { note(keyword.value) }
+      default: break
+      }
+    }
+    return names
+  }
+}
+
+extension ArgumentPlace {
+  /// Whether it is an argument itself rather than a part of one.
+  var isWholeArgument: Bool { path.count == 1 }
 }
 
 extension Dimension {

@@ -38,6 +38,8 @@ enum TorchModules {
       "Hardtanh": Form("hardtanh", "min_val max_val"), "Softplus": Form("softplus", "beta threshold"),
       "PixelShuffle": Form("pixel_shuffle", "upscale_factor"),
       "PixelUnshuffle": Form("pixel_unshuffle", "downscale_factor"),
+      "Threshold": Form("threshold", "threshold value"), "Hardshrink": Form("hardshrink", "lambd"),
+      "Softshrink": Form("softshrink", "lambd"), "RReLU": Form("rrelu", "lower upper"),
       "ChannelShuffle": Form("channel_shuffle", "groups"),
       "Upsample": Form("interpolate", "size scale_factor mode align_corners"),
       "UpsamplingNearest2d": Form("interpolate", "size scale_factor mode"),
@@ -46,7 +48,7 @@ enum TorchModules {
     for (name, function) in [
       "ReLU": "relu", "ReLU6": "relu6", "SiLU": "silu", "Mish": "mish", "Sigmoid": "sigmoid", "Tanh": "tanh",
       "Hardswish": "hardswish", "Hardsigmoid": "hardsigmoid", "SELU": "selu", "Softsign": "softsign",
-      "LogSigmoid": "logsigmoid", "Dropout": "identity", "Dropout1d": "identity", "Dropout2d": "identity",
+      "LogSigmoid": "logsigmoid", "Softmax2d": "softmax2d", "Tanhshrink": "tanhshrink", "Dropout": "identity", "Dropout1d": "identity", "Dropout2d": "identity",
       "Dropout3d": "identity", "AlphaDropout": "identity", "FeatureAlphaDropout": "identity",
       "StochasticDepth": "identity",
     ] {
@@ -277,6 +279,7 @@ enum MultiheadAttention {
     let packedBias = try TorchModules.tensor("in_proj_bias", module, &l)
     var projected: [ValueID] = []
     var (weights, biases): ([ValueID?], [ValueID?]) = ([nil, nil, nil], [nil, nil, nil])
+    for case let whole? in [packed, packedBias] { l.fixed[whole] = sentence(base) }
     if let packed { weights = try l.parts(of: packed, axis: 0, sizes: nil, count: 3) }
     if let packedBias { biases = try l.parts(of: packedBias, axis: 0, sizes: nil, count: 3) }
     for (k, (input, name)) in zip(inputs, ["q", "k", "v"]).enumerated() {

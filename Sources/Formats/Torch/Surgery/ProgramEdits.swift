@@ -21,6 +21,7 @@ struct ProgramEdits {
   /// New shapes of what is cut, by state-dict name.
   private var newShapes: [String: [Int]] = [:]
   private var setAttributes: Set<String> = []
+  private var givenArguments: Set<ArgumentPlace> = []
 
   /// - Throws: `certificateFailed` if the plan is not one for this program, `modelUnsupportedOperator` for what the program
   ///   cannot say.
@@ -77,11 +78,20 @@ struct ProgramEdits {
       default: throw unsayable(call, "its \(name) would change")
       }
     case .setInput(let node, let input, let tensor):
+      if let value = graph[node].input(input), let computed = lowered.scalars[value] {
+        set(computed.place, .int(computed.value))
+        return
+      }
       guard let value = graph[node].input(input), let source = lowered.literals[value],
         let old = graph[value].tensor.flatMap(ElementArray.init(reading:))?.integers,
         let new = ElementArray(reading: tensor)?.integers
       else { throw unsayable(call, "a number that it reads would become a constant") }
-      try rewrite(source, old.map(Int.init), new.map(Int.init), call)
+      let (was, becomes) = (old.map(Int.init), openEnds(node, input, old.map(Int.init), new.map(Int.init)))
+      if case .end(let start, let length) = source {
+        try rewrite(end: becomes, start: start, length: length, of: node, call)
+      } else {
+        try rewrite(source, was, becomes, call)
+      }
     case .readConstant(let node, let input, let constant):
       guard let value = graph[node].input(input), let name = lowered.parameters[value] else {
         throw unsayable(call, "what it reads is no parameter")
@@ -119,6 +129,31 @@ struct ProgramEdits {
         edits.append(.setInteger(place, new[k]))
       }
     case .parts(let call): try rewriteParts(call, new)
+    case .end: throw unsayable(call, "where a range ends would change")
+    }
+  }
+
+  /// A range that the program gives by its start and its length: the length that leads to the new end.
+  private mutating func rewrite(
+    end: [Int], start: ValueID, length: ArgumentPlace, of node: NodeID, _ call: Int
+  ) throws(Failure) {
+    var starts = graph[start].tensor.flatMap(ElementArray.init(reading:))?.integers
+    for case .setInput(node, 1, let tensor) in plan.edits { starts = ElementArray(reading: tensor)?.integers }
+    guard let first = starts?.first, let last = end.first else {
+      throw unsayable(call, "where a range ends would change")
+    }
+    edits.append(.setInteger(length, last - Int(first)))
+  }
+
+  /// The ends of a slice, with those that lie behind everything left there where they still do.
+  private func openEnds(_ node: NodeID, _ input: Int, _ old: [Int], _ new: [Int]) -> [Int] {
+    let slice = graph[node]
+    guard slice.op == "Slice", input == 2, old.count == new.count, let data = slice.input(0),
+      let axes = slice.input(3).flatMap({ graph[$0].tensor }).flatMap(ElementArray.init(reading:))?.integers
+    else { return new }
+    return new.indices.map { k in
+      let isWhole = k < axes.count && changes[data]?[Int(axes[k])] == new[k]
+      return isWhole && old[k] >= Int(Int32.max) ? old[k] : new[k]
     }
   }
 
@@ -162,9 +197,24 @@ struct ProgramEdits {
       guard changes[implied.queries]?[implied.rank - 1] != nil else { continue }
       edits.append(.setKeyword(call: implied.call, name: "scale", value: .float(implied.scale)))
     }
-    for number in lowered.numbers where number.uses.contains(where: { changes[$0.value]?[$0.axis] != nil }) {
-      guard let index = number.place.path.first, number.place.path.count == 1 else { continue }
-      edits.append(.setArgument(call: number.place.call, index: index, value: .float(number.number)))
+    for number in lowered.numbers where isChanged(number.uses) { set(number.place, .float(number.number)) }
+    // What held of the old lengths need not hold of the new ones, and checks nothing that the graph computes.
+    for assertion in lowered.assertions where isChanged(assertion.uses) {
+      edits.append(.setArgument(call: assertion.call, index: 0, value: .bool(true)))
+    }
+  }
+
+  private func isChanged(_ uses: [LengthUse]) -> Bool { uses.contains { changes[$0.value]?[$0.axis] != nil } }
+
+  /// Gives a whole argument, positional or by keyword, once.
+  private mutating func set(_ place: ArgumentPlace, _ value: TorchArgument) {
+    guard let index = place.path.first, place.isWholeArgument, givenArguments.insert(place).inserted else { return }
+    let call = program.calls[place.call]
+    if index < call.arguments.count {
+      edits.append(.setArgument(call: place.call, index: index, value: value))
+    } else {
+      let keyword = call.keywords[index - call.arguments.count]
+      edits.append(.setKeyword(call: place.call, name: keyword.name, value: value))
     }
   }
 

@@ -1,0 +1,268 @@
+"""The ways in which programs say what they compute: each network is one of them, pruned and held against its masked
+original in PyTorch, and against the same model as ONNX."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import espalier
+import files
+import masking_torch
+import networks
+
+TOLERANCE = 1e-5
+
+
+def unit(inputs, outputs, kernel=3, stride=1):
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class Head(nn.Sequential):
+    def __init__(self, channels):
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 5))
+
+
+class Slices(nn.Module):
+    """Both ends of each range are open in one place."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.first, self.second = unit(3, 48), unit(16, 32), unit(32, 32)
+        self.head = Head(32)
+
+    def forward(self, x):
+        x = self.enter(x)
+        return self.head(self.first(x[:, :16]) + self.second(x[:, 16:]))
+
+
+class Narrow(Slices):
+    def forward(self, x):
+        x = self.enter(x)
+        return self.head(self.first(x.narrow(1, 0, 16)) + self.second(x.narrow(1, 16, 32)))
+
+
+class ShiftedChannels(nn.Module):
+    """Ranges of channels at computed places, padded and joined."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave, self.head = unit(3, 32), unit(32, 32), Head(32)
+
+    def forward(self, x):
+        x = self.enter(x)
+        fold = x.shape[1] // 8
+        left, right = F.pad(x[:, :fold, :, 1:], (0, 1)), F.pad(x[:, fold : 2 * fold, :, :-1], (1, 0))
+        return self.head(self.leave(torch.cat([left, right, x[:, 2 * fold :]], 1)))
+
+
+class Padded(nn.Module):
+    """A shortcut without parameters: the missing channels are zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.down, self.head = unit(3, 16), unit(16, 32, 3, 2), Head(32)
+
+    def forward(self, x):
+        a = self.enter(x)
+        return self.head(self.down(a) + F.pad(a[:, :, ::2, ::2], (0, 0, 0, 0, 8, 8)))
+
+
+class ComputedPadding(Padded):
+    def forward(self, x):
+        a = self.enter(x)
+        b = self.down(a)
+        missing = b.shape[1] - a.shape[1]
+        return self.head(b + F.pad(a[:, :, ::2, ::2], (0, 0, 0, 0, missing // 2, missing - missing // 2)))
+
+
+class ComputedGroups(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave, self.head = unit(3, 32), unit(32, 32), Head(32)
+        self.kernel = nn.Parameter(torch.randn(32, 1, 3, 3))
+
+    def forward(self, x):
+        x = self.enter(x)
+        return self.head(self.leave(F.conv2d(x, self.kernel, padding=1, groups=x.shape[1])))
+
+
+class StandardisedWeight(nn.Module):
+    """The weight's deviation counts its elements."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave, self.head = unit(3, 32), nn.Conv2d(32, 48, 3), Head(48)
+        self.gain = nn.Parameter(torch.ones(48, 1, 1, 1))
+
+    def forward(self, x):
+        weight = self.leave.weight
+        axes = (1, 2, 3)
+        weight = (weight - weight.mean(axes, keepdim=True)) / (weight.std(axes, keepdim=True) + 1e-5) * self.gain
+        return self.head(F.conv2d(self.enter(x), weight, self.leave.bias))
+
+
+class Deviation(nn.Module):
+    """An unbiased variance across channels, which are fewer afterwards."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave, self.head = unit(3, 32), unit(32, 24), Head(24)
+
+    def forward(self, x):
+        x = self.enter(x)
+        return self.head(self.leave(x / (x.var(1, keepdim=True) + 1)))
+
+
+class Asserted(nn.Module):
+    """What it asserts of its channels in groups holds of the old number alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave, self.head = unit(3, 64), unit(64, 32), Head(32)
+
+    def forward(self, x):
+        x = self.enter(x)
+        b, c, h, w = x.shape
+        torch._assert(c % 16 == 0, "groups of channels")
+        groups = x.reshape(b, 16, c // 16, h, w)
+        return self.head(self.leave((groups / (groups.square().mean((2, 3, 4), keepdim=True) + 1)).reshape(b, c, h, w)))
+
+
+class ElementCount(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave, self.head = unit(3, 32), unit(32, 32), Head(32)
+
+    def forward(self, x):
+        x = self.enter(x)
+        return self.head(self.leave(x / x.numel() * 8192))
+
+
+class PickedByTable(nn.Module):
+    """Channels in an order that the program computes: these stay."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.middle, self.leave, self.head = unit(3, 16), unit(16, 32), unit(32, 32), Head(32)
+
+    def forward(self, x):
+        x = self.enter(x)[:, torch.arange(15, -1, -1)]
+        return self.head(self.leave(self.middle(x)))
+
+
+class EverySecond(nn.Module):
+    """Every second channel: these stay."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.middle, self.leave, self.head = unit(3, 16), unit(8, 32), unit(32, 32), Head(32)
+
+    def forward(self, x):
+        return self.head(self.leave(self.middle(self.enter(x)[:, ::2])))
+
+
+class Parts(nn.Module):
+    """Lists of parts turned around, and values of pairs by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave, self.head = unit(3, 32), unit(32, 32), Head(32)
+
+    def forward(self, x):
+        x = self.enter(x)
+        x = torch.cat(x.chunk(2, 1)[::-1], 1)
+        return self.head(self.leave(x - x.max(dim=3, keepdim=True).values))
+
+
+class Tokens(nn.Module):
+    """The input is what an embedding looks up: integers, which a GraphModule does not say."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.enter, self.leave = nn.Embedding(50, 32), nn.Linear(32, 48), nn.Linear(48, 5)
+
+    def forward(self, x):
+        return self.leave(F.relu(self.enter(self.table(x))).mean(1))
+
+
+class Numbers(nn.Module):
+    """Activations whose small results count."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.middle, self.leave, self.head = unit(3, 32), nn.Conv2d(32, 32, 1), unit(32, 32), Head(32)
+
+    def forward(self, x):
+        x = self.middle(self.enter(x)) * 4
+        small = F.logsigmoid(x) + F.softplus(x, beta=2, threshold=3) + F.softshrink(x) + F.hardshrink(x)
+        return self.head(self.leave(small + x % 1.5 + torch.fmod(x, 2.5) + torch.clamp(x, x.abs() * 0.1, x.abs() * 0.5)))
+
+
+IMAGE = networks.image(32)
+PROGRAMS = {
+    "slices": (Slices, IMAGE),
+    "narrow": (Narrow, IMAGE),
+    "shifted_channels": (ShiftedChannels, IMAGE),
+    "padded": (Padded, IMAGE),
+    "computed_padding": (ComputedPadding, IMAGE),
+    "computed_groups": (ComputedGroups, IMAGE),
+    "standardised_weight": (StandardisedWeight, IMAGE),
+    "deviation": (Deviation, IMAGE),
+    "asserted": (Asserted, IMAGE),
+    "element_count": (ElementCount, IMAGE),
+    "picked_by_table": (PickedByTable, IMAGE),
+    "every_second": (EverySecond, IMAGE),
+    "parts": (Parts, IMAGE),
+    "tokens": (Tokens, lambda batch: (torch.randint(0, 50, (batch, 9)),)),
+    "numbers": (Numbers, IMAGE),
+}
+
+
+@pytest.mark.parametrize("form", ["graph_module", "exported"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_is_pruned(client, tmp_path, name, form):
+    runtime, numpy = pytest.importorskip("onnxruntime"), pytest.importorskip("numpy")
+    make, example = PROGRAMS[name]
+    torch.manual_seed(0)
+    original, inputs = make(), example(2)
+    networks.awaken(original)
+    networks.settle(original, example(4))
+    original.eval()
+    suffix = files.SUFFIX[form]
+    source = files.write(original, inputs, tmp_path / f"original{suffix}", form)
+    output, onnx = tmp_path / f"half{suffix}", tmp_path / "half.onnx"
+    reply = client.compress(
+        source,
+        output,
+        recommendation_ratio=0.5,
+        verify=True,
+        onnx_output_path=onnx,
+        input_shapes=files.input_shapes(inputs, form),
+    )
+    assert reply.compressed.parameters < 0.9 * reply.original.parameters
+    compressed = files.read(output)
+    verdict, _ = masking_torch.judge(original, compressed, reply.removed, inputs, False, TOLERANCE)
+    assert verdict.status != "wrong" and verdict.effect > 1e-3, f"{verdict}"
+
+    session = runtime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    feeds = {value.name: tensor.numpy() for value, tensor in zip(session.get_inputs(), inputs)}
+    found = [torch.from_numpy(numpy.ascontiguousarray(value)) for value in session.run(None, feeds)]
+    with torch.no_grad():
+        assert masking_torch.distance(masking_torch.outputs(compressed(*inputs)), found) <= 1e-4
+
+
+def test_choices_by_data_say_what_to_do(client, tmp_path):
+    class Choice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enter, self.leave = nn.Linear(8, 16), nn.Linear(16, 4)
+
+        def forward(self, x):
+            x = self.enter(x)
+            return self.leave(torch.cond(x.sum() > 0, lambda x: x.sin(), lambda x: x.cos(), (x,)))
+
+    source = files.write(Choice().eval(), (torch.randn(2, 8),), tmp_path / "choice.pt2", "exported")
+    with pytest.raises(espalier.EspalierError, match="torch.where"):
+        client.inspect(source)
