@@ -124,7 +124,8 @@ enum ElementwiseOperators {
     let unary = [
       "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "abs": "Abs", "erf": "Erf", "sin": "Sin", "cos": "Cos", "tan": "Tan",
       "floor": "Floor", "ceil": "Ceil", "round": "Round", "reciprocal": "Reciprocal", "sign": "Sign", "tanh": "Tanh",
-      "logical_not": "Not", "bitwise_not": "Not", "special_expit": "Sigmoid", "isnan": "IsNaN", "sinh": "Sinh", "cosh": "Cosh", "atan": "Atan",
+      "logical_not": "Not", "bitwise_not": "Not", "special_expit": "Sigmoid", "isnan": "IsNaN", "sinh": "Sinh",
+      "cosh": "Cosh", "atan": "Atan",
     ]
     for (name, op) in unary {
       table[name] = TorchFunction("input") { (l, a) throws(Failure) in

@@ -88,7 +88,9 @@ extension TorchLowering {
       }
     }
     let factor = scale ?? 1 / Double(width).squareRoot()
-    if scale == nil { impliedScales.append(ImpliedScale(call: call, queries: query, rank: queryShape.count, scale: factor)) }
+    if scale == nil {
+      impliedScales.append(ImpliedScale(call: call, queries: query, rank: queryShape.count, scale: factor))
+    }
     let raw = try node("MatMul", [query, matrixTransposed(key)], as: "scores")
     var scores = try node("Mul", [raw, scalar(factor, dtype(raw), as: "scale")], as: "scaled")
     if isCausal {

@@ -48,7 +48,8 @@ enum TorchModules {
     for (name, function) in [
       "ReLU": "relu", "ReLU6": "relu6", "SiLU": "silu", "Mish": "mish", "Sigmoid": "sigmoid", "Tanh": "tanh",
       "Hardswish": "hardswish", "Hardsigmoid": "hardsigmoid", "SELU": "selu", "Softsign": "softsign",
-      "LogSigmoid": "logsigmoid", "Softmax2d": "softmax2d", "Tanhshrink": "tanhshrink", "Dropout": "identity", "Dropout1d": "identity", "Dropout2d": "identity",
+      "LogSigmoid": "logsigmoid", "Softmax2d": "softmax2d", "Tanhshrink": "tanhshrink", "Dropout": "identity",
+      "Dropout1d": "identity", "Dropout2d": "identity",
       "Dropout3d": "identity", "AlphaDropout": "identity", "FeatureAlphaDropout": "identity",
       "StochasticDepth": "identity",
     ] {

@@ -180,7 +180,8 @@ extension TorchLowering {
     if windows.isShifted { x = try rolled(x, windows.shift.map { TorchInteger($0) }, [1, 2]) }
     guard padded != windows.lengths else { return x }
     return try node(
-      "Slice", [x, integers([0, 0], as: "starts"), integers(windows.lengths, as: "ends"), integers([1, 2], as: "axes")])
+      "Slice",
+      [x, integers([0, 0], as: "starts"), integers(windows.lengths, as: "ends"), integers([1, 2], as: "axes")])
   }
 
   /// The second third of a packed bias is zero where scores are cosines.

@@ -106,7 +106,9 @@ struct ProgramEdits {
         let o = ElementArray(reading: offset)?.integers, places.count == m.count
       else { throw unsayable(call, "a length that it is given would have to be computed differently") }
       for (k, place) in places.enumerated() where m[k] != 1 || d[k] != 1 || o[k] != 0 {
-        guard let place else { throw unsayable(call, "a length that it is given would have to be computed differently") }
+        guard let place else {
+          throw unsayable(call, "a length that it is given would have to be computed differently")
+        }
         edits.append(.adjustInteger(place, multiplier: Int(m[k]), divisor: Int(d[k]), offset: Int(o[k])))
       }
     case .removeAttribute: throw unsayable(call, "a setting would have to go")
@@ -172,7 +174,9 @@ struct ProgramEdits {
       return
     }
     edits.append(.setFunction(call: call, name: "split_with_sizes"))
-    let keyword = program.calls[call].keywords.first { ["chunks", "split_size", "split_size_or_sections"].contains($0.name) }
+    let keyword = program.calls[call].keywords.first {
+      ["chunks", "split_size", "split_size_or_sections"].contains($0.name)
+    }
     let list = TorchArgument.list(sizes.map(TorchArgument.int))
     if let keyword {
       edits.append(.setKeyword(call: call, name: keyword.name, value: list))
@@ -236,7 +240,9 @@ struct ProgramEdits {
 
   private mutating func collectSettings(of module: TorchModule, inputs: [Int: Int]) {
     for child in module.children { collectSettings(of: child, inputs: inputs) }
-    for (name, value) in ModuleSettings.settings(of: module, newShapes: newShapes, newInputLengths: inputs, groups: groups(of: module)) {
+    for (name, value) in ModuleSettings.settings(
+      of: module, newShapes: newShapes, newInputLengths: inputs, groups: groups(of: module))
+    {
       set(module.path, name, value)
     }
   }
@@ -257,7 +263,9 @@ struct ProgramEdits {
     for replacement in plan.replacements {
       let call = lowered.calls[replacement.node.index]
       // A module that is called twice is one module.
-      if case .module(let module) = program.calls[call].target, !replacedModules.insert(module.path).inserted { continue }
+      if case .module(let module) = program.calls[call].target, !replacedModules.insert(module.path).inserted {
+        continue
+      }
       edits.append(.replace(try LayerReplacement(replacement, plan, program, lowered).replacement))
     }
   }
