@@ -338,8 +338,8 @@ struct TorchLowering {
   // MARK: Lengths that decide
 
   /// These lengths stay as they are.
-  mutating func hold(_ uses: [LengthUse], _ why: @autoclosure () -> String) {
-    for use in uses where decisive[use] == nil { decisive[use] = why() }
+  mutating func hold(_ uses: [LengthUse], _ why: String) {
+    for use in uses where decisive[use] == nil { decisive[use] = why }
   }
 
   private mutating func rememberCondition(of call: TorchCall) {
