@@ -75,7 +75,7 @@ extension TorchParameter.StorageView {
       guard !tooFar, !carry else { return nil }
       last = sum
     }
-    return (bytes, isEmpty ? 0 : last + 1)
+    return last < .max ? (bytes, isEmpty ? 0 : last + 1) : nil
   }
 
   /// Whether the elements lie as those of a row-major tensor do; strides of axes of one index do not matter.
