@@ -64,11 +64,15 @@ package struct FormatConstraints: Sendable {
   package var fixedAxes: [FixedAxis: String]
   /// Whether a stored vector that several nodes read stays one vector: true where modules own what they read.
   package var tiesVectors: Bool
+  /// Weights whose layers stay one layer each, with the reason as a sentence for people.
+  package var undivided: [ValueID: String]
 
   package init(
-    fixed: [ValueID: String] = [:], fixedAxes: [FixedAxis: String] = [:], tiesVectors: Bool = false
+    fixed: [ValueID: String] = [:], fixedAxes: [FixedAxis: String] = [:], tiesVectors: Bool = false,
+    undivided: [ValueID: String] = [:]
   ) {
     (self.fixed, self.fixedAxes, self.tiesVectors) = (fixed, fixedAxes, tiesVectors)
+    self.undivided = undivided
   }
 
   package struct FixedAxis: Hashable, Comparable, Sendable {

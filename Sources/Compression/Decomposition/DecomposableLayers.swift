@@ -111,6 +111,7 @@ struct DecomposableLayers: Sendable {
       )
     }
     if let reason = graph.constraints.fixed[weight.source] { return .unavailable("fixed: \(reason)") }
+    if let reason = graph.constraints.undivided[weight.source] { return .unavailable("fixed: \(reason)") }
     guard node.domain.isEmpty || graph.definitions.opsets[""] != nil else {
       return .unavailable(
         "no_standard_operators: the model imports no standard operator set, to which the new nodes belong")

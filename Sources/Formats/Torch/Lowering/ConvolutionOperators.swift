@@ -75,6 +75,7 @@ extension TorchLowering {
   ) throws(Failure) -> ValueID {
     let kernel = Array(try shape(weight).dropFirst(2))
     let operands = bias.map { [x, weight, $0] } ?? [x, weight]
+    if geometry.isUneven(kernel: kernel) { unevenlyPadded[weight] = "its padding is not the same on both sides" }
     return try batched(operands, spatialRank: kernel.count) { (l, operands) throws(Failure) in
       let result = try l.node("Conv", operands, geometry.attributes(kernel: kernel))
       l.lastConvolution = l.lastNode
@@ -130,6 +131,12 @@ struct ConvolutionGeometry {
   var dilation: [Int]
   var padding: Padding
   var groups: Int
+
+  /// Whether one side gets more padding than the other.
+  func isUneven(kernel: [Int]) -> Bool {
+    guard case .same = padding else { return false }
+    return zip(kernel, dilation).contains { ($0 - 1) * $1 % 2 != 0 }
+  }
 
   func attributes(kernel: [Int]) -> [String: Attribute] {
     var pads: [Int]

@@ -41,6 +41,8 @@ struct TorchLowering {
   /// Lengths that decide something that no edit can change.
   var decisive: [LengthUse: String] = [:]
   var fixed: [ValueID: String] = [:]
+  /// Weights of convolutions that pad one side more than the other, which their modules say in a word.
+  var unevenlyPadded: [ValueID: String] = [:]
   /// The convolution appended last.
   var lastConvolution = NodeID(0)
   private var results: [String: ValueID] = [:]
@@ -301,7 +303,7 @@ struct TorchLowering {
         fixed: fixed,
         fixedAxes: decisive.reduce(into: [:]) { axes, entry in
           axes[FormatConstraints.FixedAxis(value: entry.key.value, axis: entry.key.axis)] = entry.value
-        }, tiesVectors: true))
+        }, tiesVectors: true, undivided: undivided))
     return LoweredProgram(
       graph: graph, calls: calls, parameters: parameters, literals: literals, lists: lists, settings: settings,
       repeated: repeated, numbers: numbers, scalars: scalars, assertions: assertions, impliedScales: impliedScales,
@@ -316,6 +318,29 @@ struct TorchLowering {
       guard let shape = assembler.shape(id) else { continue }
       assembler.declare(id, shape: shape.map(Dimension.fixed), dtype: nil)
     }
+  }
+
+  /// Weights that several layers read, which a row of layers in the place of one would take from the others.
+  private var undivided: [ValueID: String] {
+    var readers: [TorchParameter.StorageView: Int] = [:]
+    func note(_ name: String) {
+      if let storage = program.parameters[name]?.storage { readers[storage, default: 0] += 1 }
+    }
+    var seen: Set<String> = []
+    func note(_ module: TorchModule) {
+      guard seen.insert(module.path).inserted else { return }
+      for case let name? in module.parameters.values { note(name) }
+      module.children.forEach(note)
+    }
+    for call in program.calls {
+      if case .module(let module) = call.target { note(module) }
+      for case .parameter(let name) in call.arguments + call.keywords.map(\.value) { note(name) }
+    }
+    var reasons = unevenlyPadded
+    for (storage, value) in parameterValues where readers[storage, default: 0] > 1 {
+      reasons[value] = "several layers read its weight, which are one"
+    }
+    return reasons
   }
 
   /// Every tensor that the program returns, as a value of its own.
