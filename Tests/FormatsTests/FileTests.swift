@@ -35,11 +35,11 @@ import Testing
   }
 
   private static let others: [(name: String, bytes: [UInt8])] = [
-    ("zip", [0x50, 0x4b, 3, 4, 0, 0, 0, 0]), ("HDF5", [0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a]),
+    ("HDF5", [0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a]),
     ("GGUF", Array("GGUF....".utf8)), ("TensorFlow Lite", Array("....TFL3".utf8)),
     ("safetensors", [8, 0, 0, 0, 0, 0, 0, 0] + Array("{\"a\":{}}".utf8)), ("JSON", Array("{\"a\": 1}".utf8)),
     ("Git LFS", Array("version https://git-lfs.github.com/spec/v1\n".utf8)), ("HTML", Array("<!doctype html>".utf8)),
-    ("none of the formats", Array(repeating: 0, count: 64)), ("none of the formats", [0x80, 2, 0x7d]),
+    ("none of the formats", Array(repeating: 0, count: 64)), ("pickle", [0x80, 2, 0x7d]),
     // A TensorFlow graph: nodes in field 1.
     ("none of the formats", [0x0a, 0x03, 0x0a, 0x01, 0x78]),
   ]

@@ -312,8 +312,8 @@ def test_new_names_are_new_even_to_subgraphs(client, folder):
     case = CASES["conv2d without bias"]
     model = case.model()
     inner = helper.make_graph(
-        [helper.make_node("Identity", ["y"], ["layer.in.weight"], "layer_in")],
-        "inner", [], [helper.make_tensor_value_info("layer.in.weight", TensorProto.FLOAT, [None] * 4)],
+        [helper.make_node("Identity", ["y"], ["layer.input.weight"], "layer_input")],
+        "inner", [], [helper.make_tensor_value_info("layer.input.weight", TensorProto.FLOAT, [None] * 4)],
     )  # fmt: skip
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
     model.graph.node.append(
@@ -327,7 +327,7 @@ def test_new_names_are_new_even_to_subgraphs(client, folder):
     )  # fmt: skip
     result = onnx.load(folder / "out.onnx")
     onnx.checker.check_model(result)
-    assert "layer.in.weight" not in {part.parameter for part in found.replaced[0].by}
+    assert "layer.input.weight" not in {part.parameter for part in found.replaced[0].by}
     assert relative(outputs(result), outputs(model)) < 1e-4
 
 

@@ -47,7 +47,7 @@ struct ParamsTests {
           "recommendation_method", "recommendation_ratio", adding: ["layers": [["name": "a"]], "target": ["macs": 0.5]]),
         "/target"
       ),
-      
+
       (without(adding: ["reconstruct": true]), "/reconstruct"), (without(adding: ["verify": 1]), "/verify"),
       (without(adding: ["workDoneToken": 1.5]), "/workDoneToken"),
       (without(adding: ["input_shapes": [["shape": [1, "N"]]]]), "/input_shapes/0/shape/1"),

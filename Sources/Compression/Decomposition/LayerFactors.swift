@@ -13,7 +13,7 @@ struct LayerFactors: Sendable {
       case axis(Int)
     }
     let kind: Kind
-    /// What it is called in names: "in", "core", "out", ...
+    /// What it is called in names: "input", "core", "out", ...
     let stage: String
     let outputs: Int
     let inputs: Int
@@ -34,14 +34,14 @@ struct LayerFactors: Sendable {
     }
     let (inputs, outputs) = (layer.inputChannels, layer.outputChannels)
     switch method {
-    case .svd: return [part(.matrix, "in", ranks[0], inputs), part(.matrix, "out", outputs, ranks[0])]
+    case .svd: return [part(.matrix, "input", ranks[0], inputs), part(.matrix, "out", outputs, ranks[0])]
     case .tucker:
-      return (ranks[0] < inputs ? [part(.matrix, "in", ranks[0], inputs)] : [])
+      return (ranks[0] < inputs ? [part(.matrix, "input", ranks[0], inputs)] : [])
         + [part(.kernel, "core", ranks[1], ranks[0])]
         + (ranks[1] < outputs ? [part(.matrix, "out", outputs, ranks[1])] : [])
     case .cp:
       let axes = layer.kernel.indices.filter { layer.kernel[$0] > 1 }
-      return [part(.matrix, "in", ranks[0], inputs)] + axes.map { part(.axis($0), "axis\($0)", ranks[0], 1) }
+      return [part(.matrix, "input", ranks[0], inputs)] + axes.map { part(.axis($0), "axis\($0)", ranks[0], 1) }
         + [part(.matrix, "out", outputs, ranks[0])]
     }
   }

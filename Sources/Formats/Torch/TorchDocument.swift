@@ -62,7 +62,8 @@ final class TorchDocument: ModelDocument {
   ) throws(Failure) -> [WrittenFile] {
     try verifyUnchanged()
     let changes = try ProgramEdits(source.program, lowered, plan)
-    let archive = try source.archive(making: changes.edits, lengths: changes.lengths,
+    let archive = try source.archive(
+      making: changes.edits, lengths: changes.lengths,
       symbols: graph.inferShapes(given: inputShapes).analysisLengths.symbols, work: work)
     let output = try OutputFile(path: path, overwrite: overwrite)
     try archive.write(to: output, work: work) { done, total in
@@ -103,7 +104,9 @@ final class TorchDocument: ModelDocument {
     for (name, id) in lowered.results.sorted(by: { $0.key < $1.key }) {
       guard let other = written.results[name], var shape = before[id], let found = after[other] else { continue }
       for (axis, length) in expected[id] ?? [:] where axis < shape.count { shape[axis] = length }
-      guard shape == found else { throw broken("'\(name)' has the shape \(found), not \(shape)", ["value": .string(name)]) }
+      guard shape == found else {
+        throw broken("'\(name)' has the shape \(found), not \(shape)", ["value": .string(name)])
+      }
     }
     let outputs = (graph.outputs.map { before[$0] }, written.graph.outputs.map { after[$0] })
     guard outputs.0 == outputs.1 else { throw broken("its outputs have other shapes", [:]) }

@@ -6,9 +6,10 @@ import ModelGraph
 package struct ModelLoader: Sendable {
   /// Names of the formats that `open` reads.
   package let formats: [String]
-  package typealias Open = @Sendable (
-    _ path: String, _ format: String?, _ inputShapes: [InputShape], _ work: Work
-  ) throws(Failure) -> any ModelDocument
+  package typealias Open =
+    @Sendable (
+      _ path: String, _ format: String?, _ inputShapes: [InputShape], _ work: Work
+    ) throws(Failure) -> any ModelDocument
   /// - Parameters: a canonical path, the format if the client named one, and the lengths that it gave.
   package let open: Open
 

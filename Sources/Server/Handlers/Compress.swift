@@ -29,7 +29,8 @@ struct CompressTask: ModelTask {
     onnxOutput = isDryRun ? nil : onnxPath
     overwrite = try params.bool("overwrite") ?? false
     if let onnxPath, onnxPath.path == path?.path {
-      throw .invalidParams(params.pointer("onnx_output_path"), "it is the path of the compressed model itself; give another")
+      throw .invalidParams(
+        params.pointer("onnx_output_path"), "it is the path of the compressed model itself; give another")
     }
     verify = try params.bool("verify") ?? false
     dataset = try params.datasetPath()

@@ -18,6 +18,7 @@ package final class ExportedProgramDocument: Sendable {
     do throws(Failure) {
       archive = try ExportedArchive(zip, owner: file, work: work)
       exported = try ExportedProgramReader.read(archive, work: work)
+      try SampleInputs.check(archive, work: work)
     } catch {
       // A file that changed while it was read explains whatever was wrong with it.
       if error.kind == .modelMalformed { try file.verifyUnchanged() }

@@ -36,7 +36,13 @@ package struct ExportedProgramReader {
     weights = try ExportedWeights(archive, work: work)
     signature = try ExportedSignature(archive, graph: graph, weights: weights)
     var values: [String: JSONElement] = [:]
-    for (name, value) in try text.object("tensor_values", of: graph).members { values[name.string ?? ""] = value }
+    for (name, value) in try text.object("tensor_values", of: graph).members {
+      values[name.string ?? ""] = value
+      // Of parameters too, whose sizes are nobody's but PyTorch's, which evaluates them.
+      let meta = try TensorMeta(value, in: text)
+      _ = try meta.shape(sizes)
+      guard meta.isKnownType else { throw text.malformed("a tensor has an element type that PyTorch does not", value) }
+    }
     tensorValues = values
   }
 

@@ -4,7 +4,7 @@ import ModelGraph
 /// The calls of layers that rows of layers take the place of.
 ///
 /// Invariant: what a replaced call bound is bound by the last call of its row. New parameters are named as if the
-/// layer were a module of layers: `head.weight` gives `head.in.weight` and `head.out.weight`.
+/// layer were a module of layers: `head.weight` gives `head.input.weight` and `head.out.weight`.
 struct ReplacedLayers {
   /// A call of the row.
   struct Call {

@@ -29,6 +29,8 @@ struct TensorMeta {
 
   var dtype: DType? { ScalarType(rawValue: dtypeCode)?.dtype }
 
+  var isKnownType: Bool { ScalarType(rawValue: dtypeCode) != nil }
+
   /// The lengths, symbolic ones as the graph names them.
   func shape(_ expressions: SizeExpressions) throws(Failure) -> [Dimension] {
     try sizes.map(in: expressions.text) { size throws(Failure) in try expressions.dimension(size) }

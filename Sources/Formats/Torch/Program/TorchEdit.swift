@@ -50,7 +50,7 @@ package struct TorchReplacement: Sendable {
     package let kind: Kind
     package let weight: Tensor
     package let bias: Bias
-    /// What the layer is within the row: "in", "core", "out".
+    /// What the layer is within the row: "input", "core", "out".
     package let name: String
 
     package init(kind: Kind, weight: Tensor, bias: Bias, name: String) {

@@ -21,12 +21,15 @@ struct ProgramEdits {
   /// New shapes of what is cut, by state-dict name.
   private var newShapes: [String: [Int]] = [:]
   private var setAttributes: Set<String> = []
+  /// The names of each parameter.
+  private let tied: [TorchParameter.StorageView: [String]]
   private var givenArguments: Set<ArgumentPlace> = []
 
   /// - Throws: `certificateFailed` if the plan is not one for this program, `modelUnsupportedOperator` for what the program
   ///   cannot say.
   init(_ program: TorchProgram, _ lowered: LoweredProgram, _ plan: CompressionPlan) throws(Failure) {
     (self.program, self.lowered, self.plan) = (program, lowered, plan)
+    tied = program.parameters.reduce(into: [:]) { $0[$1.value.storage, default: []].append($1.key) }
     for (value, axis, length) in plan.lengths { changes[value, default: [:]][axis] = length }
     for (name, id) in lowered.results { lengths[name] = changes[id] }
     try collectCuts()
@@ -59,10 +62,6 @@ struct ProgramEdits {
   private func aliases(of name: String) -> [String] {
     guard let storage = program.parameters[name]?.storage else { return [] }
     return tied[storage] ?? []
-  }
-
-  private var tied: [TorchParameter.StorageView: [String]] {
-    program.parameters.reduce(into: [:]) { $0[$1.value.storage, default: []].append($1.key) }
   }
 
   // MARK: Edits
