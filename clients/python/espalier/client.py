@@ -221,6 +221,7 @@ class Client:
         dry_run: bool = False,
         verify: bool = False,
         dataset_path: Optional[Path] = None,
+        onnx_output_path: Optional[Path] = None,
         progress: Optional[ProgressCallback] = None,
         timeout: Optional[float] = None,
     ) -> Compression:
@@ -228,7 +229,8 @@ class Client:
 
         With `verify` the file is run before it gets its name, on the first samples of the dataset at `dataset_path`
         or on numbers made up, and not written if it does not compute what it must (kind `verify.failed`). PR_NN and
-        PR_SNP measure on that dataset too, and decompositions weigh errors by it.
+        PR_SNP measure on that dataset too, and decompositions weigh errors by it. A PyTorch model is written as ONNX
+        besides, to `onnx_output_path`.
         """
         return self.start_compress(
             model,
@@ -244,6 +246,7 @@ class Client:
             dry_run=dry_run,
             verify=verify,
             dataset_path=dataset_path,
+            onnx_output_path=onnx_output_path,
             progress=progress,
         ).result(timeout)
 
@@ -263,6 +266,7 @@ class Client:
         dry_run: bool = False,
         verify: bool = False,
         dataset_path: Optional[Path] = None,
+        onnx_output_path: Optional[Path] = None,
         progress: Optional[ProgressCallback] = None,
     ) -> Call[Compression]:
         if [recommendation_ratio, target, layers].count(None) != 2:
@@ -277,6 +281,7 @@ class Client:
             "dry_run": dry_run or None,
             "verify": verify or None,
             "dataset_path": None if dataset_path is None else _absolute(dataset_path),
+            "onnx_output_path": None if onnx_output_path is None else _absolute(onnx_output_path),
         }
         if layers is not None:
             params["layers"] = [layer.to_json() for layer in layers]
