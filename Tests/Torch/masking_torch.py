@@ -20,6 +20,15 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
+# Statistics along axes that they name.
+DIMENSIONED = (
+    aten.mean.dim,
+    aten.sum.dim_IntList,
+    aten.linalg_vector_norm.default,
+    aten.var_mean.correction,
+    aten.var.correction,
+    aten.std.correction,
+)
 
 
 def input_axis(owner, attribute):
@@ -118,7 +127,7 @@ class Statistics(TorchDispatchMode):
             return args[4] // args[6] * args[5]
         if function in (aten._fused_rms_norm.default, aten.rms_norm.default):
             return math.prod(args[1])
-        if function in (aten.mean.dim, aten.sum.dim_IntList, aten.linalg_vector_norm.default, aten.var_mean.correction):
+        if function in DIMENSIONED:
             position = 2 if function is aten.linalg_vector_norm.default else 1
             dims = args[position] if len(args) > position and args[position] else range(x.dim())
             return math.prod(x.shape[dim] for dim in dims)

@@ -105,6 +105,7 @@ enum ActivationOperators {
         return .tensor(try l.node("Mul", [halves[0], l.node("Sigmoid", [halves[1]], as: "sigmoid")]))
       },
     ]
+    table["log_sigmoid"] = table["logsigmoid"]
     for (name, op) in ["relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"] {
       table[name] = TorchFunction("input inplace") { (l, a) throws(Failure) in
         .tensor(try l.node(op, [a.tensor("input")]))

@@ -102,12 +102,8 @@ extension TorchLowering {
     // The second positional argument may be the truth value alone.
     let correction: Double = a.has("correction") ? try a.float("correction") : try a.bool("unbiased", true) ? 1 : 0
     if correction == 0 { return biased }
-    // How many there are is counted: it follows what is there.
-    let all = Array(try shape(x).indices)
-    let reduced = a.has("dim") ? try a.ints("dim").map { dim throws(Failure) in try axis(dim, of: x) } : all
-    var lengths: [TorchInteger] = []
-    for axis in all { lengths.append(reduced.contains(axis) ? try length(x, axis) : TorchInteger(1)) }
-    let ones = try node("Expand", [scalar(1, dtype(x), as: "one"), vector(lengths, as: "shape")], as: "ones")
+    // How many there are is counted where they are: fewer channels, fewer numbers.
+    let ones = try cast(node("Equal", [x, x], as: "ones"), to: dtype(x))
     let n = try node("ReduceSum", [ones, axes], ["keepdims": keeps], as: "count")
     let rest = try node("Sub", [n, scalar(correction, dtype(x))], as: "rest")
     return try node("Div", [node("Mul", [biased, n], as: "sum"), rest], as: "unbiased")
