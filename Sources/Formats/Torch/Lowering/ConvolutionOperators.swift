@@ -75,7 +75,8 @@ extension TorchLowering {
   ) throws(Failure) -> ValueID {
     let kernel = Array(try shape(weight).dropFirst(2))
     let operands = bias.map { [x, weight, $0] } ?? [x, weight]
-    if geometry.isUneven(kernel: kernel) { unevenlyPadded[weight] = "its padding is not the same on both sides" }
+    if let bias, !isParameter(bias) { indivisible[weight] = "its bias is computed" }
+    if geometry.isUneven(kernel: kernel) { indivisible[weight] = "its padding is not the same on both sides" }
     return try batched(operands, spatialRank: kernel.count) { (l, operands) throws(Failure) in
       let result = try l.node("Conv", operands, geometry.attributes(kernel: kernel))
       l.lastConvolution = l.lastNode

@@ -45,6 +45,7 @@ enum ProductOperators {
 extension TorchLowering {
   /// `x W^T + b`. As one Gemm where x is a matrix, since a bias then is part of the layer.
   mutating func linear(_ x: ValueID, _ weight: ValueID, _ bias: ValueID?) throws(Failure) -> ValueID {
+    if let bias, !isParameter(bias) { indivisible[weight] = "its bias is computed" }
     if try rank(x) == 2, try rank(weight) == 2 {
       return try node("Gemm", bias.map { [x, weight, $0] } ?? [x, weight], ["transB": .int(1)])
     }

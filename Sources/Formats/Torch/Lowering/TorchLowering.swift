@@ -41,8 +41,9 @@ struct TorchLowering {
   /// Lengths that decide something that no edit can change.
   var decisive: [LengthUse: String] = [:]
   var fixed: [ValueID: String] = [:]
-  /// Weights of convolutions that pad one side more than the other, which their modules say in a word.
-  var unevenlyPadded: [ValueID: String] = [:]
+  /// Weights of layers that no row of layers can replace: with uneven padding, which modules say in a word, or with a
+  /// computed bias.
+  var indivisible: [ValueID: String] = [:]
   /// The convolution appended last.
   var lastConvolution = NodeID(0)
   private var results: [String: ValueID] = [:]
@@ -158,6 +159,8 @@ struct TorchLowering {
   mutating func note(_ arguments: OperatorArguments) {
     hold(arguments.decisive, "'\(base)' is set up by this length")
   }
+
+  func isParameter(_ value: ValueID) -> Bool { parameters[value] != nil }
 
   /// The path of the module that holds the parameter; nil for the model's own.
   func moduleName(of parameter: ValueID) -> String? {
@@ -336,7 +339,7 @@ struct TorchLowering {
       if case .module(let module) = call.target { note(module) }
       for case .parameter(let name) in call.arguments + call.keywords.map(\.value) { note(name) }
     }
-    var reasons = unevenlyPadded
+    var reasons = indivisible
     for (storage, value) in parameterValues where readers[storage, default: 0] > 1 {
       reasons[value] = "several layers read its weight, which are one"
     }
