@@ -21,7 +21,8 @@ def write(module, inputs, path, form):
         return path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(torch.export.export(module, inputs, strict=False), path)
+        with torch.no_grad():
+            torch.export.save(torch.export.export(module, inputs, strict=False), path)
     return path
 
 

@@ -82,12 +82,18 @@ def zero(tensor, entry):
 
 def removed_shapes(module, removed):
     """The shape that each parameter has to have afterwards, by name."""
-    shapes = {name: list(value.shape) for name, value in module.state_dict().items()}
+    state = module.state_dict()
+    shapes = {name: list(value.shape) for name, value in state.items()}
     for entry in removed:
-        if entry.parameter in shapes:
-            shapes[entry.parameter][entry.axis] -= len(
-                entry.indices if entry.indices is not None else entry.indices_per_group[0]
-            )
+        if entry.parameter not in shapes:
+            continue
+        cut = state[entry.parameter]
+        # What is tied has several names, of which the reply gives one.
+        for name, value in state.items():
+            if name == entry.parameter or (value.data_ptr() == cut.data_ptr() and value.shape == cut.shape):
+                shapes[name][entry.axis] -= len(
+                    entry.indices if entry.indices is not None else entry.indices_per_group[0]
+                )
     return {name: tuple(shape) for name, shape in shapes.items()}
 
 

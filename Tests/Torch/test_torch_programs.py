@@ -88,33 +88,6 @@ class ComputedGroups(nn.Module):
         return self.head(self.leave(F.conv2d(x, self.kernel, padding=1, groups=x.shape[1])))
 
 
-class StandardisedWeight(nn.Module):
-    """The weight's deviation counts its elements."""
-
-    def __init__(self):
-        super().__init__()
-        self.enter, self.leave, self.head = unit(3, 32), nn.Conv2d(32, 48, 3), Head(48)
-        self.gain = nn.Parameter(torch.ones(48, 1, 1, 1))
-
-    def forward(self, x):
-        weight = self.leave.weight
-        axes = (1, 2, 3)
-        weight = (weight - weight.mean(axes, keepdim=True)) / (weight.std(axes, keepdim=True) + 1e-5) * self.gain
-        return self.head(F.conv2d(self.enter(x), weight, self.leave.bias))
-
-
-class Deviation(nn.Module):
-    """An unbiased variance across channels, which are fewer afterwards."""
-
-    def __init__(self):
-        super().__init__()
-        self.enter, self.leave, self.head = unit(3, 32), unit(32, 24), Head(24)
-
-    def forward(self, x):
-        x = self.enter(x)
-        return self.head(self.leave(x / (x.var(1, keepdim=True) + 1)))
-
-
 class Asserted(nn.Module):
     """What it asserts of its channels in groups holds of the old number alone."""
 
@@ -187,19 +160,6 @@ class Tokens(nn.Module):
         return self.leave(F.relu(self.enter(self.table(x))).mean(1))
 
 
-class Numbers(nn.Module):
-    """Activations whose small results count."""
-
-    def __init__(self):
-        super().__init__()
-        self.enter, self.middle, self.leave, self.head = unit(3, 32), nn.Conv2d(32, 32, 1), unit(32, 32), Head(32)
-
-    def forward(self, x):
-        x = self.middle(self.enter(x)) * 4
-        small = F.logsigmoid(x) + F.softplus(x, beta=2, threshold=3) + F.softshrink(x) + F.hardshrink(x)
-        return self.head(self.leave(small + x % 1.5 + torch.fmod(x, 2.5) + torch.clamp(x, x.abs() * 0.1, x.abs() * 0.5)))
-
-
 IMAGE = networks.image(32)
 PROGRAMS = {
     "slices": (Slices, IMAGE),
@@ -208,15 +168,12 @@ PROGRAMS = {
     "padded": (Padded, IMAGE),
     "computed_padding": (ComputedPadding, IMAGE),
     "computed_groups": (ComputedGroups, IMAGE),
-    "standardised_weight": (StandardisedWeight, IMAGE),
-    "deviation": (Deviation, IMAGE),
     "asserted": (Asserted, IMAGE),
     "element_count": (ElementCount, IMAGE),
     "picked_by_table": (PickedByTable, IMAGE),
     "every_second": (EverySecond, IMAGE),
     "parts": (Parts, IMAGE),
     "tokens": (Tokens, lambda batch: (torch.randint(0, 50, (batch, 9)),)),
-    "numbers": (Numbers, IMAGE),
 }
 
 

@@ -40,7 +40,15 @@ package struct ExportedProgramReader {
       values[name.string ?? ""] = value
       // Of parameters too, whose sizes are nobody's but PyTorch's, which evaluates them.
       let meta = try TensorMeta(value, in: text)
-      _ = try meta.shape(sizes)
+      let shape = try meta.shape(sizes)
+      let lengths = shape.compactMap { if case .fixed(let length) = $0 { length } else { nil } }
+      guard signature.parameters[name.string ?? ""] == nil || lengths.count == shape.count else {
+        throw text.malformed("a stored tensor has no fixed size", value)
+      }
+      guard
+        lengths.reduce(1, { $0.multipliedReportingOverflow(by: max($1, 1)).overflow ? Int.max : $0 * max($1, 1) }) < 1
+          << 60
+      else { throw text.malformed("a tensor has more elements than there can be", value) }
       guard meta.isKnownType else { throw text.malformed("a tensor has an element type that PyTorch does not", value) }
     }
     tensorValues = values

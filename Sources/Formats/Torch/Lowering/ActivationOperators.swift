@@ -50,6 +50,11 @@ enum ActivationOperators {
         let softplus = try l.node("Softplus", [l.node("Neg", [a.tensor("input")], as: "neg")], as: "softplus")
         return .tensor(try l.node("Neg", [softplus]))
       },
+      "log_sigmoid": TorchFunction("input") { (l, a) throws(Failure) in
+        // The logarithm of a sigmoid loses what is close to nothing.
+        let softplus = try l.node("Softplus", [l.node("Neg", [a.tensor("input")], as: "neg")], as: "softplus")
+        return .tensor(try l.node("Neg", [softplus]))
+      },
       "prelu": TorchFunction("input weight") { (l, a) throws(Failure) in
         let (x, slope) = (try a.tensor("input"), try a.tensor("weight"))
         // A slope per channel lies along axis 1, which ONNX aligns from the right.

@@ -112,6 +112,11 @@ enum TorchModules {
     {
       given.positional = [given.keywords.remove(at: first).value]
     }
+    // What PyTorch's own constructor always sets, and its forward needs.
+    let needed = name.hasPrefix("conv") ? ["stride", "padding", "dilation", "groups"] : []
+    if let missing = needed.first(where: { module.attributes[$0] == nil }) {
+      throw lowering.malformed("it has no '\(missing)'")
+    }
     for (parameter, attribute) in form.settings {
       guard let setting = module.attributes[String(attribute)], setting != .none else { continue }
       given.keywords.append((String(parameter), value(setting)))
