@@ -104,7 +104,8 @@ def test_decomposition_at_full_rank_is_the_original(client, model, tmp_path, nam
     state = compressed.state_dict()
     for entry in reply.replaced:
         assert entry.parameter not in state
-        assert all(list(state[part.parameter].shape) == part.shape for part in entry.by)
+        # A matrix product holds its weight the other way round than torch.nn.Linear.
+        assert all(sorted(state[part.parameter].shape) == sorted(part.shape) for part in entry.by)
     with torch.no_grad():
         apart = masking_torch.distance(*(masking_torch.outputs(m(*inputs)) for m in (original, compressed)))
     if method == "FD_CP":
