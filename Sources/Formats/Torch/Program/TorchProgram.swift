@@ -68,6 +68,8 @@ package struct TorchCall: Sendable {
   /// Shapes and element types that the file declares, by result.
   package let declared: [TorchProgram.Input]
 
+  package var isOfModule: Bool { if case .module = target { true } else { false } }
+
   package struct Keyword: Sendable {
     package let name: String
     package let value: TorchArgument

@@ -258,14 +258,12 @@ struct ProgramEdits {
   private var replacedCalls: Set<Int> { Set(plan.replacements.map { lowered.calls[$0.node.index] }) }
 
   private mutating func collectReplacements() throws(Failure) {
-    var replacedModules: Set<String> = []
-    for replacement in plan.replacements {
-      let call = lowered.calls[replacement.node.index]
-      // A module that is called twice is one module.
-      if case .module(let module) = program.calls[call].target, !replacedModules.insert(module.path).inserted {
-        continue
-      }
-      edits.append(.replace(try LayerReplacement(replacement, plan, program, lowered).replacement))
+    var replacedWeights: Set<String> = []
+    for nodes in plan.replacements {
+      let replacement = try LayerReplacement(nodes, plan, program, lowered).replacement
+      // A module that is called twice is one module; one call of a row of layers applies several.
+      let isNew = replacedWeights.insert(replacement.weight).inserted
+      if isNew || !program.calls[replacement.call].isOfModule { edits.append(.replace(replacement)) }
     }
   }
 
