@@ -125,9 +125,9 @@ enum ActivationOperators {
       "clone": "input memory_format", "detach": "input", "alias": "input", "lift_fresh_copy": "input",
       "identity": "input", "detach_": "input", "stochastic_depth": "input p mode training",
       "torchvision_ops_stochastic_depth_stochastic_depth": "input p mode training", "native_dropout": "input p train",
-      "cpu": "input", "cuda": "input", "requires_grad_": "input requires_grad", "fill_": "input value",
+      "cpu": "input", "cuda": "input", "requires_grad_": "input requires_grad",
     ]
-    for (name, parameters) in identities where name != "fill_" {
+    for (name, parameters) in identities {
       table[name] = TorchFunction(parameters) { (l, a) throws(Failure) in
         name == "native_dropout" ? .list([a["input"], .none]) : a["input"]
       }

@@ -17,8 +17,6 @@ struct TorchLowering {
   /// What names are bound to.
   private var environment: [String: TorchValue] = [:]
   private var parameterValues: [TorchParameter.StorageView: ValueID] = [:]
-  /// Lengths of axes and computed integers, as tensors of one element.
-  private var integerValues: [IntegerKey: ValueID] = [:]
   var sliceOrigins: [ValueID: SliceOrigin] = [:]
   /// Index of the call that is lowered.
   private(set) var call = 0
@@ -49,11 +47,6 @@ struct TorchLowering {
   private var results: [String: ValueID] = [:]
   /// Computed values that have the name of a result.
   private var named: Set<ValueID> = []
-
-  private enum IntegerKey: Hashable {
-    case length(ValueID, axis: Int)
-    case literal(Int)
-  }
 
   /// - Parameters:
   ///   - inputShapes: by input name; needed where the program declares none, an override elsewhere.

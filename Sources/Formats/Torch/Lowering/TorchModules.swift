@@ -225,23 +225,14 @@ enum TorchModules {
   private static func padding(
     _ given: TorchLowering.Given, _ mode: String, _ module: TorchModule, _ lowering: inout TorchLowering
   ) throws(Failure) -> TorchLowering.Given {
-    guard
-      case .tuple(let twice)? = module.attributes["_reversed_padding_repeated_twice"]
-        ?? module.attributes["padding"].map({ _ in .none }),
-      case .tensor(let x)? = given.positional.first
-    else {
-      guard case .list(let twice)? = module.attributes["_reversed_padding_repeated_twice"],
-        case .tensor(let x)? = given.positional.first
-      else { throw lowering.unsupported("its padding is given in a form without a rule") }
-      return try padded(given, x, twice, mode, &lowering)
+    let twice: [TorchArgument]
+    switch module.attributes["_reversed_padding_repeated_twice"] {
+    case .tuple(let elements)?, .list(let elements)?: twice = elements
+    default: throw lowering.unsupported("its padding is given in a form without a rule")
     }
-    return try padded(given, x, twice, mode, &lowering)
-  }
-
-  private static func padded(
-    _ given: TorchLowering.Given, _ x: ValueID, _ twice: [TorchArgument], _ mode: String,
-    _ lowering: inout TorchLowering
-  ) throws(Failure) -> TorchLowering.Given {
+    guard case .tensor(let x)? = given.positional.first else {
+      throw lowering.unsupported("its padding is given in a form without a rule")
+    }
     let pads = twice.compactMap { if case .int(let value) = $0 { value } else { nil } }
     let base = lowering.base
     lowering.base = "\(base).padded"
