@@ -1,0 +1,41 @@
+import JSON
+import ModelGraph
+
+/// A program of Keras's as the one graph, and where in the program every part of the graph comes from.
+struct LoweredKeras: Sendable {
+  let graph: Graph
+  /// By node: index into the program's calls.
+  let calls: [Int]
+  /// Stored tensors that are variables.
+  let variables: [ValueID: VariableView]
+  /// Stored integers that are literals of the configuration, by element; nil for an element that nobody wrote.
+  let literals: [ValueID: [JSONElement?]]
+  /// Attributes of nodes that are settings: `groups`, parts of a split, ...
+  let settings: [NodeSetting: KerasSetting]
+  /// What calls return, as the graph has it.
+  let results: [KerasResult: ArrangedValue]
+}
+
+/// A variable as the graph has it: its axes in another order, several of them as one.
+struct VariableView: Sendable {
+  /// Of the dataset.
+  let path: String
+  /// By axis of the graph's tensor: the axes of the variable that it runs over, the last one fastest; none for an axis of
+  /// length 1 that the variable does not have. A Conv2D's kernel (h, w, in, out) is `[[3], [2], [0], [1]]`.
+  let axes: [[Int]]
+}
+
+/// A value of the graph that holds a tensor of Keras's with its axes in another order.
+struct ArrangedValue: Sendable {
+  let value: ValueID
+  /// By axis of the value: the axis of Keras's tensor. Channels that come last in Keras come second in the graph:
+  /// `[0, 3, 1, 2]`.
+  let axes: [Int]
+}
+
+enum KerasSetting: Sendable {
+  /// The number at this place of the configuration.
+  case literal(JSONElement)
+  /// It follows from the variables' shapes by itself.
+  case follows
+}

@@ -1,0 +1,46 @@
+import JSON
+import ModelGraph
+import Numerics
+
+/// One change to a model of Keras's, in its own terms. What a plan for the graph comes to; a document carries it out in its
+/// configuration and its weights.
+package enum KerasEdit: Sendable {
+  /// The number at this place of the configuration becomes another.
+  case setInteger(JSONElement, Int)
+  case setIntegers(JSONElement, [Int])
+  /// A setting of a layer ("filters", "units", "num_heads").
+  case setSetting(KerasLayer, name: String, Int)
+  /// A variable, by its path, keeps some of its indices. At most one per variable.
+  case cut(variable: String, Gather)
+  /// A variable gets other contents, in Keras's order of axes.
+  case setVariable(String, Tensor)
+  /// A Sequential of the same name takes the layer's place, at all its calls.
+  case replace(KerasReplacement)
+}
+
+/// A layer whose place a Sequential takes.
+package struct KerasReplacement: Sendable {
+  package let layer: KerasLayer
+  package let layers: [Layer]
+
+  package init(layer: KerasLayer, layers: [Layer]) { (self.layer, self.layers) = (layer, layers) }
+
+  package struct Layer: Sendable {
+    /// What it is within the row: "input", "core", "out".
+    package let name: String
+    /// "Dense", "Conv2D", ...
+    package let className: String
+    /// What differs from the replaced layer's settings, as JSON by name; the rest is taken over where the class is the
+    /// same, and is Keras's default where it is not.
+    package let settings: [(name: String, json: String)]
+    /// In the order in which Keras makes them, each with its role.
+    package let variables: [(role: String, tensor: Tensor)]
+
+    package init(
+      name: String, className: String, settings: [(name: String, json: String)],
+      variables: [(role: String, tensor: Tensor)]
+    ) {
+      (self.name, self.className, self.settings, self.variables) = (name, className, settings, variables)
+    }
+  }
+}
