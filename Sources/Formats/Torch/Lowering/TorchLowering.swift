@@ -176,6 +176,11 @@ struct TorchLowering {
 
   private mutating func bind(_ call: TorchCall, to value: TorchValue, after nodesBefore: Int) throws(Failure) {
     if call.bindsElements {
+      // Positions beside extremes are not computed; who reads them is told so.
+      var value = value
+      if case .tensor = value {
+        value = .list([value] + [TorchValue](repeating: .none, count: max(call.results.count - 1, 0)))
+      }
       guard case .list(let elements) = value, elements.count >= call.results.count else {
         throw malformed("it returns \(value.kind) where \(call.results.count) results are bound")
       }
@@ -184,7 +189,9 @@ struct TorchLowering {
       bind(name, to: value)
     }
     for declared in call.declared {
-      guard case .tensor(let id)? = environment[declared.name], assembler.name(id) == declared.name else { continue }
+      guard case .tensor(let id)? = environment[declared.name], assembler.name(id) == declared.name,
+        declared.fits(assembler.shape(id))
+      else { continue }
       assembler.declare(id, shape: declared.shape, dtype: declared.dtype)
     }
   }
@@ -434,6 +441,15 @@ extension TorchProgram {
       }
     }
     return names
+  }
+}
+
+extension TorchProgram.Input {
+  /// Whether a value of this shape can be what is declared: one that stands for more than a view does not.
+  fileprivate func fits(_ found: [Int]?) -> Bool {
+    guard let found, let shape else { return true }
+    return found.count == shape.count
+      && zip(shape, found).allSatisfy { if case .fixed(let length) = $0 { length == $1 } else { true } }
   }
 }
 
