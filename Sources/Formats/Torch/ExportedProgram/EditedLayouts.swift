@@ -122,8 +122,19 @@ struct EditedLayouts {
     guard let viewed, let oldInput = try original(viewed), let newInput = try current(viewed) else { return nil }
     let expected = ViewLayouts(call: before, probe: probe).layouts(oldInput, sizes: olds.map(\.sizes))
     guard let expected, zip(expected, olds).allSatisfy({ isSame($0, $1) }) else { return nil }
-    guard let new = ViewLayouts(call: call, probe: probe).layouts(newInput, sizes: sizes) else { return nil }
-    return zip(new, sizes).allSatisfy({ $0.sizes == $1 }) ? new : nil
+    guard var new = ViewLayouts(call: call, probe: probe).layouts(newInput, sizes: sizes),
+      zip(new, sizes).allSatisfy({ $0.sizes == $1 })
+    else { return nil }
+    // An axis of one index may have any stride; the export may have given it that of such an axis of the input.
+    for (index, old) in olds.enumerated() {
+      for axis in old.sizes.indices where old.strides[axis] != expected[index].strides[axis] {
+        let source = oldInput.sizes.indices.first {
+          oldInput.sizes[$0] == .number(1) && oldInput.strides[$0] == old.strides[axis]
+        }
+        if let source { new[index].strides[axis] = newInput.strides[source] }
+      }
+    }
+    return new
   }
 
   /// Strides of axes of one index count as equal.

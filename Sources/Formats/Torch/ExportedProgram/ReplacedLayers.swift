@@ -4,7 +4,8 @@ import ModelGraph
 /// The calls of layers that rows of layers take the place of.
 ///
 /// Invariant: what a replaced call bound is bound by the last call of its row. New parameters are named as if the
-/// layer were a module of layers: `head.weight` gives `head.input.weight` and `head.out.weight`.
+/// layer were a module of layers: `head.weight` gives `head.input.weight` and `head.out.weight`; a weight of another
+/// name, `projection`, gives `projection_input`.
 struct ReplacedLayers {
   /// A call of the row.
   struct Call {
@@ -62,13 +63,13 @@ struct ReplacedLayers {
   ) throws(Failure) -> [(weight: String, bias: String?)] {
     if let known = known[replacement.weight] { return known }
     let suffix = ".weight"
-    let path =
-      replacement.weight.hasSuffix(suffix)
-      ? String(replacement.weight.dropLast(suffix.count)) : replacement.weight
+    let isNamed = replacement.weight.hasSuffix(suffix)
+    let path = isNamed ? String(replacement.weight.dropLast(suffix.count)) + "." : replacement.weight + "_"
+    let (weightEnding, biasEnding) = isNamed ? (suffix, ".bias") : ("", "_bias")
     var result: [(weight: String, bias: String?)] = []
     for layer in replacement.layers {
       let weight = try weights.add(
-        "\(path).\(layer.name).weight", layer.weight, behind: replacement.weight, like: replacement.weight)
+        path + layer.name + weightEnding, layer.weight, behind: replacement.weight, like: replacement.weight)
       _ = names.makeInput(for: weight)
       var bias: String?
       let place = replacement.bias ?? replacement.weight
@@ -78,8 +79,8 @@ struct ReplacedLayers {
         guard let original = replacement.bias else {
           throw Failure(.certificateFailed, "'\(replacement.weight)' has no bias that its factors could have")
         }
-        bias = try weights.add("\(path).\(layer.name).bias", nil, behind: original, like: original)
-      case .new(let tensor): bias = try weights.add("\(path).\(layer.name).bias", tensor, behind: place, like: place)
+        bias = try weights.add(path + layer.name + biasEnding, nil, behind: original, like: original)
+      case .new(let tensor): bias = try weights.add(path + layer.name + biasEnding, tensor, behind: place, like: place)
       }
       if let bias { _ = names.makeInput(for: bias) }
       result.append((weight, bias))

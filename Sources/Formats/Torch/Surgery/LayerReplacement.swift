@@ -25,7 +25,7 @@ struct LayerReplacement {
       var bias = try Self.bias(of: stage, plan, node)
       if case .none = bias, isLast { bias = Self.followingBias(of: nodes.node, plan, lowered) }
       let (name, tensor) = plan.constants[index]
-      layers.append(try Self.layer(stage, tensor, bias, Self.stageName(name, k), node))
+      layers.append(try Self.layer(stage, tensor, bias, Self.stageName(name, of: weight, k), node))
     }
     replacement = TorchReplacement(
       call: call, weight: weight, bias: Self.bias(of: nodes.node, lowered), layers: layers)
@@ -33,8 +33,9 @@ struct LayerReplacement {
 
   // MARK: Parameters
 
-  /// "core" of "layer1.0.conv1.core.weight".
-  private static func stageName(_ parameter: String, _ index: Int) -> String {
+  /// "core" of "layer1.0.conv1.core.weight", and of "projection_core" for the weight "projection".
+  private static func stageName(_ parameter: String, of weight: String, _ index: Int) -> String {
+    if parameter.hasPrefix(weight + "_") { return String(parameter.dropFirst(weight.count + 1)) }
     let parts = parameter.split(separator: ".")
     return parts.count >= 2 && parts.last == "weight" ? String(parts[parts.count - 2]) : String(index)
   }
