@@ -9,7 +9,7 @@ SHELL := /bin/bash
 
 # Headers and libraries that the build links, OpenBLAS (loaded when a method needs it), and the Python that the tests and
 # the demo run.
-APT_PACKAGES := libjansson-dev libopenblas0 pkg-config python3 python3-venv zlib1g-dev
+APT_PACKAGES := libhdf5-dev libjansson-dev libopenblas0 pkg-config python3 python3-venv zlib1g-dev
 SWIFT_BUILD := swift build -c release
 PYTHON := .venv/bin/python
 export ESPALIER_SERVER := $(CURDIR)/.build/release/espalierd
@@ -27,7 +27,8 @@ setup: apt-packages swift-toolchain .venv/stamp ## Install what is missing: Debi
 .PHONY: apt-packages
 apt-packages:
 	@if ! command -v dpkg-query >/dev/null; then \
-	  pkg-config --exists jansson zlib || { echo "Please install pkg-config, jansson and zlib with their headers." >&2; exit 1; }; \
+	  pkg-config --exists hdf5-serial jansson zlib || \
+	    { echo "Please install pkg-config, HDF5, jansson and zlib with their headers." >&2; exit 1; }; \
 	  exit 0; \
 	fi; \
 	missing=(); \
@@ -64,7 +65,8 @@ swift-toolchain:
 	@touch $@
 
 .PHONY: build
-build: apt-packages swift-toolchain ## Build the daemon: .build/release/espalierd
+build: apt-packages swift-toolchain ## Build the daemon: .build/release/espalierd, espalier-hdf5
+	$(SWIFT_BUILD) --product espalier-hdf5
 	$(SWIFT_BUILD) --product espalierd
 
 .PHONY: build-tests

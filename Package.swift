@@ -6,13 +6,17 @@ let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 
 let package = Package(
   name: "Espalier",
-  products: [.executable(name: "espalierd", targets: ["espalierd"])],
+  products: [
+    .executable(name: "espalierd", targets: ["espalierd"]),
+    .executable(name: "espalier-hdf5", targets: ["espalier-hdf5"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2")
   ],
   targets: [
     // MARK: C libraries
     .systemLibrary(name: "CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
+    .systemLibrary(name: "CHDF5", pkgConfig: "hdf5-serial", providers: [.apt(["libhdf5-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(name: "CFileGuard"),
     .target(name: "COpenBLAS", linkerSettings: [.linkedLibrary("dl")]),
@@ -24,8 +28,10 @@ let package = Package(
     .target(name: "ModelGraph", dependencies: ["Numerics", "Threads"], swiftSettings: strict),
     .target(name: "Compression", dependencies: ["ModelGraph", "Numerics"], swiftSettings: strict),
     .target(
-      name: "Formats", dependencies: ["CFileGuard", "CZlib", "Compression", "JSON", "ModelGraph", "Numerics"],
-      swiftSettings: strict),
+      name: "Formats",
+      dependencies: [
+        "CFileGuard", "CLinux", "CZlib", "Compression", "JSON", "ModelGraph", "Numerics", "Threads",
+      ], swiftSettings: strict),
     .target(
       name: "Runtime", dependencies: ["CONNXRuntime", "CZlib", "ModelGraph", "Threads"], swiftSettings: strict),
 
@@ -44,6 +50,15 @@ let package = Package(
       dependencies: ["JSON", "JSONRPC", "Server", .product(name: "Logging", package: "swift-log")],
       swiftSettings: strict,
       linkerSettings: [.unsafeFlags(["-static-stdlib"])]),
+
+    // A process of its own for HDF5's library. Static: it starts in a millisecond, where the shared library brings along
+    // 34 others (curl, OpenSSL, ...) and takes ten.
+    .executableTarget(
+      name: "espalier-hdf5", dependencies: ["CHDF5"], cSettings: [.define("H5_USE_110_API")],
+      linkerSettings: [
+        .linkedLibrary("sz"), .linkedLibrary("aec"), .linkedLibrary("z"), .linkedLibrary("m"),
+        .unsafeFlags(["-static-executable"]),
+      ]),
 
     // MARK: Tests
     .target(name: "TestSupport", dependencies: ["ModelGraph"], path: "Tests/TestSupport", swiftSettings: strict),

@@ -2,11 +2,14 @@
 #include "linux_calls.h"
 
 #include <malloc.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 int linux_pidfd_open(int process_id) { return (int)syscall(SYS_pidfd_open, process_id, 0); }
+
+int linux_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 
 int linux_peer_uid(int descriptor, unsigned *uid) {
   struct ucred peer;

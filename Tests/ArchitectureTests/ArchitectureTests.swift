@@ -6,22 +6,24 @@ import Testing
 
 /// What each module may know: of the module graph itself, and of libraries.
 private let allowed: [String: Set<String>] = [
-  "CFileGuard": [], "CJansson": [], "CLinux": [], "CONNXRuntime": [], "COpenBLAS": [], "CZlib": [],
+  "CFileGuard": [], "CHDF5": [], "CJansson": [], "CLinux": [], "CONNXRuntime": [], "COpenBLAS": [], "CZlib": [],
   "Numerics": ["COpenBLAS"],
   "ModelGraph": ["Numerics", "Threads"],
   "Compression": ["ModelGraph", "Numerics"],
-  "Formats": ["CFileGuard", "CZlib", "Compression", "JSON", "ModelGraph", "Numerics"],
+  "Formats": ["CFileGuard", "CLinux", "CZlib", "Compression", "JSON", "ModelGraph", "Numerics", "Threads"],
   "Runtime": ["CONNXRuntime", "CZlib", "ModelGraph", "Threads"],
   "Threads": [],
   "JSON": ["CJansson"],
   "JSONRPC": ["CLinux", "JSON", "Threads"],
   "Server": ["CLinux", "Compression", "Formats", "JSON", "JSONRPC", "Logging", "ModelGraph", "Runtime", "Threads"],
+  "espalier-hdf5": ["CHDF5"],
   "espalierd": ["JSON", "JSONRPC", "Logging", "Server"],
 ]
 
 /// Libraries with a single door.
 private let doors: [String: Set<String>] = [
-  "CJansson": ["JSON"], "CFileGuard": ["Formats"], "CLinux": ["JSONRPC", "Server"],
+  "CJansson": ["JSON"], "CFileGuard": ["Formats"], "CHDF5": ["espalier-hdf5"],
+  "CLinux": ["Formats", "JSONRPC", "Server"],
   "CONNXRuntime": ["Runtime"], "COpenBLAS": ["Numerics"], "CZlib": ["Formats", "Runtime"],
   "Logging": ["Server", "espalierd"],
 ]
@@ -35,7 +37,7 @@ private let root = URL(filePath: #filePath).deletingLastPathComponent().deleting
 /// The targets of the manifest with their dependencies by name, tests left out.
 private func manifestTargets() throws -> [String: Set<String>] {
   let text = try String(contentsOf: root.appending(path: "Package.swift"), encoding: .utf8)
-  let target = /\.(?<kind>target|executableTarget|systemLibrary)\(\s*name: "(?<name>\w+)"/
+  let target = /\.(?<kind>target|executableTarget|systemLibrary)\(\s*name: "(?<name>[\w-]+)"/
   let starts = Array(text.matches(of: target))
   var result: [String: Set<String>] = [:]
   for (k, match) in starts.enumerated() {

@@ -5,6 +5,9 @@
 /// A descriptor that becomes readable when the process ends; -1 with errno on failure. Close-on-exec by definition.
 int linux_pidfd_open(int process_id);
 
+/// memfd_create: a file in memory, close-on-exec; `name` is for people. -1 with errno on failure.
+int linux_memory_file(const char *name);
+
 /// The effective user of the process that connected to a Unix socket, as the kernel recorded it; 0 on success, -1 with
 /// errno.
 int linux_peer_uid(int descriptor, unsigned *uid);

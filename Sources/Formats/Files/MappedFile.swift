@@ -50,10 +50,27 @@ package final class MappedFile: Sendable {
   /// - Throws: `Failure(.modelChanged)` if the file is not what it was when it was mapped.
   package func verifyUnchanged() throws(Failure) {
     guard !file_guard_is_damaged(ticket), FileIdentity(at: identity.path) == identity else {
-      throw Failure(
-        .modelChanged, "\(identity.path) was changed while it was in use; ask again to read it anew",
-        details: ["path": .string(identity.path)])
+      throw changed
     }
+  }
+
+  private var changed: Failure {
+    Failure(
+      .modelChanged, "\(identity.path) was changed while it was in use; ask again to read it anew",
+      details: ["path": .string(identity.path)])
+  }
+
+  /// A new descriptor of the file, for another process to read it by.
+  /// - Throws: `Failure(.modelChanged)` if its path leads to another file by now, or to another version of it.
+  func reopened() throws(Failure) -> Int32 {
+    let descriptor = open(identity.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW)
+    guard descriptor >= 0 else { throw .cannotOpen(identity.path, errno) }
+    var info = stat()
+    guard fstat(descriptor, &info) == 0, FileIdentity(path: identity.path, info) == identity else {
+      close(descriptor)
+      throw changed
+    }
+    return descriptor
   }
 
   /// The file's status once a later write is sure to show in it (see `nanosecondsUntilSettled`).
