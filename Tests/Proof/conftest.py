@@ -22,7 +22,7 @@ def client(running_client):
     except espalier.EspalierError:
         running_client.pop().close()
     if not running_client:
-        running_client.append(espalier.connect(daemon.server_path()))
+        running_client.append(espalier.connect(daemon.server_path(), restart=False))
     return running_client[0]
 
 

@@ -19,7 +19,7 @@ def main():
     parser.add_argument("--first", type=int, default=1000, help="the suite runs those below 320")
     arguments = parser.parse_args()
     failures, proofs, largest, began = [], 0, 0.0, time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, espalier.connect(daemon.server_path()) as client:
+    with tempfile.TemporaryDirectory() as folder, espalier.connect(daemon.server_path(), restart=False) as client:
         for seed in range(arguments.first, arguments.first + arguments.seeds):
             model = graphs.random_graph(seed)
             try:

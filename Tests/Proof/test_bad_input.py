@@ -210,7 +210,7 @@ def unprivileged():
     command = [daemon.server_path()]
     if os.geteuid() == 0:
         command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
-    with espalier.connect(command) as connected:
+    with espalier.connect(command, restart=False) as connected:
         yield connected
 
 
@@ -310,7 +310,7 @@ def test_no_room_for_the_file(tmp_path):
     path = save(hostile.good(), tmp_path / "model.onnx")
     command = ["prlimit", "--fsize=4096", daemon.server_path()]
     before = listing(tmp_path)
-    with espalier.connect(command) as limited:
+    with espalier.connect(command, restart=False) as limited:
         kind = outcome(limited, lambda: limited.compress(path, tmp_path / "o.onnx", recommendation_ratio=0.1))
         assert kind == "output.unwritable"
         assert listing(tmp_path) == before
@@ -321,7 +321,7 @@ def test_no_room_for_the_file(tmp_path):
 
 def test_claims_cost_no_memory(tmp_path):
     """Every hostile file through one daemon whose address space could not hold what they claim."""
-    with espalier.connect(["prlimit", f"--as={8 << 30}", daemon.server_path()]) as limited:
+    with espalier.connect(["prlimit", f"--as={8 << 30}", daemon.server_path()], restart=False) as limited:
         for build, _ in hostile.FILES.values():
             path = save(build(), tmp_path / "model.onnx")
             outcome(limited, lambda: limited.inspect(path, timeout=30))

@@ -30,11 +30,14 @@ def examples(path, about):
 
 
 @pytest.mark.parametrize("path, about, count", [("docs/pytorch.md", "", 7), ("README.md", "torch", 1)])
-def test_the_examples_run(path, about, count, tmp_path, monkeypatch):
+def test_the_examples_run(path, about, count, tmp_path, monkeypatch, request):
     found = examples(path, about)
     assert len(found) == count
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESPALIER_SERVER", files.server_path())
+    # `espalier.connect()` starts a daemon that outlives it.
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    request.addfinalizer(lambda: espalier.connect().stop_server())
     torch.manual_seed(0)
     names = {"torch": torch, "espalier": espalier, "model": Network(), "images": torch.randn(1, 3, 16, 16)}
     for text in found:

@@ -41,7 +41,7 @@ class Daemon:
         deadline = time.monotonic() + 10
         while True:
             try:
-                self.client = espalier.connect(pipe=socket)
+                self.client = espalier.connect(pipe=socket, restart=False)
                 return
             except espalier.ServerNotFound:
                 assert time.monotonic() < deadline, "the daemon does not listen"

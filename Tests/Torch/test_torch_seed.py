@@ -40,7 +40,7 @@ def test_half_of_a_graph_module(client, tmp_path):
         recommendation_ratio=0.5,
         input_shapes=shapes,
     )
-    assert reply.output_path == str(output) and [path.name for path in folder.iterdir()] == ["resnet18.pt"]
+    assert reply.output_path == output and [path.name for path in folder.iterdir()] == ["resnet18.pt"]
     assert reply.compressed.parameters < 0.5 * reply.original.parameters
     assert reply.compressed.size_bytes == output.stat().st_size
 

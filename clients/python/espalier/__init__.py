@@ -1,6 +1,7 @@
 """Client of espalierd, the daemon that prunes and decomposes trained neural networks. See `connect` and `Client`."""
 
-from .client import COMPRESSION_METHODS, Client, InputShapes, Options, Target, connect
+from .aio import AsyncClient
+from .client import Client, connect
 from .connection import Call, Progress, ProgressCallback
 from .errors import (
     CallTimeout,
@@ -12,6 +13,7 @@ from .errors import (
     ServerNotFound,
     ServerStopped,
 )
+from .requests import COMPRESSION_METHODS, InputShapes, Options, Target
 from .results import (
     AdjustedParameter,
     Approximation,
@@ -40,6 +42,7 @@ from .results import (
 __all__ = [
     "AdjustedParameter",
     "Approximation",
+    "AsyncClient",
     "COMPRESSION_METHODS",
     "CachedModel",
     "Call",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any, Dict, Tuple
 
 from . import tables
-from .client import VERSION, Client
+from .client import Client
 from .errors import EspalierError
-from .results import LayerSetting
+from .results import LayerSetting, Size
+from .session import VERSION
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
-def target(text: str) -> dict:
+def target(text: str) -> Dict[str, float]:
     name, _, share = text.partition("=")
     return {name: float(share)}
 
@@ -80,7 +82,7 @@ def layer(text: str) -> LayerSetting:
     return LayerSetting(name=name, channels=[], values=numbers)
 
 
-def option(text: str) -> tuple:
+def option(text: str) -> Tuple[str, Any]:
     """The value is JSON where it reads as such, else a word."""
     name, equals, value = text.partition("=")
     if not equals:
@@ -91,7 +93,7 @@ def option(text: str) -> tuple:
         return name, value
 
 
-def choice(arguments: argparse.Namespace) -> dict:
+def choice(arguments: argparse.Namespace) -> Dict[str, Any]:
     return {
         "recommendation_ratio": arguments.ratio,
         "target": arguments.target,
@@ -133,7 +135,7 @@ def run(client: Client, arguments: argparse.Namespace) -> None:
             print(f"verified: {found.status}" + (f" ({found.reason})" if found.reason else ""))
 
 
-def print_sizes(before, after) -> None:
+def print_sizes(before: Size, after: Size) -> None:
     rows = [
         (name, f"{getattr(before, member):,}", tables.change(getattr(before, member), getattr(after, member)))
         for name, member in (("parameters", "parameters"), ("MACs", "macs"), ("bytes", "size_bytes"))

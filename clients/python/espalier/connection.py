@@ -1,7 +1,8 @@
 """JSON-RPC 2.0 over a transport: requests with their answers, progress and cancellation.
 
 One thread writes, one reads; callers only queue and wait, so that an interrupt in a caller never leaves half a message
-on the wire. `_lock` guards the calls in flight and the reason why there can be no more; nothing blocks under it.
+on the wire. `_lock` guards the calls in flight and the reason why there can be no more; nothing blocks under it. What
+becomes of calls whose connection ends is their owner's affair (`on_end`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import queue
 import threading
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Generic, Mapping, Optional, TypeVar
+from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, TypeVar, Union
 
 from . import errors, framing
 from .errors import CallTimeout, EspalierError, ProtocolError, ServerError, ServerStopped
@@ -36,25 +37,40 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+# A callback, True for a bar, False for nothing, None for what the client has been told.
+ProgressOption = Union[ProgressCallback, bool, None]
+
+
+@dataclass(frozen=True)
+class Request(Generic[Result]):
+    """What is to be asked, and how to read the answer.
+
+    Whatever `writes` is never sent a second time: whether the first has done its work, nobody may be left to tell.
+    """
+
+    method: str
+    params: Optional[Mapping[str, Any]]
+    decode: Callable[[Any], Result]
+    progress: ProgressOption = None
+    timeout: Optional[float] = None
+    writes: bool = False
 
 
 class Call(Generic[Result]):
     """A request on its way. Any thread may wait for it or cancel it."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        identifier: int,
-        method: str,
-        decode: Callable[[Any], Result],
-        progress: Optional[ProgressCallback],
-    ):
-        self.method = method
-        self._connection = connection
-        self._id = identifier
-        self._decode = decode
+    def __init__(self, request: Request[Result], progress: Optional[ProgressCallback] = None):
+        self.request = request
+        # Whether it was sent a second time, to the server after the one that died with it.
+        self.repeated = False
         self._progress = progress
+        self._lock = threading.Lock()
+        self._connection: Optional[Connection] = None
+        self._id: Optional[int] = None
+        self._cancelled = False
+        self._in_progress = False
         self._answered = threading.Event()
+        self._callbacks: List[Callable[[], None]] = []
         self._result: Optional[Result] = None
         self._error: Optional[EspalierError] = None
 
@@ -63,48 +79,103 @@ class Call(Generic[Result]):
 
     def cancel(self) -> None:
         """Asks the server to give up; `result` then raises `Cancelled`, or returns if the answer was on its way."""
-        if not self.done():
-            self._connection.notify("$/cancelRequest", {"id": self._id})
+        with self._lock:
+            self._cancelled = True
+            connection, identifier = self._connection, self._id
+        if connection is not None and not self.done():
+            connection.notify("$/cancelRequest", {"id": identifier})
+
+    def cancelled(self) -> bool:
+        """Whether `cancel` has been called."""
+        return self._cancelled
 
     def result(self, timeout: Optional[float] = None) -> Result:
-        """Waits for the answer. After `timeout` seconds, or on KeyboardInterrupt, the call is cancelled first."""
-        self._connection.refuse_own_thread()
+        """Waits for the answer. After `timeout` seconds (else the request's own), or on KeyboardInterrupt, the call is
+        cancelled first.
+        """
+        if self._connection is not None:
+            self._connection.refuse_own_thread()
+        timeout = self.request.timeout if timeout is None else timeout
         try:
             if not self._answered.wait(timeout):
-                self.cancel()
-                raise CallTimeout(f"{self.method} was not answered within {timeout:g} s")
+                raise self.expire(timeout)
         except KeyboardInterrupt:
             self.cancel()
             raise
+        return self.outcome()
+
+    def expire(self, timeout: Optional[float]) -> CallTimeout:
+        """Cancels a call that took too long; the exception that says so."""
+        self.cancel()
+        return CallTimeout(f"{self.request.method} was not answered within {timeout:g} s")
+
+    def outcome(self) -> Result:
+        """The result of a call that is done, or its exception."""
         if self._error is not None:
             # A fresh traceback each time: the exception may be raised in several threads.
             raise self._error.with_traceback(None)
         return self._result  # type: ignore[return-value]
 
-    def _resolve(self, result: Any) -> None:
+    def add_done_callback(self, callback: Callable[[], None]) -> None:
+        """Calls back once the call is done: on a thread of the connection, or at once."""
+        with self._lock:
+            if not self.done():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def bind(self, connection: Connection, identifier: int) -> None:
+        with self._lock:
+            self._connection, self._id = connection, identifier
+
+    def resolve(self, answer: Any) -> None:
         try:
-            self._result = self._decode(result)
+            self._finish(self.request.decode(answer), None)
         except ProtocolError as error:
-            self._error = error
-        self._answered.set()
+            self._finish(None, error)
 
-    def _fail(self, error: EspalierError) -> None:
-        self._error = error
-        self._answered.set()
+    def fail(self, error: EspalierError) -> None:
+        self._finish(None, error)
 
-    def _report(self, value: Mapping[str, Any]) -> None:
+    def _finish(self, result: Optional[Result], error: Optional[EspalierError]) -> None:
+        if self._in_progress:
+            # A server that died said nothing; whoever was told of a begin is told of an end.
+            self.report({"kind": "end"})
+        with self._lock:
+            self._result, self._error = result, error
+            self._answered.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def report(self, value: Mapping[str, Any]) -> None:
+        step = Progress(value.get("kind", "report"), value.get("title"), value.get("message"), value.get("percentage"))
+        self._in_progress = step.kind != "end"
         if self._progress is None:
             return
-        step = Progress(value.get("kind", "report"), value.get("title"), value.get("message"), value.get("percentage"))
         try:
             self._progress(step)
         except Exception:
-            log.exception("the progress callback of %s failed", self.method)
+            log.exception("the progress callback of %s failed", self.request.method)
+
+    @property
+    def wants_progress(self) -> bool:
+        return self._progress is not None
+
+
+OnEnd = Callable[["Connection", List[Call[Any]], EspalierError], None]
+
+
+def fail_all(connection: Connection, calls: List[Call[Any]], error: EspalierError) -> None:
+    """What becomes of calls where nobody has another idea."""
+    for call in calls:
+        call.fail(error)
 
 
 class Connection:
-    def __init__(self, transport: Transport):
+    def __init__(self, transport: Transport, on_end: OnEnd = fail_all):
         self._transport = transport
+        self._on_end = on_end
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._identifiers = itertools.count(1)
@@ -117,31 +188,33 @@ class Connection:
         self._writer.start()
         self._reader.start()
 
-    def start(
-        self,
-        method: str,
-        params: Optional[Dict[str, Any]],
-        decode: Callable[[Any], Result],
-        progress: Optional[ProgressCallback] = None,
-    ) -> Call[Result]:
-        """Sends a request. With `progress`, its steps are asked for and reported on the reading thread."""
+    @property
+    def usable(self) -> bool:
+        """Whether a call may be submitted. A forked child has its parent's connection, and none of its threads."""
+        return self._ended is None and os.getpid() == self._process and self._transport.is_alive()
+
+    def submit(self, call: Call[Any]) -> None:
+        """Sends a call's request. Its progress is asked for if it wants any, and reported on the reading thread."""
+        request = call.request
         with self._lock:
-            identifier = next(self._identifiers)
-            call = Call(self, identifier, method, decode, progress)
             if self._ended is not None:
                 raise self._ended.with_traceback(None)
+            identifier = next(self._identifiers)
+            call.bind(self, identifier)
             self._calls[identifier] = call
-        if progress is not None:
+        params = request.params
+        if call.wants_progress:
             params = {**(params or {}), "workDoneToken": identifier}
         try:
-            self._send({"id": identifier, "method": method}, params)
+            self._send({"id": identifier, "method": request.method}, params)
         except BaseException:
             with self._lock:
                 self._calls.pop(identifier, None)
             raise
-        return call
+        if call.cancelled():
+            call.cancel()  # while it was on its way from one connection to the next
 
-    def notify(self, method: str, params: Optional[Dict[str, Any]] = None) -> None:
+    def notify(self, method: str, params: Optional[Mapping[str, Any]] = None) -> None:
         self._send({"method": method}, params)
 
     def close(self) -> None:
@@ -157,7 +230,9 @@ class Connection:
             alive = self._ended is None
         if first and alive:
             try:
-                self.start("shutdown", None, lambda _: None).result(EXIT_SECONDS)
+                goodbye: Call[Any] = Call(Request("shutdown", None, lambda _: None))
+                self.submit(goodbye)
+                goodbye.result(EXIT_SECONDS)
             except EspalierError as error:
                 log.debug("shutdown: %s", error)
             self.notify("exit")
@@ -170,8 +245,8 @@ class Connection:
         if threading.current_thread() is self._reader:
             raise RuntimeError("a progress callback cannot wait for the server: it runs on the thread that reads")
 
-    def _send(self, envelope: Dict[str, Any], body: Optional[Dict[str, Any]], member: str = "params") -> None:
-        message = {"jsonrpc": "2.0", **envelope}
+    def _send(self, envelope: Dict[str, Any], body: Optional[Mapping[str, Any]], member: str = "params") -> None:
+        message: Dict[str, Any] = {"jsonrpc": "2.0", **envelope}
         if body is not None:
             message[member] = body
         self._outbox.put(framing.encode(message))
@@ -210,8 +285,8 @@ class Connection:
         with self._lock:
             self._ended = ServerStopped("this client has been closed") if self._closing else error
             calls, self._calls = list(self._calls.values()), {}
-        for call in calls:
-            call._fail(self._ended)
+        if calls:
+            (fail_all if self._closing else self._on_end)(self, calls, self._ended)
 
     def _receive(self, message: Dict[str, Any]) -> None:
         method, identifier = message.get("method"), message.get("id")
@@ -226,25 +301,25 @@ class Connection:
                 error = {"code": errors.METHOD_NOT_FOUND, "message": f"{method} is not a method of this client"}
                 self._send({"id": identifier}, error, "error")
         elif "error" in message and identifier is None:
-            self._fail_all(message["error"])
+            self._fail_unread(message["error"])
         else:
             self._receive_answer(identifier, message)
 
-    def _fail_all(self, error: Any) -> None:
+    def _fail_unread(self, error: Any) -> None:
         """The server could not read a message and cannot say which: no call that waits may wait forever."""
         log.error("the server could not read a message: %s", error)
         with self._lock:
             calls, self._calls = list(self._calls.values()), {}
         for call in calls:
-            call._fail(ProtocolError(f"the server could not read a message, perhaps {call.method}: {error}"))
+            call.fail(ProtocolError(f"the server could not read a message, perhaps {call.request.method}: {error}"))
 
     def _receive_notification(self, method: str, params: Mapping[str, Any]) -> None:
         if method == "$/progress":
+            token, value = params.get("token"), params.get("value")
             with self._lock:
-                call = self._calls.get(params.get("token"))  # type: ignore[arg-type]
-            value = params.get("value")
+                call = self._calls.get(token) if isinstance(token, int) else None
             if call is not None and isinstance(value, dict):
-                call._report(value)
+                call.report(value)
         elif method == "window/logMessage":
             kind = params.get("type")
             log.log(LOG_LEVELS[kind] if kind in LOG_LEVELS else logging.INFO, "%s", params.get("message"))
@@ -258,8 +333,9 @@ class Connection:
             log.debug("ignored an answer to %r", identifier)
         elif "error" in message:
             try:
-                call._fail(ServerError.from_json(message["error"]))
+                call.fail(ServerError.from_json(message["error"]))
             except (KeyError, TypeError):
-                call._fail(ProtocolError(f"{call.method} was answered with a malformed error: {message['error']!r}"))
+                what = f"{call.request.method} was answered with a malformed error: {message['error']!r}"
+                call.fail(ProtocolError(what))
         else:
-            call._resolve(message.get("result"))
+            call.resolve(message.get("result"))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence, Type
 
 # Codes of JSON-RPC 2.0 and LSP 3.17 that the server uses.
 PARSE_ERROR = -32700
@@ -41,7 +41,9 @@ class ServerError(EspalierError):
     @classmethod
     def from_json(cls, error: Mapping[str, Any]) -> ServerError:
         code, message, data = error["code"], error["message"], error.get("data")
-        kinds = {INVALID_PARAMS: InvalidParams, REQUEST_CANCELLED: Cancelled, SERVER_CANCELLED: Cancelled}
+        kinds: Dict[int, Type[ServerError]] = {
+            INVALID_PARAMS: InvalidParams, REQUEST_CANCELLED: Cancelled, SERVER_CANCELLED: Cancelled
+        }  # fmt: skip
         return kinds.get(code, cls)(code, message, data if isinstance(data, dict) else None)
 
 
@@ -75,11 +77,12 @@ class ServerNotFound(EspalierError):
 class ServerStopped(EspalierError):
     """The connection has ended: the server exited, or was never able to start.
 
-    `exit_status` is the process's (negative: the signal that ended it; None for a socket), `stderr` the last lines
+    `reason` is the message without what follows, `exit_status` is the process's (negative: the signal that ended it; None for a socket), `stderr` the last lines
     that it wrote there.
     """
 
     def __init__(self, message: str, exit_status: Optional[int] = None, stderr: Sequence[str] = ()):
+        self.reason = message
         self.exit_status = exit_status
         self.stderr = list(stderr)
         super().__init__("\n".join([message, *(f"  stderr: {line}" for line in self.stderr)]))

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import urllib.parse
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import ProtocolError
@@ -17,7 +20,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class ModelFile:
-    path: str
+    path: Path
     format: str
     size_bytes: int
     framework: Optional[str] = None
@@ -292,7 +295,7 @@ class Compression:
     skipped: List[SkippedLayer]
     verification: Verification
     # None for a dry run.
-    output_path: Optional[str] = None
+    output_path: Optional[Path] = None
     copied: List[CopiedVector] = field(default_factory=list)
     replaced: List[ReplacedLayer] = field(default_factory=list)
     adjusted: List[AdjustedParameter] = field(default_factory=list)
@@ -304,7 +307,7 @@ class Compression:
 class CachedModel:
     """A model that the server holds in memory; `bytes` is all of it, `derived_bytes` what was computed from it."""
 
-    path: str
+    path: Path
     format: str
     bytes: int
     derived_bytes: int
@@ -313,9 +316,17 @@ class CachedModel:
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
+def local_path(text: str) -> Path:
+    """A path as the wire spells it: as it was given, or as a file URI."""
+    if text.startswith("file:"):
+        return Path(os.fsdecode(urllib.parse.unquote_to_bytes(urllib.parse.urlsplit(text).path)))
+    return Path(text)
+
+
 def decode(record: Type[Record], value: Any) -> Record:
     """`value` as an instance of the dataclass `record`; ProtocolError where it is none."""
-    return _decode(record, value, record.__name__)
+    decoded: Record = _decode(record, value, record.__name__)
+    return decoded
 
 
 @functools.lru_cache(maxsize=None)
@@ -347,6 +358,8 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return kind(**members)
     if kind is Any:
         return value
+    if kind is Path and isinstance(value, str):
+        return local_path(value)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Union:
         if value is None and type(None) in arguments:

@@ -11,19 +11,15 @@ import collections
 import contextlib
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import threading
-from pathlib import Path
-from typing import IO, Deque, List, Optional, Sequence, Union
+from typing import IO, Deque, Optional, Sequence, Union
 
 from .errors import ServerNotFound, ServerStopped
 
 Command = Union[str, "os.PathLike[str]", Sequence[str]]
 
-EXECUTABLE = "espalierd"
-ENVIRONMENT_VARIABLE = "ESPALIER_SERVER"
 STDERR_LINES_KEPT = 20
 # After the end of its input a server has this long to exit, then as long again after SIGTERM.
 EXIT_SECONDS = 5.0
@@ -40,6 +36,10 @@ class Transport:
 
     def send(self, message: bytes) -> None:
         raise NotImplementedError
+
+    def is_alive(self) -> bool:
+        """Whether the other side is there, as far as can be told without asking it."""
+        return True
 
     def finish_sending(self) -> None:
         """Tells the other side that nothing more will come; the last thing that the writing thread does."""
@@ -83,6 +83,9 @@ class ChildProcess(Transport):
     def pid(self) -> int:
         return self._process.pid
 
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def _drain_stderr(self, stream: IO[bytes]) -> None:
         with stream:
             for line in stream:
@@ -119,6 +122,10 @@ class ChildProcess(Transport):
         return status
 
 
+class NobodyListens(ServerNotFound):
+    """There is no socket at the path, or one that a daemon left behind."""
+
+
 class UnixSocket(Transport):
     """A shared server. The socket must belong to us: another user's could answer anything."""
 
@@ -132,8 +139,9 @@ class UnixSocket(Transport):
             self._socket.connect(path)
         except OSError as error:
             self._socket.close()
-            raise ServerNotFound(
-                f"no server listens at {path} ({error.strerror or error}); start one: {EXECUTABLE} --pipe {path}"
+            nobody = isinstance(error, (FileNotFoundError, ConnectionRefusedError))
+            raise (NobodyListens if nobody else ServerNotFound)(
+                f"no server listens at {path} ({error.strerror or error}); start one: espalierd --pipe {path}"
             ) from error
         except ServerNotFound:
             self._socket.close()
@@ -156,22 +164,3 @@ class UnixSocket(Transport):
     def stopped(self, reason: str) -> ServerStopped:
         self.close()
         return ServerStopped(f"the server at {self._path} closed the connection: {reason}")
-
-
-def find_server(explicit: Optional[Command] = None) -> List[str]:
-    """The command that starts the server: as given, else `ESPALIER_SERVER`, beside this package, or on `PATH`."""
-    if explicit is not None:
-        return [os.fspath(explicit)] if isinstance(explicit, (str, os.PathLike)) else list(explicit)
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
-    if named:
-        return [named]
-    beside = Path(__file__).resolve().parent / EXECUTABLE
-    if os.access(beside, os.X_OK):
-        return [str(beside)]
-    on_path = shutil.which(EXECUTABLE)
-    if on_path:
-        return [on_path]
-    raise ServerNotFound(
-        f"{EXECUTABLE} was found neither in the environment variable {ENVIRONMENT_VARIABLE}, nor beside this package "
-        f"({beside}), nor on PATH; build it with `swift build -c release` and set {ENVIRONMENT_VARIABLE} to its path"
-    )

@@ -97,7 +97,7 @@ def main():
     with np.load(MODELS / "digits_heldout.npz") as held_out:
         images, labels = held_out["images"], held_out["labels"]
 
-    client, start_ms = timed(espalier.connect)
+    client, start_ms = timed(espalier.Client)
     written = []
     with client:
         print(f"{client.server_info['name']} {client.server_info['version']} started in {start_ms:.0f} ms")

@@ -53,6 +53,13 @@ def perform(step, request, cancelled):
     elif do == "exit":
         print(step["stderr"], file=sys.stderr, flush=True)
         os._exit(step["status"])
+    elif do == "die once":
+        mark = os.environ["FAKE_SERVER_LOG"] + ".died"
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            os._exit(step["status"])
+    elif do == "sleep":
+        time.sleep(step["seconds"])
     elif do == "raw":
         sys.stdout.buffer.write(step["bytes"].encode())
         sys.stdout.buffer.flush()

@@ -87,9 +87,9 @@ def test_errors_have_the_kinds_of_the_contract(client, tmp_path):
 def test_the_cache_is_seen_and_emptied(client):
     client.inspect(RESNET)
     client.inspect(MOBILE)
-    assert {model.path for model in client.models()} == {str(RESNET), str(MOBILE)}
+    assert {model.path for model in client.models()} == {RESNET, MOBILE}
     client.release(RESNET)
-    assert [model.path for model in client.models()] == [str(MOBILE)]
+    assert [model.path for model in client.models()] == [MOBILE]
     client.release()
     assert client.models() == []
 

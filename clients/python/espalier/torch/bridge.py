@@ -17,9 +17,10 @@ import torch
 import torch.fx
 from torch import nn
 
-from ..client import Client, Options, Path, Target
-from ..connection import ProgressCallback
+from ..client import Client
+from ..connection import ProgressOption
 from ..errors import EspalierError, ServerError
+from ..requests import Options, PathLike, Target
 from ..results import Compression, LayerSetting
 from .errors import ExportFailed, ForwardMismatch
 from .plan import Inputs, State, _apply, arguments, evaluating, run, tensors
@@ -62,12 +63,12 @@ def compress(
     recommendation_method: Optional[str] = None,
     options: Optional[Options] = None,
     dynamic_shapes: Any = None,
-    dataset: Optional[Union[Path, torch.Tensor, Mapping[str, torch.Tensor]]] = None,
+    dataset: Optional[Union[PathLike, torch.Tensor, Mapping[str, torch.Tensor]]] = None,
     verify: bool = False,
     exporter: Optional[str] = None,
     inplace: bool = False,
     client: Optional[Client] = None,
-    progress: Optional[ProgressCallback] = None,
+    progress: ProgressOption = None,
     timeout: Optional[float] = None,
 ) -> Compressed:
     """A smaller `module` that trains on, with its original names, modes and trained parameters.
@@ -157,7 +158,7 @@ def _input_shapes(inputs: Inputs) -> List[Dict[str, Any]]:
     return [{"shape": list(value.shape)} for value in arguments(inputs)[0]]
 
 
-def _dataset(dataset: Any, folder: str) -> Optional[Path]:
+def _dataset(dataset: Any, folder: str) -> Optional[PathLike]:
     """The path of the samples; tensors are written to the folder."""
     if dataset is None or isinstance(dataset, (str, os.PathLike)):
         return dataset

@@ -1,0 +1,214 @@
+"""A client outlives its server, and processes share one: what is asked again, what is not, and who may start what."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import espalier
+from espalier import servers, session
+from test_client import COMPRESSION, INSPECTION, RECOMMENDATION, answer, children, progress
+from test_espalierd import MOBILE, RESNET
+
+DEATH = {"do": "exit", "status": 70, "stderr": "out of cheese"}
+OLD_DEATH = {"do": "die once", "status": 70, "stderr": "out of cheese"}
+
+
+# A server that dies
+
+
+def test_a_question_is_asked_again_of_the_next_server(fake):
+    client = fake(inspect=[OLD_DEATH, answer(INSPECTION)])
+    assert client.inspect("/m.onnx").cached
+    assert len(fake.received("inspect")) == 2 and len(fake.received("initialize")) == 2
+    client.ping()
+    assert len(fake.received("initialize")) == 2
+
+
+def test_a_question_that_kills_is_asked_twice_and_no_more(fake):
+    client = fake(inspect=[DEATH])
+    with pytest.raises(espalier.ServerStopped, match="out of cheese") as caught:
+        client.inspect("/m.onnx")
+    assert caught.value.exit_status == 70 and len(fake.received("inspect")) == 2
+    client.ping()  # of a third server
+    assert len(fake.received("initialize")) == 3
+
+
+def test_what_may_have_been_written_is_not_written_again(fake):
+    client = fake(compress=[DEATH])
+    with pytest.raises(espalier.ServerStopped, match="either the whole file is at /o.onnx now, or nothing"):
+        client.compress("/m.onnx", "/o.onnx", recommendation_ratio=0.5)
+    assert len(fake.received("compress")) == 1
+    client.ping()
+    with pytest.raises(espalier.ServerStopped, match="out of cheese"):
+        client.compress("/m.onnx", dry_run=True, recommendation_ratio=0.5)
+    assert len(fake.received("compress")) == 3, "a dry run writes nothing, and may be repeated"
+
+
+def test_a_call_that_kills_takes_the_others_along_once(fake):
+    client = fake(inspect=[{"do": "wait"}], recommend=[{"do": "sleep", "seconds": 0.3}, answer(RECOMMENDATION)],
+                  verify=[DEATH])  # fmt: skip
+    innocent = [client.start_recommend("/m.onnx", recommendation_ratio=0.3) for _ in range(3)]
+    killer = client.start_verify("/m.onnx", "/o.onnx", espalier.results.decode(espalier.Compression, COMPRESSION))
+    assert [call.result(20).estimate.compressed.macs for call in innocent] == [12, 12, 12]
+    with pytest.raises(espalier.ServerStopped):
+        killer.result(20)
+
+
+def test_a_call_cancelled_while_its_server_dies_is_not_repeated(fake):
+    client = fake(inspect=[{"do": "sleep", "seconds": 0.3}, DEATH])
+    call = client.start_inspect("/m.onnx")
+    call.cancel()
+    with pytest.raises(espalier.ServerStopped):
+        call.result(10)
+    assert len(fake.received("inspect")) == 1
+
+
+def test_an_idle_server_that_died_is_replaced(fake):
+    client = fake(compress=[answer(COMPRESSION)])
+    client.ping()
+    for count in (2, 3):
+        os.kill(int(children()[0]), signal.SIGKILL)
+        time.sleep(0.05)  # for the signal to arrive
+        # Nothing of this one was sent, so that it may be.
+        assert str(client.compress("/m.onnx", "/o.onnx", recommendation_ratio=0.5).output_path) == "/o.onnx"
+        assert len(fake.received("initialize")) == count and len(fake.received("compress")) == count - 1
+
+
+def test_a_server_that_dies_again_and_again_is_given_up(fake):
+    client = fake(compress=[DEATH])
+    for _ in range(session.MOST_RESTARTS):
+        with pytest.raises(espalier.ServerStopped, match="out of cheese"):
+            client.compress("/m.onnx", "/o.onnx", recommendation_ratio=0.5)
+    with pytest.raises(espalier.ServerStopped, match="5 times within 180 s"):
+        client.ping()
+    assert len(fake.received("initialize")) == session.MOST_RESTARTS
+
+
+def test_without_restart_a_client_ends_with_its_server(fake):
+    client = espalier.connect(fake.command(inspect=[DEATH]), restart=False)
+    for _ in range(2):
+        with pytest.raises(espalier.ServerStopped, match="status 70"):
+            client.inspect("/m.onnx")
+    assert len(fake.received("inspect")) == 1
+    client.close()
+
+
+def test_a_begun_progress_ends_with_its_server_too(fake):
+    steps = []
+    client = fake(inspect=[progress("begin", title="Inspecting"), OLD_DEATH, progress("end"), answer(INSPECTION)])
+    client.inspect("/m.onnx", progress=lambda step: steps.append(step.kind))
+    assert steps == ["begin", "begin", "end"]
+    steps.clear()
+    client = fake(verify=[], compress=[progress("begin", title="Compressing"), DEATH])
+    with pytest.raises(espalier.ServerStopped):
+        client.compress("/m.onnx", "/o", recommendation_ratio=0.5, progress=lambda step: steps.append(step.kind))
+    assert steps == ["begin", "end"]
+
+
+def test_a_forked_child_gets_a_server_of_its_own(fake):
+    client = fake(inspect=[answer(INSPECTION)])
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if client.inspect("/m.onnx", timeout=10).cached else 1
+            client.close()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    client.ping(5)
+    assert len(fake.received("initialize")) == 2
+
+
+# One daemon for many processes
+
+
+@pytest.fixture
+def shared(espalierd, tmp_path, monkeypatch):
+    """A place of its own for the shared daemon, which is ended with the test."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("ESPALIER_SERVER", espalierd)
+    yield servers.address([espalierd])
+    with espalier.Client(daemon="running") as client:
+        if client.server_info and os.path.exists(servers.address([espalierd])):
+            client.stop_server()
+
+
+WORK = """
+import sys, espalier
+with espalier.connect() as client:
+    client.recommend(sys.argv[1], recommendation_ratio=0.3)
+    print(client.inspect(sys.argv[1]).cached)
+"""
+
+
+def test_ten_processes_that_start_at_once_share_one_daemon_and_one_model(shared):
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORK, RESNET], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(10)
+    ]
+    for worker in workers:
+        out, err = worker.communicate(timeout=60)
+        assert (worker.returncode, out, err) == (0, "True\n", "")
+    with espalier.connect() as client:
+        (model,) = client.models()
+        assert model.path == RESNET and model.hits >= 19
+
+
+def test_a_shared_daemon_that_was_stopped_is_started_again(shared):
+    with espalier.connect() as client, espalier.connect() as other:
+        client.inspect(RESNET)
+        client.stop_server()
+        deadline = time.monotonic() + 10
+        while os.path.exists(shared):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with ThreadPoolExecutor(4) as pool:
+            reports = list(pool.map(lambda each: each.inspect(RESNET), [client, other] * 2))
+        assert {report.macs for report in reports} == {2846160}
+        assert len(client.models()) == 1
+
+
+def test_a_running_daemon_is_used_and_none_is_started(shared):
+    with espalier.Client(daemon="running") as private:
+        private.inspect(MOBILE)
+        assert not os.path.exists(shared)
+        with espalier.connect() as client, espalier.Client(daemon="running") as other:
+            client.inspect(RESNET)
+            assert [model.path for model in other.models()] == [RESNET]
+
+
+def test_a_daemon_that_cannot_listen_says_why(espalierd, tmp_path, monkeypatch):
+    open_to_all = tmp_path / "espalier"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with pytest.raises(espalier.ServerNotFound, match="status 78: .*other users can write to it"):
+        espalier.Client(espalierd, daemon="shared")
+    with pytest.raises(espalier.ServerNotFound, match="did not tell its address"):
+        espalier.Client([sys.executable, "-c", "import sys; sys.exit(3)"], daemon="shared")
+    with pytest.raises(ValueError, match="private.*shared.*running"):
+        espalier.Client(daemon="mine")
+
+
+def test_interrupting_a_call_leaves_the_daemon_alone(shared):
+    with espalier.connect() as client:
+        client.inspect(RESNET)
+        main = threading.main_thread().ident
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        timer = threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT))
+        timer.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                while True:
+                    client.recommend(RESNET, recommendation_ratio=0.3, compression_method="PR_GM")
+        finally:
+            timer.join()
+            signal.signal(signal.SIGINT, before)
+        assert client.inspect(RESNET).cached
