@@ -1,0 +1,1 @@
+"""Where NetsPresso keeps its schemas; scripts import options from below here."""

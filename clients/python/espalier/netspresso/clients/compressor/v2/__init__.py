@@ -1,0 +1,1 @@
+"""See `espalier.netspresso.schemas`."""

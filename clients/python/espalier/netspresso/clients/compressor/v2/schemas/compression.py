@@ -1,0 +1,3 @@
+"""See `espalier.netspresso.schemas`."""
+
+from . import *  # noqa: F403

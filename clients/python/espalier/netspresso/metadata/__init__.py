@@ -1,0 +1,1 @@
+"""What a compression leaves as `metadata.json`, under NetsPresso's names."""
