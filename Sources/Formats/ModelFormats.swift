@@ -4,7 +4,7 @@ import ModelGraph
 /// The formats that can be read, and telling them apart by what is in a file.
 package enum ModelFormats {
   /// Names that `open`'s `format` takes.
-  package static let names = ["onnx", "torch.fx", "torch.export"]
+  package static let names = ["onnx", "torch.fx", "torch.export", "keras", "keras.h5"]
 
   /// Reads the model at `path`.
   /// - Parameters:
@@ -23,18 +23,43 @@ package enum ModelFormats {
     guard !path.isEmpty, !path.utf8.contains(0) else { throw .cannotOpen(path, ENOENT) }
     guard let canonical = canonicalPath(path) else { throw .cannotOpen(path, errno) }
     let file = try MappedFile(path: canonical, work: work)
+    let document = try open(file, as: format, inputShapes: inputShapes, work: work)
+    guard format == nil || format == document.description.format else {
+      throw unexpected("a \(document.description.format) model", path, format)
+    }
+    return document
+  }
+
+  private static func open(
+    _ file: MappedFile, as format: String?, inputShapes: [InputShape], work: Work
+  ) throws(Failure) -> any ModelDocument {
+    let path = file.identity.path
     if FileSignature.isZip(file.span) {
       guard format != "onnx" else { throw unexpected("a zip archive", path, format) }
-      let torch = try TorchFiles.open(file, work: work)
-      guard format == nil || format == torch.format else { throw unexpected("a \(torch.format) model", path, format) }
-      return try TorchDocument(torch, inputShapes: inputShapes, work: work)
+      let zip: ZipArchive
+      do throws(Failure) {
+        zip = try ZipArchive(file.span, owner: file)
+      } catch {
+        // A file that changed while it was read explains whatever was wrong with it.
+        if error.kind == .modelMalformed { try file.verifyUnchanged() }
+        throw error
+      }
+      if KerasArchive.recognizes(zip) {
+        return try KerasDocument(
+          KerasArchive(file: file, zip: zip, work: work), inputShapes: inputShapes, work: work)
+      }
+      return try TorchDocument(TorchFiles.open(file, zip, work: work), inputShapes: inputShapes, work: work)
+    }
+    if HDF5File.isHDF5(file.span) {
+      guard format != "onnx" else { throw unexpected("an HDF5 file", path, format) }
+      return try KerasDocument(KerasH5(file: file, work: work), inputShapes: inputShapes, work: work)
     }
     if let refusal = TorchArchives.refusal(ofOldFile: file.span) { throw refusal }
     if let other = FileSignature.name(of: file.span) {
       throw Failure(
         .modelUnsupportedFormat,
-        "\(path) seems to be \(other); taken are ONNX models (.onnx) and PyTorch's GraphModules (.pt) and exported programs "
-          + "(.pt2)", details: ["path": .string(path), "found": .string(other)])
+        "\(path) seems to be \(other); taken are ONNX models (.onnx), PyTorch's GraphModules (.pt) and exported programs "
+          + "(.pt2), and Keras models (.keras, .h5)", details: ["path": .string(path), "found": .string(other)])
     }
     guard format == nil || format == "onnx" else { throw unexpected("an ONNX model", path, format) }
     return try ONNXDocument(file: file, work: work)
@@ -61,7 +86,6 @@ enum FileSignature {
 
   private static let signatures: [(Int, StaticString, String)] = [
     (0, "PK\u{5}\u{6}", "an empty zip archive"),
-    (1, "HDF\r\n\u{1a}\n", "an HDF5 file (Keras .h5)"),
     (0, "GGUF", "a GGUF file"),
     (4, "TFL3", "a TensorFlow Lite model"),
     (4, "ORTM", "an ONNX Runtime model (.ort)"),

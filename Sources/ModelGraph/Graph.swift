@@ -113,15 +113,31 @@ package final class Value: Sendable {
   package let producer: NodeID?
   /// The stored bytes of an initializer or of a Constant node's output.
   package let tensor: Tensor?
+  /// How the file has a stored tensor's axes; nil where it has them as they are here.
+  package let storedAxes: StoredAxes?
 
   package init(
-    name: String, dtype: DType? = nil, declaredShape: [Dimension]? = nil, producer: NodeID? = nil, tensor: Tensor? = nil
+    name: String, dtype: DType? = nil, declaredShape: [Dimension]? = nil, producer: NodeID? = nil,
+    tensor: Tensor? = nil, storedAxes: StoredAxes? = nil
   ) {
     (self.name, self.dtype, self.declaredShape, self.producer, self.tensor) =
       (name, dtype ?? tensor?.dtype, declaredShape, producer, tensor)
+    self.storedAxes = storedAxes
   }
 
   package var isStored: Bool { tensor != nil }
+}
+
+/// How a file has the axes of a tensor that the graph has in another order, or several of them as one. What people are
+/// told and what they say of stored tensors is in the file's terms.
+package struct StoredAxes: Sendable, Equatable {
+  /// By axis of the graph's tensor: the axes in the file that it runs over, the last one fastest; none for an axis of length
+  /// 1 that the file does not have.
+  package let axes: [[Int]]
+  /// In the file.
+  package let shape: [Int]
+
+  package init(axes: [[Int]], shape: [Int]) { (self.axes, self.shape) = (axes, shape) }
 }
 
 /// One axis of a declared shape.

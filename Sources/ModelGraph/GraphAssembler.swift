@@ -19,6 +19,7 @@ package struct GraphAssembler {
     var declaredShape: [Dimension]?
     var producer: NodeID?
     var tensor: Tensor?
+    var storedAxes: StoredAxes?
   }
 
   /// - Parameters:
@@ -41,9 +42,11 @@ package struct GraphAssembler {
   }
 
   /// A stored tensor.
-  package mutating func stored(_ name: String, _ tensor: Tensor) -> ValueID {
+  /// - Parameter axes: how the file has its axes, where otherwise.
+  package mutating func stored(_ name: String, _ tensor: Tensor, as axes: StoredAxes? = nil) -> ValueID {
     let id = define(name, dtype: tensor.dtype, shape: tensor.shape)
     values[id.index].tensor = tensor
+    values[id.index].storedAxes = axes
     contents[id.index] = ElementArray(reading: tensor)
     return id
   }
@@ -142,7 +145,8 @@ package struct GraphAssembler {
     Graph(
       values: values.map {
         Value(
-          name: $0.name, dtype: $0.dtype, declaredShape: $0.declaredShape, producer: $0.producer, tensor: $0.tensor)
+          name: $0.name, dtype: $0.dtype, declaredShape: $0.declaredShape, producer: $0.producer, tensor: $0.tensor,
+          storedAxes: $0.storedAxes)
       }, nodes: nodes, inputs: inputs, outputs: outputs, definitions: definitions,
       constraints: constraints)
   }

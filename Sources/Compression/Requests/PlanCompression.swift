@@ -155,18 +155,24 @@ extension CompressibleModel {
       axis: copy.axis, indices: Self.complement(of: copy.kept, in: length))
   }
 
-  /// What a slice takes away, as the reply tells it.
+  /// What a slice takes away, as the reply tells it: in the file's terms.
   private func removed(_ slice: TensorSlice) -> [RemovedSlices] {
-    guard let shape = graph[slice.value].tensor?.shape else { return [] }
-    return slice.axes.map { axis in
-      func complement(_ kept: [Int]) -> [Int] { Self.complement(of: kept, in: shape[axis.axis]) }
-      let indices: RemovedSlices.Indices =
-        switch axis.kept {
-        case .indices(let kept): .all(complement(kept))
-        case .perBlock(_, let blocks): .perGroup(blocks.map(complement))
+    let value = graph[slice.value]
+    guard let shape = value.tensor?.shape else { return [] }
+    return slice.axes.flatMap { axis -> [RemovedSlices] in
+      func entry(_ axis: Int, _ indices: RemovedSlices.Indices) -> RemovedSlices {
+        RemovedSlices(parameter: value.name, axis: axis, indices: indices)
+      }
+      switch axis.kept {
+      case .indices(let kept):
+        return FileAxes(value).lists(kept, along: axis.axis).map { list in
+          entry(list.axis, .all(Self.complement(of: list.kept, in: list.length)))
         }
-      return RemovedSlices(parameter: graph[slice.value].name, axis: axis.axis, indices: indices)
-    }
+      case .perBlock(_, let blocks):
+        let removed = blocks.map { Self.complement(of: $0, in: shape[axis.axis]) }
+        return [entry(FileAxes(value).first(axis.axis), .perGroup(removed))]
+      }
+    }.sorted { $0.axis < $1.axis }
   }
 
   /// The indices below `length` that are not among the ascending `kept`.

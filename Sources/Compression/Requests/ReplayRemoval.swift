@@ -13,9 +13,10 @@ extension CompressibleModel {
   package func plan(_ listing: RemovalListing, work: Work) throws(Failure) -> PlannedCompression {
     // Whole blocks are units of their own under the second reading; nothing in a listing says which one made it.
     var first: Failure?
+    let listed = listing.inGraphTerms(graph)
     for options in [CouplingOptions(), CouplingOptions(prunesBlocks: true)] {
       let coupling = try coupling(options, work)
-      let classes = try coupling.classes(of: listing)
+      let classes = try coupling.classes(of: listed)
       do throws(Failure) {
         var (planned, proof) = try plan(
           Removal(coupling, classes: classes), layers: [], skipped: [], warnings: [], work)

@@ -69,54 +69,19 @@ final class TorchDocument: ModelDocument {
     try archive.write(to: output, work: work) { done, total in
       work.progress(Double(done) / Double(max(1, total)), "writing \(output.path)")
     }
-    let size = try output.finish(work: work)
-    try prove(output.temporaryPath, plan, work: work)
-    if let check { try check(output.temporaryPath) }
-    // Nothing counts that was read from a file that is no longer what it was.
-    try verifyUnchanged()
-    try OutputFile.publish([output], overwrite: overwrite)
-    return [WrittenFile(path: output.path, sizeBytes: size)]
+    return try publish(output, overwrite: overwrite, checking: check, work: work) { path throws(Failure) in
+      try prove(path, plan, work: work)
+    }
   }
 
-  /// Reads what was written as a user's PyTorch will, and compares every shape in it with what the plan promises.
   private func prove(_ path: String, _ plan: CompressionPlan, work: Work) throws(Failure) {
-    let written: LoweredProgram
-    do throws(Failure) {
+    try WrittenModel.check(
+      against: WrittenModel.Original(graph: graph, results: lowered.results, inputShapes: inputShapes), plan
+    ) { () throws(Failure) in
       let file = try source.reopened(path, work: work)
-      written = try TorchLowering.lower(file.program, inputShapes: inputShapes, work: work)
-    } catch {
-      if error.kind == .cancelled { throw error }
-      throw broken("it cannot be read back (\(error.message))", error.details)
+      let written = try TorchLowering.lower(file.program, inputShapes: inputShapes, work: work)
+      return (written.graph, written.results)
     }
-    let shapes = try graph.inferShapes(given: inputShapes)
-    let before = shapes.analysis
-    // Under the same lengths: numbers that the analysis chooses depend on the graph it is for.
-    var lengths: [ValueID: [Int]] = [:]
-    for (old, new) in zip(graph.inputs, written.graph.inputs) { lengths[new] = shapes.analysisLengths.shapes[old] }
-    let after: ShapeTable
-    do throws(Failure) {
-      after = try written.graph.inferShapes(inputShapes: lengths, symbols: shapes.analysisLengths.symbols)
-    } catch {
-      throw broken("its shapes contradict each other (\(error.message))", error.details)
-    }
-    var expected: [ValueID: [Int: Int]] = [:]
-    for (value, axis, length) in plan.lengths { expected[value, default: [:]][axis] = length }
-    for (name, id) in lowered.results.sorted(by: { $0.key < $1.key }) {
-      guard let other = written.results[name], var shape = before[id], let found = after[other] else { continue }
-      for (axis, length) in expected[id] ?? [:] where axis < shape.count { shape[axis] = length }
-      guard shape == found else {
-        throw broken("'\(name)' has the shape \(found), not \(shape)", ["value": .string(name)])
-      }
-    }
-    let outputs = (graph.outputs.map { before[$0] }, written.graph.outputs.map { after[$0] })
-    guard outputs.0 == outputs.1 else { throw broken("its outputs have other shapes", [:]) }
-  }
-
-  private func broken(_ what: String, _ details: [String: Failure.Detail]) -> Failure {
-    Failure(
-      .certificateFailed,
-      "the compressed file did not pass its own check, and nothing was written: \(what); please report this with the model",
-      details: details)
   }
 }
 

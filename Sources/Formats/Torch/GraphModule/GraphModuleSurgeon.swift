@@ -84,8 +84,8 @@ struct GraphModuleSurgeon {
 
   private func archive(with root: PickleNode, isEdited: Bool, work: Work) throws(Failure) -> ZipWriter {
     var writer = ZipWriter(alignment: ZipWriter.torchAlignment)
-    let before = Set(try StorageUsers(document.root, work: work).views.keys)
-    let after = isEdited ? Set(try StorageUsers(root, work: work).views.keys) : before
+    let before = try storage.keysBefore ?? StorageUsers(document.root, work: work).keys
+    let after = isEdited ? try StorageUsers(root, work: work).keys : before
     let storagePrefix = document.prefix + "data/"
     let lastStorage = document.archive.entries.lastIndex { $0.name.hasPrefix(storagePrefix) }
     for (index, entry) in document.archive.entries.enumerated() {

@@ -23,6 +23,9 @@ struct StorageEdits {
   /// Storages that are new.
   private(set) var added: [(key: String, contents: Contents)] = []
 
+  /// The storages that the pickle refers to as the file has it, once that was looked at.
+  private(set) var keysBefore: Set<String>?
+
   private let tree: ModuleTree
   private var cuts: [View: Gather] = [:]
   private var contents: [View: Tensor] = [:]
@@ -62,6 +65,7 @@ struct StorageEdits {
     let changed = Set(cuts.keys).union(contents.keys)
     guard !changed.isEmpty else { return }
     let users = try StorageUsers(root, work: work)
+    keysBefore = users.keys
     let order = changed.sorted {
       ($0.key.count, $0.key, $0.offset, $0.shape.count) < ($1.key.count, $1.key, $1.offset, $1.shape.count)
     }
@@ -167,7 +171,7 @@ struct StorageUsers {
       } else if let storage = node.persistent?.tuple, storage.count == 5, let key = storage[2].string {
         storages.append((node.id, key))
       }
-      for child in node.children where seen.insert(child.id).inserted { stack.append(child) }
+      node.forEachChild { if !$0.isLeaf, seen.insert($0.id).inserted { stack.append($0) } }
     }
     for (id, key) in storages where !claimed.contains(id) {
       views[key, default: []].insert(.init(key: key, offset: -1, shape: [], strides: []))

@@ -35,13 +35,18 @@ struct PickleCheck {
     var stack: [PickleNode] = []
     for (index, root) in nodes.enumerated() where root.height < 0 {
       if index & 0xfff == 0 { try work.checkCancellation() }
+      if root.isLeaf {
+        root.height = 1
+        continue
+      }
       stack.append(root)
       while let node = stack.last {
         if node.height < 0 {
           node.height = 0
-          for child in node.children {
+          try node.forEachChild { child throws(Failure) in
             guard child.height != 0 else { throw .recursivePickle(offset) }
-            if child.height < 0 { stack.append(child) }
+            guard child.height < 0 else { return }
+            if child.isLeaf { child.height = 1 } else { stack.append(child) }
           }
         } else {
           stack.removeLast()
@@ -52,7 +57,8 @@ struct PickleCheck {
   }
 
   private func height(of node: PickleNode) throws(Failure) -> Int32 {
-    let deepest = node.children.lazy.map(\.height).max() ?? 0
+    var deepest: Int32 = 0
+    node.forEachChild { deepest = max(deepest, $0.height) }
     guard deepest < PickleReader.depthLimit else {
       throw Failure(
         .resourceLimit, "the pickle's objects are nested more than \(PickleReader.depthLimit) deep (at byte \(offset))",
@@ -81,7 +87,7 @@ struct PickleCheck {
       for entry in entries where entry.key.string != AllowedGlobals.tracerKey { try refuseTracer(entry.value) }
       for entry in entries { try refuseTracer(entry.key) }
     } else {
-      for child in node.children { try refuseTracer(child) }
+      try node.forEachChild { child throws(Failure) in try refuseTracer(child) }
     }
   }
 

@@ -12,15 +12,19 @@ extension PickleNode {
     guard !edits.isEmpty else { return self }
     var copies: [ObjectIdentifier: PickleNode] = [:]
     // A node is taken up twice: once to do its children first, once to copy it around their copies.
+    // What nothing changes in is not copied.
+    var seen: Set<ObjectIdentifier> = []
     var stack: [(node: PickleNode, isOpen: Bool)] = [(self, false)]
     while let (node, isOpen) = stack.popLast() {
-      guard copies[node.id] == nil else { continue }
       if isOpen {
-        let copy = node.rebuilt { copies[$0.id] ?? $0 }
-        copies[node.id] = edits[node.id]?(copy) ?? copy
-      } else {
+        var isChanged = false
+        node.forEachChild { if copies[$0.id] != nil { isChanged = true } }
+        let copy = isChanged ? node.rebuilt { copies[$0.id] ?? $0 } : node
+        let edited = edits[node.id]?(copy) ?? copy
+        if edited !== node { copies[node.id] = edited }
+      } else if seen.insert(node.id).inserted {
         stack.append((node, true))
-        for child in node.children where copies[child.id] == nil { stack.append((child, false)) }
+        node.forEachChild { if !$0.isLeaf || edits[$0.id] != nil { stack.append(($0, false)) } }
       }
     }
     return copies[id] ?? self

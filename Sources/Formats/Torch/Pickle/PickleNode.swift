@@ -53,15 +53,35 @@ package final class PickleNode: @unchecked Sendable {
 
   package var id: ObjectIdentifier { ObjectIdentifier(self) }
 
-  /// The nodes it refers to, in the order in which they are written.
-  var children: [PickleNode] {
+  /// Whether it refers to no nodes: most are numbers, names and flags.
+  var isLeaf: Bool {
     switch kind {
-    case .none, .bool, .int, .bigInteger, .float, .string, .bytes, .global: []
-    case .list(let nodes), .tuple(let nodes), .set(let nodes): nodes
-    case .dict(let entries): entries.flatMap { [$0.key, $0.value] }
+    case .none, .bool, .int, .bigInteger, .float, .string, .bytes, .global: true
+    case .list, .tuple, .set, .dict, .call, .persistent: false
+    }
+  }
+
+  /// Calls `body` with the nodes it refers to, in the order in which they are written.
+  @inline(__always)
+  func forEachChild<E: Error>(_ body: (PickleNode) throws(E) -> Void) throws(E) {
+    switch kind {
+    case .none, .bool, .int, .bigInteger, .float, .string, .bytes, .global: break
+    case .list(let nodes), .tuple(let nodes), .set(let nodes):
+      for node in nodes { try body(node) }
+    case .dict(let entries):
+      for entry in entries {
+        try body(entry.key)
+        try body(entry.value)
+      }
     case .call(let call):
-      [call.callee, call.arguments] + call.items.flatMap { [$0.key, $0.value] } + (call.state.map { [$0] } ?? [])
-    case .persistent(let node): [node]
+      try body(call.callee)
+      try body(call.arguments)
+      for entry in call.items {
+        try body(entry.key)
+        try body(entry.value)
+      }
+      if let state = call.state { try body(state) }
+    case .persistent(let node): try body(node)
     }
   }
 }

@@ -35,7 +35,7 @@ package struct PickleWriter {
     var stack = [root]
     while let node = stack.popLast() {
       if seen.insert(node.id).inserted {
-        stack += node.children
+        node.forEachChild { stack.append($0) }
       } else if node.hasIdentity {
         shared.insert(node.id)
       }

@@ -1,0 +1,179 @@
+import Compression
+import JSON
+import ModelGraph
+import Numerics
+
+/// A plan for the graph that a model of Keras's became, as edits of the model.
+///
+/// Invariant: every edit of the plan is carried out by one here or follows by itself; one that Keras's configuration
+/// cannot say is refused, naming the layer.
+struct KerasPlanEdits {
+  private(set) var edits: [KerasEdit] = []
+  /// New lengths by axis, in Keras's order, of what calls return.
+  private(set) var lengths: [KerasResult: [Int: Int]] = [:]
+
+  private let program: KerasProgram
+  private let lowered: LoweredKeras
+  private let plan: CompressionPlan
+  private let variables: [String: KerasVariable]
+  /// By path: the shapes of variables that change.
+  private var newShapes: [String: [Int]] = [:]
+  private var cuts: [String: [AxisSlice]] = [:]
+  private let replacedNodes: Set<NodeID>
+
+  private var graph: Graph { lowered.graph }
+
+  /// - Throws: `certificateFailed` if the plan is not one for this model, `modelUnsupportedOperator` for what its
+  ///   configuration cannot say.
+  init(_ program: KerasProgram, _ lowered: LoweredKeras, _ plan: CompressionPlan) throws(Failure) {
+    (self.program, self.lowered, self.plan) = (program, lowered, plan)
+    var variables: [String: KerasVariable] = [:]
+    for layer in program.layers { for variable in layer.variables { variables[variable.path] = variable } }
+    self.variables = variables
+    replacedNodes = Set(plan.replacements.map(\.node))
+    collectLengths()
+    try collectCuts()
+    for edit in plan.edits { try translate(edit) }
+    for layer in program.layers { collectSettings(of: layer) }
+    try collectReplacements()
+  }
+
+  private mutating func collectLengths() {
+    var changes: [ValueID: [Int: Int]] = [:]
+    for (value, axis, length) in plan.lengths { changes[value, default: [:]][axis] = length }
+    for (result, arranged) in lowered.results {
+      guard let changed = changes[arranged.value] else { continue }
+      for (axis, length) in changed { lengths[result, default: [:]][arranged.axes[axis]] = length }
+    }
+  }
+
+  // MARK: Variables
+
+  private mutating func collectCuts() throws(Failure) {
+    let unread = UnreadParts(graph, plan)
+    for slice in plan.slices where !unread.values.contains(slice.value) && !lowered.following.contains(slice.value) {
+      guard let view = lowered.variables[slice.value], let variable = variables[view.path] else {
+        throw misfit("it cuts '\(graph[slice.value].name)', which is no variable")
+      }
+      // A variable that the graph has twice is cut twice in the same way, or not at all.
+      if let before = cuts.updateValue(slice.axes, forKey: view.path) {
+        guard before == slice.axes else {
+          throw unsayable(slice.value, "'\(view.path)' would be cut in two ways")
+        }
+        continue
+      }
+      let cut = try VariableCut(slice, graph[slice.value], variable, view)
+      newShapes[view.path] = cut.shape
+      switch cut.form {
+      case .gather(let gather): edits.append(.cut(variable: view.path, gather))
+      case .contents(let tensor): edits.append(.setVariable(view.path, tensor))
+      }
+    }
+  }
+
+  // MARK: Edits
+
+  private mutating func translate(_ edit: NodeEdit) throws(Failure) {
+    switch edit {
+    case .setAttribute(let node, let name, let value):
+      switch (lowered.settings[NodeSetting(node: node, attribute: name)], value) {
+      case (.literal(let place), .int(let number)): edits.append(.setInteger(place, number))
+      case (.literal(let place), .ints(let numbers)): edits.append(.setIntegers(place, numbers))
+      case (.follows, _): break
+      default: throw unsayable(node, "its \(name) would change")
+      }
+    case .setInput(let node, let input, let tensor):
+      guard let value = graph[node].input(input), let places = lowered.literals[value],
+        let old = graph[value].tensor.flatMap(ElementArray.init(reading:))?.integers,
+        let new = ElementArray(reading: tensor)?.integers, old.count == new.count, places.count == old.count
+      else { throw unsayable(node, "a number that it reads would become a constant") }
+      for k in old.indices where old[k] != new[k] {
+        guard let place = places[k] else { throw unsayable(node, "a number that nobody wrote would change") }
+        edits.append(.setInteger(place, Int(new[k])))
+      }
+    case .readConstant(let node, let input, let constant):
+      // A layer's bias goes with the layer where that is replaced.
+      guard !isReplaced(node) else { return }
+      guard let value = graph[node].input(input) else { throw unsayable(node, "it would read something more") }
+      guard !lowered.following.contains(value) else { return }
+      guard let view = lowered.variables[value], let variable = variables[view.path] else {
+        throw unsayable(node, "what it reads is no variable")
+      }
+      let tensor = try view.variable(
+        of: plan.constants[constant].tensor, like: newShapes[view.path] ?? variable.tensor.shape)
+      edits.append(.setVariable(view.path, tensor))
+    case .removeAttribute(let node, _): throw unsayable(node, "a setting would have to go")
+    case .adjustInput(let node, _, _, _, _):
+      throw unsayable(node, "a length that it is given would have to be computed differently")
+    case .becomeGather(let node, _, _):
+      throw unsayable(node, "the channels it takes would no longer lie in a row")
+    }
+  }
+
+  /// Whether the node is part of a layer that goes.
+  private func isReplaced(_ node: NodeID) -> Bool {
+    let call = lowered.calls[node.index]
+    return replacedNodes.contains { lowered.calls[$0.index] == call }
+  }
+
+  // MARK: Settings
+
+  private mutating func collectSettings(of layer: KerasLayer) {
+    var shapes: [String: [Int]] = [:]
+    for variable in layer.variables { shapes[variable.role] = newShapes[variable.path] }
+    guard !shapes.isEmpty else { return }
+    for (name, value) in LayerSizes.settings(of: layer.className, shapes) where layer.settings.int(name) != value {
+      edits.append(.setSetting(layer, name: name, value))
+    }
+    if layer.className == "EinsumDense" { collectOutputShape(of: layer) }
+  }
+
+  /// EinsumDense states its output without the batch.
+  private mutating func collectOutputShape(of layer: KerasLayer) {
+    guard let stated = layer.settings.member("output_shape"),
+      let call = program.calls.firstIndex(where: { $0.layer === layer }),
+      let changed = lengths[KerasResult(call: call, index: 0)]
+    else { return }
+    if stated.int != nil {
+      if let length = changed.values.first { edits.append(.setInteger(stated, length)) }
+      return
+    }
+    for (axis, element) in stated.elements.enumerated() where !element.isNull {
+      if let length = changed[axis + 1] { edits.append(.setInteger(element, length)) }
+    }
+  }
+
+  // MARK: Replacements
+
+  private mutating func collectReplacements() throws(Failure) {
+    var replaced: Set<ObjectIdentifier> = []
+    for nodes in plan.replacements {
+      let layer = program.calls[lowered.calls[nodes.node.index]].layer
+      // A layer that is called twice is one layer.
+      guard replaced.insert(ObjectIdentifier(layer)).inserted else { continue }
+      edits.append(.replace(try LayerRow.replacement(nodes, of: layer, plan, lowered)))
+    }
+  }
+
+  // MARK: Failures
+
+  private func misfit(_ what: String) -> Failure {
+    Failure(.certificateFailed, "the plan is none for this model: \(what)")
+  }
+
+  private func unsayable(_ node: NodeID, _ what: String) -> Failure {
+    .unsayable(program.calls[lowered.calls[node.index]].layer.path, what)
+  }
+
+  private func unsayable(_ value: ValueID, _ what: String) -> Failure { .unsayable(graph[value].name, what) }
+}
+
+extension Failure {
+  /// What Keras's configuration cannot say of a layer.
+  static func unsayable(_ layer: String, _ what: String) -> Failure {
+    Failure(
+      .modelUnsupportedOperator,
+      "\(what) at '\(layer)', which Keras's configuration cannot say; exclude the layers that feed it, or compress the "
+        + "model as ONNX", details: ["node": .string(layer)])
+  }
+}
