@@ -68,6 +68,10 @@ package struct GraphAssembler {
   package func tensor(_ id: ValueID) -> Tensor? { values[id.index].tensor }
   /// Whether a node computes it.
   package func isComputed(_ id: ValueID) -> Bool { values[id.index].producer != nil }
+  /// Whether node `first` or a later one computes it.
+  package func isComputed(_ id: ValueID, from first: Int) -> Bool {
+    values[id.index].producer.map { $0.index >= first } ?? false
+  }
   package var nodeCount: Int { nodes.count }
 
   /// A name that nothing has yet.

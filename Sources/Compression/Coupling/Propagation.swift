@@ -48,9 +48,8 @@ struct Propagation: Sendable {
     for fixed in graph.constraints.fixedAxes.keys.sorted() {
       let reason = facts.reason(.axisFixedByFormat(fixed), nil)
       guard let value = values[fixed.value.index], fixed.axis < value.axes.count else { continue }
-      for set in value.sets where set.factors.contains(where: value.axes[fixed.axis].contains) {
-        facts.freeze(set.labels, reason)
-      }
+      // What is labelled along other axes too can go along those.
+      _ = facts.mix(value, value.axes[fixed.axis], reason: reason)
     }
     for id in graph.nodeIDs where !graph[id].captures.isEmpty {
       let reason = facts.reason(.subgraphCapture, id)

@@ -4,20 +4,34 @@ import ModelGraph
 /// A program of Keras's as the one graph, and where in the program every part of the graph comes from.
 struct LoweredKeras: Sendable {
   let graph: Graph
-  /// By node: index into the program's calls.
+  /// By node: index into the program's calls; their number for what is made of the model's output.
   let calls: [Int]
-  /// Stored tensors that are variables.
+  /// Stored tensors that are variables. Every variable is at most one of them.
   let variables: [ValueID: VariableView]
   /// Stored integers that are literals of the configuration, by element; nil for an element that nobody wrote.
   let literals: [ValueID: [JSONElement?]]
+  /// Stored tensors of our own whose lengths and numbers are those of a variable: what is cut of them, or written anew in
+  /// them, follows by itself.
+  let following: Set<ValueID>
   /// Attributes of nodes that are settings: `groups`, parts of a split, ...
   let settings: [NodeSetting: KerasSetting]
+  /// Settings that repeat a length without any node reading them: `filters`, `units`, `output_dim`.
+  let repeated: [RepeatedSetting]
   /// What calls return, as the graph has it.
   let results: [KerasResult: ArrangedValue]
+
+  /// Memory of the variables whose order of axes the graph has otherwise, once they have been read: see
+  /// `TensorBytes.preparedCount` for what there is of it at a moment.
+  var preparableBytes: Int {
+    variables.keys.reduce(0) { sum, id in
+      guard let bytes = graph[id].tensor?.bytes, bytes.isPreparedOnDemand else { return sum }
+      return sum + bytes.count
+    }
+  }
 }
 
 /// A variable as the graph has it: its axes in another order, several of them as one.
-struct VariableView: Sendable {
+struct VariableView: Sendable, Equatable {
   /// Of the dataset.
   let path: String
   /// By axis of the graph's tensor: the axes of the variable that it runs over, the last one fastest; none for an axis of
@@ -31,6 +45,15 @@ struct ArrangedValue: Sendable {
   /// By axis of the value: the axis of Keras's tensor. Channels that come last in Keras come second in the graph:
   /// `[0, 3, 1, 2]`.
   let axes: [Int]
+
+  var isAsWritten: Bool { axes == Array(axes.indices) }
+}
+
+/// A number of the configuration that is the length of an axis.
+struct RepeatedSetting: Sendable {
+  let place: JSONElement
+  let value: ValueID
+  let axis: Int
 }
 
 enum KerasSetting: Sendable {

@@ -57,30 +57,10 @@ extension TorchLowering {
 
   /// A number of type `dtype`, as a scalar.
   mutating func scalar(_ value: Double, _ dtype: DType, as suffix: String = "value") throws(Failure) -> ValueID {
-    // What a 64-bit integer holds, and more than any other does.
-    guard dtype.isFloat || abs(value) < 9.2e18 else { throw unsupported("\(value) is no integer") }
-    let bytes: TensorBytes
-    switch dtype {
-    case .float64: bytes = TensorBytes(copying: [value])
-    case .float32: bytes = TensorBytes(copying: [Float(value)])
-    case .float16: bytes = TensorBytes(copying: [Float16(value).bitPattern])
-    case .bfloat16: bytes = TensorBytes(copying: [Self.bfloat16(Float(value))])
-    case .int64: bytes = TensorBytes(copying: [Int64(clamping: Int(value))])
-    case .int32: bytes = TensorBytes(copying: [Int32(clamping: Int(value))])
-    case .int16: bytes = TensorBytes(copying: [Int16(clamping: Int(value))])
-    case .int8: bytes = TensorBytes(copying: [Int8(clamping: Int(value))])
-    case .uint8: bytes = TensorBytes(copying: [UInt8(clamping: Int(value))])
-    case .bool: bytes = TensorBytes(copying: [UInt8(value == 0 ? 0 : 1)])
-    default: throw unsupported("numbers of type \(dtype) are not written")
+    guard let tensor = Tensor(scalar: value, dtype) else {
+      throw unsupported("the number \(value) is not written as \(dtype)")
     }
-    return assembler.constant("\(base).\(suffix)", Tensor(dtype: dtype, shape: [], bytes: bytes))
-  }
-
-  /// Rounded to the nearest, ties to even.
-  private static func bfloat16(_ value: Float) -> UInt16 {
-    guard !value.isNaN else { return 0x7FC0 }
-    let bits = value.bitPattern
-    return UInt16(truncatingIfNeeded: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) >> 16)
+    return assembler.constant("\(base).\(suffix)", tensor)
   }
 
   // MARK: Integers of the program

@@ -1,0 +1,88 @@
+import ModelGraph
+
+/// Layers that make images larger or smaller.
+enum ResizingLayers {
+  static let rules: [String: KerasRule] = {
+    var table: [String: KerasRule] = [
+      "Resizing": KerasRule { (l, a, x) throws(Failure) in
+        for name: StaticString in ["crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"] {
+          guard try !a.bool(name, false) else { throw l.unsupported("it has '\(name)'") }
+        }
+        let x = try l.cast(x, to: l.variableType(a.layer) ?? .float32)
+        return try l.resized(
+          x, to: [a.int("height"), a.int("width")], interpolation: a.string("interpolation", "bilinear"),
+          isChannelsFirst: a.isChannelsFirst())
+      },
+      "CenterCrop": KerasRule { (l, a, x) throws(Failure) in
+        guard !l.hasOpenLengths else { throw l.unsupported("what it takes depends on lengths that the model leaves open") }
+        let (shape, rank) = (try l.shape(x), l.rank(x))
+        let first = try a.isChannelsFirst() ? rank - 2 : rank - 3
+        let target = [try a.int("height"), try a.int("width")]
+        guard first >= 0, (0..<2).allSatisfy({ shape[first + $0] >= target[$0] }) else {
+          throw l.unsupported("the images \(shape) are smaller than what it takes of them, so that it would resize them")
+        }
+        let x = try l.cast(x, to: l.variableType(a.layer) ?? .float32)
+        return try l.sliced(
+          x,
+          (0..<2).map { k in
+            let start = (shape[first + k] - target[k]) / 2
+            return (first + k, start, start + target[k])
+          })
+      },
+      "UpSampling2D": KerasRule { (l, a, x) throws(Failure) in
+        try l.upsampled(x, a.ints("size", count: 2, [2]), a, interpolation: a.string("interpolation", "nearest"))
+      },
+    ]
+    for rank in [1, 3] {
+      table["UpSampling\(rank)D"] = KerasRule { (l, a, x) throws(Failure) in
+        try l.upsampled(x, a.ints("size", count: rank, [2]), a, interpolation: "nearest")
+      }
+    }
+    return table
+  }()
+}
+
+extension KerasLowering {
+  fileprivate mutating func upsampled(
+    _ x: KerasTensor, _ factors: [Int], _ a: KerasArguments, interpolation: String
+  ) throws(Failure) -> KerasTensor {
+    guard factors.allSatisfy({ $0 > 0 }) else { throw malformed("it enlarges by \(factors)") }
+    let isChannelsFirst = try a.isChannelsFirst()
+    let value = try channelsSecond(x, isChannelsFirst: isChannelsFirst)
+    guard try rank(value) == factors.count + 2 else { throw malformed("it enlarges \(try shape(value))") }
+    var attributes = try resizing(interpolation)
+    if interpolation == "nearest" {
+      // Every element several times over.
+      attributes["coordinate_transformation_mode"] = .string("asymmetric")
+      attributes["nearest_mode"] = .string("floor")
+    }
+    let scales = assembler.constant(
+      "\(base).scales", Tensor(float32: [1, 1] + factors.map { Float($0) }))
+    return try tensor(node("Resize", [value, nil, scales], attributes), isChannelsFirst: isChannelsFirst)
+  }
+
+  private func resizing(_ interpolation: String) throws(Failure) -> [String: Attribute] {
+    switch interpolation {
+    case "nearest":
+      return [
+        "mode": .string("nearest"), "coordinate_transformation_mode": .string("half_pixel"),
+        "nearest_mode": .string("round_prefer_ceil"),
+      ]
+    case "bilinear":
+      return ["mode": .string("linear"), "coordinate_transformation_mode": .string("half_pixel")]
+    default: throw unsupported("Keras's backends differ on the interpolation '\(interpolation)'")
+    }
+  }
+
+  /// Images (..., height, width, channels) or with the channels before.
+  mutating func resized(
+    _ x: KerasTensor, to size: [Int], interpolation: String, isChannelsFirst: Bool
+  ) throws(Failure) -> KerasTensor {
+    guard rank(x) == 4, size.allSatisfy({ $0 > 0 }) else { throw unsupported("it resizes \(try shape(x)) to \(size)") }
+    let value = try channelsSecond(x, isChannelsFirst: isChannelsFirst)
+    var attributes = try resizing(interpolation)
+    attributes["axes"] = .ints([2, 3])
+    let y = try node("Resize", [value, nil, nil, integers(size, as: "size")], attributes)
+    return try tensor(y, isChannelsFirst: isChannelsFirst)
+  }
+}

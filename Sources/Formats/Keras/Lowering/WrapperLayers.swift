@@ -1,0 +1,116 @@
+import JSON
+import ModelGraph
+
+/// Layers that apply another in a way of their own.
+enum WrapperLayers {
+  static let rules: [String: KerasRule] = [
+    "TimeDistributed": KerasRule { (l, a, x) throws(Failure) in try l.timeDistributed(x, a) },
+    "Bidirectional": KerasRule("sequences initial_state mask") { (l, a) throws(Failure) in try l.bidirectional(a) },
+    "SpectralNormalization": KerasRule { (l, a, x) throws(Failure) in
+      // The norm is brought to one in training only; the kernel is stored as it came out.
+      try l.applied(a.layer.part("layer"), x)
+    },
+    "Masking": KerasRule { (l, a, x) throws(Failure) in
+      let differs = try l.unary(
+        "Not", l.binary("Equal", x, a.float("mask_value", 0), as: "is_masked", dtype: .bool), as: "differs")
+      let last = l.rank(x) - 1
+      let numbers = try l.cast(differs, to: l.dtype(x))
+      let mask = try l.cast(l.reduced("ReduceMax", numbers, axes: [last], keepsAxes: false, as: "mask"), to: .bool)
+      // What does not count is zero from here on.
+      let counts = try l.reduced("ReduceMax", numbers, axes: [last], keepsAxes: true, as: "counts")
+      let y = try l.product(x, counts)
+      l.masks[y] = mask
+      return y
+    },
+  ]
+}
+
+extension KerasLowering {
+  /// A layer that is part of another, or the layers of a model one after the other.
+  fileprivate mutating func applied(_ layer: KerasLayer?, _ x: KerasTensor) throws(Failure) -> KerasTensor {
+    guard let layer else { throw malformed("it wraps no layer") }
+    let outer = base
+    defer { base = outer }
+    if layer.kind == .model {
+      guard layer.className == "Sequential" else { throw unsupported("it applies a model of class \(layer.className)") }
+      var x = x
+      for part in layer.parts where part.layer.className != "InputLayer" { x = try applied(part.layer, x) }
+      return x
+    }
+    base = "\(outer)/\(layer.name)"
+    guard let result = try apply(layer, GivenArguments(positional: [.tensor(x)])).tensor else {
+      throw unsupported("the layer in it returns several tensors")
+    }
+    return result
+  }
+
+  /// Every step by itself: steps and batch are one.
+  fileprivate mutating func timeDistributed(_ x: KerasTensor, _ a: KerasArguments) throws(Failure) -> KerasTensor {
+    guard let layer = a.layer.part("layer") else { throw malformed("it wraps no layer") }
+    // What runs along the last axis alone does not tell steps from samples.
+    if ["Dense", "Activation", "ReLU", "LeakyReLU", "ELU", "Dropout", "Identity"].contains(layer.className) {
+      return try applied(layer, x)
+    }
+    let rank = rank(x)
+    guard rank >= 3 else { throw malformed("it takes \(rank) axes") }
+    let source = primary(x)
+    let axes = Array(source.axes.prefix(2)) == [0, 1] ? source.axes : Array(0..<rank)
+    let value = try arranged(x, axes)
+    let rest = try node("Shape", [value], ["start": .int(2)], as: "rest")
+    let flatShape = try node("Concat", [integers([-1], as: "all"), rest], ["axis": .int(0)], as: "samples_shape")
+    let flat = try node("Reshape", [value, flatShape], as: "samples")
+    let y = primary(try applied(layer, tensor(flat, [0] + axes.dropFirst(2).map { $0 - 1 })))
+    let steps = try length(value, 1)
+    let made = try node("Shape", [y.value], ["start": .int(1)], as: "made")
+    guard y.axes.first == 0 else { throw unsupported("the layer in it moves samples") }
+    let target = try node("Concat", [integers([-1], as: "batch"), steps, made], ["axis": .int(0)], as: "steps_shape")
+    return tensor(try node("Reshape", [y.value, target]), [0, 1] + y.axes.dropFirst().map { $0 + 1 })
+  }
+
+  fileprivate mutating func bidirectional(_ a: KerasArguments) throws(Failure) -> KerasOperand {
+    guard let forward = a.layer.part("forward_layer") ?? a.layer.part("layer"),
+      let backward = a.layer.part("backward_layer")
+    else { throw malformed("it has not two layers") }
+    guard !a.has("initial_state") else { throw unsupported("it starts from a state") }
+    let there = try oneWay(forward, a)
+    let back = try oneWay(backward, a)
+    if let places = forward.settings["units"], places.range == backward.settings["units"]?.range {
+      // One setting for both.
+      for result in [there, back] {
+        hold(result.sequence, 2, "'\(base)' has one setting for the widths of both directions")
+      }
+    }
+    let returnsSequences = forward.settings["return_sequences"]?.bool == true
+    let ways = [there, back].map { way in
+      returnsSequences ? tensor(way.sequence, [1, 0, 2]) : tensor(way.states[0])
+    }
+    var outputs: [KerasOperand]
+    let mode = a.layer.settings["merge_mode"]
+    switch mode.flatMap({ $0.isNull ? "none" : $0.string }) ?? "concat" {
+    case "concat": outputs = [.tensor(try concatenated(ways, axis: -1))]
+    case "sum": outputs = [.tensor(try binary("Add", ways[0], ways[1]))]
+    case "mul": outputs = [.tensor(try binary("Mul", ways[0], ways[1]))]
+    case "ave": outputs = [.tensor(try binary("Mul", binary("Add", ways[0], ways[1], as: "sum"), 0.5))]
+    case "none": outputs = ways.map(KerasOperand.tensor)
+    case let other: throw unsupported("its merge_mode is '\(other)'")
+    }
+    if forward.settings["return_state"]?.bool == true {
+      outputs += (there.states + back.states).map { .tensor(tensor($0)) }
+    }
+    return outputs.count == 1 ? outputs[0] : .list(outputs)
+  }
+
+  private mutating func oneWay(_ layer: KerasLayer, _ a: KerasArguments) throws(Failure) -> RecurrentResult {
+    let cells: [String: RecurrentLayers.Cell] = ["LSTM": .lstm, "GRU": .gru, "SimpleRNN": .plain]
+    guard let cell = cells[layer.className] else {
+      throw unsupported("it applies a layer of class \(layer.className) in both directions")
+    }
+    let outer = base
+    base = "\(outer)/\(layer.name)"
+    defer { base = outer }
+    let given = GivenArguments(
+      positional: [.tensor(try a.tensor("sequences"))], keywords: a.has("mask") ? [("mask", a["mask"])] : [])
+    let arguments = try KerasArguments(layer, parameters: ["sequences"], given, context: context)
+    return try recurrent(cell, arguments, isReverse: arguments.bool("go_backwards", false))
+  }
+}
