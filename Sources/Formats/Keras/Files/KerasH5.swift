@@ -1,0 +1,62 @@
+import JSON
+import ModelGraph
+
+/// A whole model in one HDF5 file, as Keras before version 3 and its `.h5` option since write it: the configuration is an
+/// attribute, the weights are listed by layer.
+///
+/// Invariant: every tensor points into bytes that `file` keeps mapped or this holds.
+package struct KerasH5: KerasFile {
+  package let file: MappedFile
+  let contents: HDF5File
+  let model: KerasModel
+  let version: String?
+  private let textBytes: Int
+
+  static let configName = "model_config"
+  static let trainingName = "training_config"
+  static let optimizerName = "optimizer_weights"
+
+  /// - Throws: `Failure` of kind modelUnsupportedFormat, modelUnsupportedOperator, modelUnsafe, modelMalformed,
+  ///   modelChanged, resourceLimit or cancelled.
+  package init(file: MappedFile, work: Work) throws(Failure) {
+    do throws(Failure) {
+      try self.init(unchecked: file, work: work)
+    } catch {
+      // A file that changed while it was read explains whatever was wrong with it.
+      if error.kind == .modelMalformed { try file.verifyUnchanged() }
+      throw error
+    }
+    try file.verifyUnchanged()
+  }
+
+  private init(unchecked file: MappedFile, work: Work) throws(Failure) {
+    self.file = file
+    contents = try HDF5File(file, work: work)
+    let root = contents.root
+    guard let config = root.attribute(Self.configName) else {
+      throw KerasRefusals.withoutConfiguration(root) ?? KerasRefusals.missing(Self.configName)
+    }
+    guard let string = config.string else {
+      throw Failure(.modelMalformed, "the attribute '\(Self.configName)' is no text")
+    }
+    let bytes = TensorBytes(copying: Array(string.utf8))
+    textBytes = bytes.count
+    let text = try KerasText(bytes, name: Self.configName)
+    version =
+      root.attribute("keras_version")?.string ?? root.group(LegacyWeights.folder)?.attribute("keras_version")?.string
+    let isKeras3 = KerasVersion.isKeras3(version ?? "2")
+    var reader = KerasConfigReader(text, isKeras3: isKeras3, work: work)
+    let entry = try reader.model()
+    if isKeras3, let operation = KerasRefusals.operation(in: entry) { throw operation }
+    model = try KerasModel(entry, text, try LegacyWeights.bind(entry, root, isKeras3: isKeras3), work: work)
+  }
+
+  package var format: String { "keras.h5" }
+  package var framework: String? { version.map { "keras \($0.prefix(40))" } }
+  package var program: KerasProgram { model.program }
+  package var heldBytes: Int { model.heldBytes + contents.heldBytes + textBytes }
+
+  func reopened(_ path: String, work: Work) throws(Failure) -> any KerasFile {
+    try KerasH5(file: try MappedFile(path: path, work: work), work: work)
+  }
+}
