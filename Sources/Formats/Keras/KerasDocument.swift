@@ -39,7 +39,7 @@ final class KerasDocument: ModelDocument {
     try verifyUnchanged()
     let changes = try KerasPlanEdits(source.program, lowered, plan)
     let output = try OutputFile(path: path, overwrite: overwrite)
-    try source.write(making: changes.edits, lengths: changes.lengths, to: output, work: work)
+    _ = try source.write(making: changes.edits, lengths: changes.lengths, to: output, work: work)
     return try publish(output, overwrite: overwrite, checking: check, work: work) { path throws(Failure) in
       try WrittenModel.check(
         against: WrittenModel.Original(

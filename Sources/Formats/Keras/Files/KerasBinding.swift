@@ -11,7 +11,8 @@ struct KerasBinding {
   init(source: String) { self.source = source }
 
   mutating func add(_ tensor: Tensor, at path: String, as role: String, of entry: KerasEntry) {
-    variables[entry.id, default: []].append(KerasVariable(role: role, path: path, tensor: tensor))
+    variables[entry.id, default: []].append(
+      KerasVariable(role: role, name: "\(entry.path)/\(role)", path: path, tensor: tensor))
   }
 
   /// Adds a dataset as the variable that `slot` says, if its shape can be that variable's.
@@ -113,7 +114,7 @@ struct KerasModel: Sendable {
         }
         let prefix = part.role.hasSuffix("ward_layer") ? String(part.role.dropLast("_layer".count)) : part.role
         variables += part.layer.variables.map {
-          KerasVariable(role: "\(prefix)/\($0.role)", path: $0.path, tensor: $0.tensor)
+          KerasVariable(role: "\(prefix)/\($0.role)", name: $0.name, path: $0.path, tensor: $0.tensor)
         }
       }
       let layer = KerasLayer(

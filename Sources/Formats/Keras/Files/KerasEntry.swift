@@ -68,13 +68,13 @@ struct KerasNetwork: Sendable {
   /// Nodes that the outputs need, each behind those it needs.
   let order: [NodeID]
   /// References to input layers, and to what it returns, with lists and dictionaries as they are nested.
-  let inputs: KerasOperand
-  let outputs: KerasOperand
+  let inputs: ConfiguredOperand
+  let outputs: ConfiguredOperand
 
   /// One call in the configuration.
   struct Node: Sendable {
-    let arguments: [KerasOperand]
-    let keywords: [(name: String, value: KerasOperand)]
+    let arguments: [ConfiguredOperand]
+    let keywords: [(name: String, value: ConfiguredOperand)]
   }
 
   struct NodeID: Hashable, Sendable {
@@ -84,10 +84,10 @@ struct KerasNetwork: Sendable {
 }
 
 /// What the configuration says that a call is given.
-indirect enum KerasOperand: Sendable {
+indirect enum ConfiguredOperand: Sendable {
   case tensor(Reference)
-  case list([KerasOperand])
-  case dictionary([(name: String, value: KerasOperand)])
+  case list([ConfiguredOperand])
+  case dictionary([(name: String, value: ConfiguredOperand)])
   case literal(JSONElement)
 
   struct Reference: Sendable {

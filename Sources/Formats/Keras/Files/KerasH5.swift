@@ -33,7 +33,7 @@ package struct KerasH5: KerasFile {
     self.file = file
     contents = try HDF5File(file, work: work)
     let root = contents.root
-    guard let config = root.attribute(Self.configName) else {
+    guard let config = root.attributes[Self.configName] else {
       throw KerasRefusals.withoutConfiguration(root) ?? KerasRefusals.missing(Self.configName)
     }
     guard let string = config.string else {
@@ -43,7 +43,7 @@ package struct KerasH5: KerasFile {
     textBytes = bytes.count
     let text = try KerasText(bytes, name: Self.configName)
     version =
-      root.attribute("keras_version")?.string ?? root.group(LegacyWeights.folder)?.attribute("keras_version")?.string
+      root.attributes["keras_version"]?.string ?? root.group(LegacyWeights.folder)?.attributes["keras_version"]?.string
     let isKeras3 = KerasVersion.isKeras3(version ?? "2")
     var reader = KerasConfigReader(text, isKeras3: isKeras3, work: work)
     let entry = try reader.model()

@@ -46,19 +46,19 @@ struct KerasNodeReader {
   private func node(_ node: JSONElement, of entry: KerasEntry) throws(Failure) -> KerasNetwork.Node {
     switch node.kind {
     case .object:
-      var keywords: [(name: String, value: KerasOperand)] = []
+      var keywords: [(name: String, value: ConfiguredOperand)] = []
       let arguments = try text.array("args", of: node)
       if let members = node["kwargs"] {
         guard members.kind == .object else { throw text.malformed("'kwargs' is no object", node, layer: entry.name) }
         for (name, value) in members.members { keywords.append((name.string ?? "", try operand(value))) }
       }
-      var operands: [KerasOperand] = []
+      var operands: [ConfiguredOperand] = []
       for argument in arguments.elements { operands.append(try operand(argument)) }
       return KerasNetwork.Node(arguments: operands, keywords: keywords)
     case .array:
       var members: JSONElement?
       let input = try listed(node, &members)
-      var keywords: [(name: String, value: KerasOperand)] = []
+      var keywords: [(name: String, value: ConfiguredOperand)] = []
       for (name, value) in members?.members ?? node.members { keywords.append((name.string ?? "", try operand(value))) }
       // Where one tensor stands in a list, the layer gets the tensor; operators get what they were given.
       if case .list(let items) = input, items.count == 1, entry.kind != .operation {
@@ -70,18 +70,18 @@ struct KerasNodeReader {
   }
 
   /// What tf.keras lists: tensors with the call's keywords behind them.
-  private func listed(_ element: JSONElement, _ keywords: inout JSONElement?) throws(Failure) -> KerasOperand {
+  private func listed(_ element: JSONElement, _ keywords: inout JSONElement?) throws(Failure) -> ConfiguredOperand {
     if let reference = parts(ofReference: element) {
       if let members = reference.keywords, members.kind == .object { keywords = members }
       return try operand(element)
     }
     switch element.kind {
     case .array:
-      var items: [KerasOperand] = []
+      var items: [ConfiguredOperand] = []
       for item in element.elements { items.append(try listed(item, &keywords)) }
       return .list(items)
     case .object:
-      var items: [(name: String, value: KerasOperand)] = []
+      var items: [(name: String, value: ConfiguredOperand)] = []
       for (name, value) in element.members { items.append((name.string ?? "", try listed(value, &keywords))) }
       return .dictionary(items)
     default: throw text.malformed("there is no reference to a tensor", element)
@@ -89,7 +89,7 @@ struct KerasNodeReader {
   }
 
   /// An argument: a tensor, a literal, or either nested in lists and dictionaries.
-  private func operand(_ element: JSONElement) throws(Failure) -> KerasOperand {
+  private func operand(_ element: JSONElement) throws(Failure) -> ConfiguredOperand {
     switch element.kind {
     case .object:
       if let className = element["class_name"] {
@@ -101,7 +101,7 @@ struct KerasNodeReader {
         }
         return .tensor(try resolve(reference, shape: config["shape"], shift: .none))
       }
-      var items: [(name: String, value: KerasOperand)] = []
+      var items: [(name: String, value: ConfiguredOperand)] = []
       for (name, value) in element.members { items.append((name.string ?? "", try operand(value))) }
       return items.contains { $0.value.holdsTensors } ? .dictionary(items) : .literal(element)
     case .array:
@@ -109,7 +109,7 @@ struct KerasNodeReader {
         if reference.name == "_CONSTANT_VALUE" { return .literal(reference.tensor) }
         return .tensor(try resolve(reference, shape: nil, shift: .nested))
       }
-      var items: [KerasOperand] = []
+      var items: [ConfiguredOperand] = []
       for item in element.elements { items.append(try operand(item)) }
       return items.contains(where: \.holdsTensors) ? .list(items) : .literal(element)
     default: return .literal(element)
@@ -117,7 +117,7 @@ struct KerasNodeReader {
   }
 
   /// `input_layers` and `output_layers`.
-  private func structure(_ name: StaticString, of settings: JSONElement) throws(Failure) -> KerasOperand {
+  private func structure(_ name: StaticString, of settings: JSONElement) throws(Failure) -> ConfiguredOperand {
     guard let element = settings[name] else { throw text.malformed("'\(name)' is missing", settings) }
     let structure = try structure(element)
     // tf.keras writes a single tensor as a list of one.
@@ -125,17 +125,17 @@ struct KerasNodeReader {
     return structure
   }
 
-  private func structure(_ element: JSONElement) throws(Failure) -> KerasOperand {
+  private func structure(_ element: JSONElement) throws(Failure) -> ConfiguredOperand {
     if let reference = parts(ofReference: element) {
       return .tensor(try resolve(reference, shape: nil, shift: isKeras3 ? .functional : .nested))
     }
     switch element.kind {
     case .array:
-      var items: [KerasOperand] = []
+      var items: [ConfiguredOperand] = []
       for item in element.elements { items.append(try structure(item)) }
       return .list(items)
     case .object:
-      var items: [(name: String, value: KerasOperand)] = []
+      var items: [(name: String, value: ConfiguredOperand)] = []
       for (name, value) in element.members { items.append((name.string ?? "", try structure(value))) }
       return .dictionary(items)
     default: throw text.malformed("there is no layer, call and tensor", element)
@@ -167,7 +167,7 @@ struct KerasNodeReader {
 
   private func resolve(
     _ parts: ReferenceParts, shape: JSONElement?, shift: Shift
-  ) throws(Failure) -> KerasOperand.Reference {
+  ) throws(Failure) -> ConfiguredOperand.Reference {
     guard let index = indices[parts.name] else {
       throw text.malformed("it refers to a layer '\(parts.name.prefix(100))', which is not there", parts.node)
     }
@@ -183,7 +183,7 @@ struct KerasNodeReader {
     guard let tensor = parts.tensor.int, node >= 0, tensor >= 0, tensor < 1 << 20 else {
       throw text.malformed("it refers to no call of '\(parts.name.prefix(100))'", parts.node)
     }
-    return KerasOperand.Reference(
+    return ConfiguredOperand.Reference(
       entry: index, node: entry.isInput ? 0 : node, tensor: tensor, shape: shape, nodePlace: parts.node)
   }
 
@@ -191,12 +191,12 @@ struct KerasNodeReader {
 
   /// All calls that the outputs need, each behind those it needs; otherwise as the file has them.
   private func order(
-    _ nodes: [[KerasNetwork.Node]], _ outputs: KerasOperand
+    _ nodes: [[KerasNetwork.Node]], _ outputs: ConfiguredOperand
   ) throws(Failure) -> [KerasNetwork.NodeID] {
     func needs(_ node: KerasNetwork.Node) throws(Failure) -> [NodeID] {
       try needed(node.arguments.flatMap(\.references) + node.keywords.flatMap(\.value.references))
     }
-    func needed(_ references: [KerasOperand.Reference]) throws(Failure) -> [NodeID] {
+    func needed(_ references: [ConfiguredOperand.Reference]) throws(Failure) -> [NodeID] {
       var result: [NodeID] = []
       for reference in references where !entries[reference.entry].isInput {
         guard reference.node < nodes[reference.entry].count else {

@@ -26,7 +26,7 @@ package enum KerasRefusals {
   /// What an HDF5 file without a configuration is; nil if nothing that Keras writes.
   static func withoutConfiguration(_ root: HDF5Group) -> Failure? {
     let isWeights =
-      root.strings("layer_names") != nil || root.group("layers") != nil
+      root.attributes.strings("layer_names") != nil || root.group("layers") != nil
       || root.group("_layer_checkpoint_dependencies") != nil
     guard isWeights else { return nil }
     return Failure(

@@ -162,8 +162,8 @@ enum KerasSlots {
       }
       let groups = ["output_dense", "_output_dense"]
       let isPlain = settings["output_shape"].map { $0.isNull || $0.integers?.count == 1 } ?? true
-      add("output/kernel", isPlain ? [queryHeads, valueLength, nil] : nil, groups: groups, index: 0)
-      if usesBias { add("output/bias", isPlain ? [nil] : nil, groups: groups, index: 1) }
+      add("attention_output/kernel", isPlain ? [queryHeads, valueLength, nil] : nil, groups: groups, index: 0)
+      if usesBias { add("attention_output/bias", isPlain ? [nil] : nil, groups: groups, index: 1) }
     }
 
     private mutating func addRecurrent(gates: Int, _ group: String) {

@@ -96,7 +96,7 @@ struct KerasWiring {
   }
 
   private mutating func argument(
-    _ operand: KerasOperand, _ network: KerasNetwork, _ given: [Int: KerasArgument],
+    _ operand: ConfiguredOperand, _ network: KerasNetwork, _ given: [Int: KerasArgument],
     _ outcomes: [KerasNetwork.NodeID: Outcome]
   ) throws(Failure) -> KerasArgument {
     switch operand {
@@ -118,7 +118,7 @@ struct KerasWiring {
   }
 
   private func tensor(
-    _ reference: KerasOperand.Reference, _ network: KerasNetwork, _ given: [Int: KerasArgument],
+    _ reference: ConfiguredOperand.Reference, _ network: KerasNetwork, _ given: [Int: KerasArgument],
     _ outcomes: [KerasNetwork.NodeID: Outcome]
   ) throws(Failure) -> KerasArgument {
     let name = network.entries[reference.entry].name.prefix(100)

@@ -18,7 +18,7 @@ struct LegacyWeights {
   static func bind(
     _ root: KerasEntry, _ file: HDF5Group, isKeras3: Bool
   ) throws(Failure) -> KerasBinding {
-    guard let weights = file.group(folder), let names = weights.strings("layer_names") else {
+    guard let weights = file.group(folder), let names = weights.attributes.strings("layer_names") else {
       throw Failure(
         .modelMalformed, "the file has no weights: the group '\(folder)' or its list 'layer_names' is missing")
     }
@@ -48,7 +48,7 @@ struct LegacyWeights {
         .modelMalformed, "the file lists a layer '\(layer.prefix(100))' and has no group of that name",
         details: ["layer": .string(layer)])
     }
-    return group.strings("weight_names") ?? []
+    return group.attributes.strings("weight_names") ?? []
   }
 
   private mutating func bind(_ entry: KerasEntry, isListed: Bool) throws(Failure) {

@@ -45,7 +45,8 @@ enum Activations {
       "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "selu": "Selu", "softplus": "Softplus",
       "softsign": "Softsign", "mish": "Mish",
     ] {
-      table[name] = { (l, x) throws(Failure) in try l.unary(op, x) }
+      let apply: Function = { (l, x) throws(Failure) in try l.unary(op, x) }
+      table[name] = apply
     }
     table["swish"] = table["silu"]
     table["hard_swish"] = table["hard_silu"]

@@ -77,7 +77,7 @@ struct KerasLowering {
     self.program = program
     var reserved = Set(program.inputs.lazy.map(\.name))
     for call in program.calls { reserved.insert(call.name) }
-    for layer in program.layers { for variable in layer.variables { reserved.insert(variable.path) } }
+    for layer in program.layers { for variable in layer.variables { reserved.insert(variable.name) } }
     // Names of calls are taken by what they compute.
     assembler = GraphAssembler(opset: Self.opset, reserved: reserved)
     hasOpenLengths = program.inputs.contains { input in

@@ -143,7 +143,10 @@ extension KerasLowering {
         if let base = target.baseAddress { permutation.copy(from: tensor.bytes.base, to: base) }
       }
     let shape = axes.map { $0.reduce(1) { $0 * tensor.shape[$1] } }
-    let id = assembler.stored(variable.path, Tensor(dtype: tensor.dtype, shape: shape, bytes: bytes))
+    let isAsStored = axes == tensor.shape.indices.map { [$0] }
+    let id = assembler.stored(
+      variable.name, Tensor(dtype: tensor.dtype, shape: shape, bytes: bytes),
+      as: isAsStored ? nil : StoredAxes(axes: axes, shape: tensor.shape))
     variableValues[variable.path] = id
     variables[id] = view
     return id

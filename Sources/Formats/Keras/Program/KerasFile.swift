@@ -13,9 +13,12 @@ protocol KerasFile: Sendable {
 
   /// The same kind of file with `edits` made, complete in `output`, which nobody has given its name yet.
   /// - Parameter lengths: new lengths by axis (Keras's order), of what calls return, for whatever the file declares of it.
+  /// - Returns: what to tell of the file, one sentence each: that the state of training is not in it.
+  /// - Throws: `Failure` of kind layerUnavailable where Keras has no place for what replaces a layer, resourceLimit,
+  ///   outputUnwritable, modelChanged or cancelled.
   func write(
     making edits: [KerasEdit], lengths: [KerasResult: [Int: Int]], to output: OutputFile, work: Work
-  ) throws(Failure)
+  ) throws(Failure) -> [String]
   /// The same kind of file at `path`.
   func reopened(_ path: String, work: Work) throws(Failure) -> any KerasFile
 }

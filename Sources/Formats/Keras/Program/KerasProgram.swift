@@ -93,13 +93,15 @@ package struct KerasVariable: Sendable {
   /// What it is to its layer: "kernel", "bias", "gamma", "moving_mean", "depthwise_kernel", "query/kernel",
   /// "cell/recurrent_kernel".
   package let role: String
+  /// The path of the layer that owns it and what it is to that layer: "encoder/conv1/kernel". Unique in the file.
+  package let name: String
   /// Where the weights are: the dataset's path in the HDF5 file. Unique in the file.
   package let path: String
   /// In Keras's order of axes: kernels have their outputs last.
   package let tensor: Tensor
 
-  package init(role: String, path: String, tensor: Tensor) {
-    (self.role, self.path, self.tensor) = (role, path, tensor)
+  package init(role: String, name: String, path: String, tensor: Tensor) {
+    (self.role, self.name, self.path, self.tensor) = (role, name, path, tensor)
   }
 }
 

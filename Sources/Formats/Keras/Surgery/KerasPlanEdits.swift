@@ -122,7 +122,7 @@ struct KerasPlanEdits {
     var shapes: [String: [Int]] = [:]
     for variable in layer.variables { shapes[variable.role] = newShapes[variable.path] }
     guard !shapes.isEmpty else { return }
-    for (name, value) in LayerSizes.settings(of: layer.className, shapes) where layer.settings.int(name) != value {
+    for (name, value) in LayerSizes.settings(of: layer.className, shapes) where layer.settings.member(name)?.int != value {
       edits.append(.setSetting(layer, name: name, value))
     }
     if layer.className == "EinsumDense" { collectOutputShape(of: layer) }

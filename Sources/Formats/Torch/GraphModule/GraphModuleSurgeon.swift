@@ -84,7 +84,12 @@ struct GraphModuleSurgeon {
 
   private func archive(with root: PickleNode, isEdited: Bool, work: Work) throws(Failure) -> ZipWriter {
     var writer = ZipWriter(alignment: ZipWriter.torchAlignment)
-    let before = try storage.keysBefore ?? StorageUsers(document.root, work: work).keys
+    let before: Set<String>
+    if let known = storage.keysBefore {
+      before = known
+    } else {
+      before = try StorageUsers(document.root, work: work).keys
+    }
     let after = isEdited ? try StorageUsers(root, work: work).keys : before
     let storagePrefix = document.prefix + "data/"
     let lastStorage = document.archive.entries.lastIndex { $0.name.hasPrefix(storagePrefix) }

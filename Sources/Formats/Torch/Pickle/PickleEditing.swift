@@ -74,9 +74,8 @@ extension PickleNode {
     }
   }
 
-  /// The node with other children; itself if they are the same.
+  /// The node with other children.
   private func rebuilt(_ copy: (PickleNode) -> PickleNode) -> PickleNode {
-    guard children.contains(where: { copy($0) !== $0 }) else { return self }
     func copies(_ nodes: [PickleNode]) -> [PickleNode] { nodes.map(copy) }
     func copies(_ entries: [Entry]) -> [Entry] { entries.map { (copy($0.key), copy($0.value)) } }
     switch kind {

@@ -1,0 +1,91 @@
+import JSON
+import ModelGraph
+import Numerics
+
+/// Edits of a model of Keras's, sorted by what they concern, and the configuration that comes of them. What no edit
+/// concerns keeps its bytes.
+struct KerasConfigWriter {
+  /// The new configuration.
+  let text: [UInt8]
+  let replacements: KerasReplacements
+  /// By path: what stays of a variable.
+  let cuts: [String: Gather]
+  let contents: [String: Tensor]
+  /// Whether shapes change, which the optimizer's state and all else that belongs to training does not survive.
+  let changesShapes: Bool
+
+  init(
+    _ model: KerasModel, making edits: [KerasEdit], lengths: [KerasResult: [Int: Int]], isKeras3: Bool
+  ) throws(Failure) {
+    var (cuts, contents): ([String: Gather], [String: Tensor]) = ([:], [:])
+    var changes = KerasTextChanges()
+    var edited: Set<String> = []
+    var changesShapes = false
+    for edit in edits {
+      switch edit {
+      case .setInteger(let element, let integer): changes.replace(element, with: integer)
+      case .setIntegers(let element, let integers):
+        changes.replace(element, with: "[\(integers.map(String.init).joined(separator: ", "))]")
+      case .setSetting(let layer, let name, let integer): Self.set(name, of: layer.settings, to: integer, &changes)
+      case .cut(let path, let gather):
+        precondition(cuts[path] == nil, "a variable is cut once")
+        cuts[path] = gather
+        edited.insert(path)
+      case .setVariable(let path, let tensor):
+        contents[path] = tensor
+        edited.insert(path)
+        continue
+      case .replace(let replacement): edited.formUnion(replacement.layer.variables.map(\.path))
+      }
+      changesShapes = true
+    }
+    let shapes = KerasShapes(model, lengths, edited: edited)
+    shapes.write(to: &changes)
+    replacements = try KerasReplacements(edits, model, isKeras3: isKeras3, shapes: shapes)
+    try replacements.write(to: &changes)
+    if changesShapes, model.root.description["compile_config"] != nil {
+      changes.set("compile_config", of: model.root.description, to: "{}")
+    }
+    text = changes.isEmpty ? Array(model.text.bytes.buffer) : changes.applied(to: model.text.bytes.buffer)
+    (self.cuts, self.contents, self.changesShapes) = (cuts, contents, changesShapes)
+  }
+
+  private static func set(
+    _ name: String, of settings: JSONElement, to integer: Int, _ changes: inout KerasTextChanges
+  ) {
+    // `output_shape` of an attention may be an array of one.
+    if let element = settings.member(name), element.kind == .array {
+      changes.replace(element, with: "[\(integer)]")
+    } else {
+      changes.set(name, of: settings, to: "\(integer)")
+    }
+  }
+
+  /// What to tell of the file that is written.
+  var notes: [String] {
+    guard changesShapes else { return [] }
+    return ["the optimizer's state and the settings of compile() are not in the file: compile the model before training"]
+  }
+
+  /// The tree with the contents that variables get.
+  func edited(_ root: HDF5Group) throws(Failure) -> HDF5Group {
+    var root = root
+    for (path, gather) in cuts.sorted(by: { $0.key < $1.key }) where contents[path] == nil {
+      guard let dataset = root.dataset(path) else { continue }
+      root[path] = .dataset(dataset.gathering(gather))
+    }
+    for (path, tensor) in contents.sorted(by: { $0.key < $1.key }) {
+      root[path] = .dataset(try Self.dataset(tensor, path, like: root.dataset(path)))
+    }
+    return root
+  }
+
+  static func dataset(_ tensor: Tensor, _ path: String, like old: HDF5Dataset? = nil) throws(Failure) -> HDF5Dataset {
+    guard let dataset = old?.replacing(tensor) ?? HDF5Dataset(tensor) else {
+      throw Failure(
+        .modelUnsupportedFormat, "HDF5 files of Keras's hold no tensors of \(tensor.dtype) ('\(path)')",
+        details: ["dataset": .string(path)])
+    }
+    return dataset
+  }
+}
