@@ -68,7 +68,9 @@ let package = Package(
       exclude: ["Golden"], swiftSettings: strict),
     .testTarget(
       name: "FormatsTests", dependencies: ["Formats", "Compression", "JSON", "ModelGraph", "Numerics", "TestSupport"],
-      exclude: ["Fixtures", "make_exported_fixtures.py", "make_fixtures.py", "make_torch_fixtures.py"],
+      exclude: [
+        "Fixtures", "make_exported_fixtures.py", "make_fixtures.py", "make_keras_fixtures.py", "make_torch_fixtures.py",
+      ],
       swiftSettings: strict),
     .testTarget(name: "JSONTests", dependencies: ["JSON", "TestSupport", "Threads"], swiftSettings: strict),
     .testTarget(

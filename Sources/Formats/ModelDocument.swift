@@ -66,8 +66,12 @@ package struct DocumentDescription: Sendable {
 package struct WrittenFile: Sendable {
   package var path: String
   package var sizeBytes: Int
+  /// What is to be told of it, one sentence each: what the original had and it has not.
+  package var notes: [String]
 
-  package init(path: String, sizeBytes: Int) { (self.path, self.sizeBytes) = (path, sizeBytes) }
+  package init(path: String, sizeBytes: Int, notes: [String] = []) {
+    (self.path, self.sizeBytes, self.notes) = (path, sizeBytes, notes)
+  }
 }
 
 /// What tells one version of a file from another without reading it.

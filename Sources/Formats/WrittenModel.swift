@@ -61,9 +61,11 @@ enum WrittenModel {
 
 extension ModelDocument {
   /// The last steps of writing a model that is one file: what is there is checked while nobody can see it, then named.
-  /// - Parameter prove: gets the path of the complete file; what it throws undoes everything.
+  /// - Parameters:
+  ///   - notes: to be told of the file.
+  ///   - prove: gets the path of the complete file; what it throws undoes everything.
   func publish(
-    _ output: OutputFile, overwrite: Bool, checking check: FileCheck?, work: Work,
+    _ output: OutputFile, notes: [String] = [], overwrite: Bool, checking check: FileCheck?, work: Work,
     _ prove: (_ path: String) throws(Failure) -> Void
   ) throws(Failure) -> [WrittenFile] {
     let size = try output.finish(work: work)
@@ -72,6 +74,6 @@ extension ModelDocument {
     // Nothing counts that was read from a file that is no longer what it was.
     try verifyUnchanged()
     try OutputFile.publish([output], overwrite: overwrite)
-    return [WrittenFile(path: output.path, sizeBytes: size)]
+    return [WrittenFile(path: output.path, sizeBytes: size, notes: notes)]
   }
 }

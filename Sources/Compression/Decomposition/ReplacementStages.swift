@@ -61,8 +61,11 @@ extension DecomposableLayer {
   }
 
   private func parameterName(_ parameter: String, _ stage: String) -> String {
-    for suffix in [".weight", "/kernel"] where parameter.hasSuffix(suffix) {
-      return "\(parameter.dropLast(suffix.count))\(suffix.prefix(1))\(stage)\(suffix)"
+    if parameter.hasSuffix(".weight") { return "\(parameter.dropLast(".weight".count)).\(stage).weight" }
+    if parameter.hasSuffix("/kernel") {
+      // Keras wants names of layers to differ across models within models.
+      let layer = parameter.dropLast("/kernel".count)
+      return "\(layer)/\(layer.split(separator: "/").last ?? "")_\(stage)/kernel"
     }
     return "\(parameter)_\(stage)"
   }

@@ -41,6 +41,7 @@ package struct HDF5File: Sendable {
   /// HDF5 that is in memory.
   package init(_ bytes: TensorBytes, worker: HDF5Worker = HDF5Worker(), work: Work) throws(Failure) {
     let memory = try MemoryFile()
+    defer { withExtendedLifetime(memory) {} }
     try memory.write(bytes.buffer, work: work)
     try self.init(bytes, in: memory.descriptor, at: 0, worker: worker, work: work)
   }

@@ -19,7 +19,9 @@ package struct HDF5Writer {
   func encoded(work: Work) throws(Failure) -> WireMessage {
     let tree = HDF5TreeWriter(root)
     let request = try MemoryFile()
-    try request.write(TensorBytes(copying: tree.stream).buffer, work: work)
+    let stream = TensorBytes(copying: tree.stream)
+    defer { withExtendedLifetime((stream, request)) {} }
+    try request.write(stream.buffer, work: work)
     let limit = tree.datasets.reduce(Self.structureLimit) { $0 + $1.count }
     let answer = try worker.run(["create", "\(limit)"], input: request.descriptor, work: work)
     return try filled(answer.product.mapped(), tree.datasets, offsets: offsets(answer.stream, tree.datasets))

@@ -39,8 +39,9 @@ final class KerasDocument: ModelDocument {
     try verifyUnchanged()
     let changes = try KerasPlanEdits(source.program, lowered, plan)
     let output = try OutputFile(path: path, overwrite: overwrite)
-    _ = try source.write(making: changes.edits, lengths: changes.lengths, to: output, work: work)
-    return try publish(output, overwrite: overwrite, checking: check, work: work) { path throws(Failure) in
+    let notes = try source.write(making: changes.edits, lengths: changes.lengths, to: output, work: work)
+    return try publish(output, notes: notes, overwrite: overwrite, checking: check, work: work) {
+      path throws(Failure) in
       try WrittenModel.check(
         against: WrittenModel.Original(
           graph: graph, results: results(lowered, source.program), inputShapes: inputShapes),

@@ -63,6 +63,7 @@ struct CompressTask: ModelTask {
       }
       if let written {
         planned.compressed.sizeBytes = written.files.reduce(0) { $0 + $1.sizeBytes }
+        planned.warnings += written.files.flatMap(\.notes)
       } else {
         try model.document.verifyUnchanged()
       }

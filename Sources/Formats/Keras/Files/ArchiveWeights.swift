@@ -17,7 +17,7 @@ struct ArchiveWeights {
 
   private mutating func bind(_ entry: KerasEntry) throws(Failure) {
     guard visited.insert(entry.id).inserted else { return }
-    if let slots = entry.slots { try bind(entry, slots) } else { bindWhateverIsThere(entry) }
+    if let slots = entry.slots { try bind(entry, slots) } else { try bindWhateverIsThere(entry) }
     for part in entry.parts { try bind(part.entry) }
     for inner in entry.network?.entries ?? [] { try bind(inner) }
   }
@@ -46,12 +46,12 @@ struct ArchiveWeights {
     }
   }
 
-  private mutating func bindWhateverIsThere(_ entry: KerasEntry) {
+  private mutating func bindWhateverIsThere(_ entry: KerasEntry) throws(Failure) {
     guard !entry.storage.isEmpty, let group = weights.group(entry.storage) else { return }
     var found: [(path: String, HDF5Dataset)] = []
     group.forEachDataset { path, dataset in found.append((path, dataset)) }
     for (path, dataset) in found {
-      binding.add(dataset.tensor, at: "\(entry.storage)/\(path)", as: path, of: entry)
+      try binding.add(dataset.tensor, at: "\(entry.storage)/\(path)", as: path, of: entry)
     }
   }
 

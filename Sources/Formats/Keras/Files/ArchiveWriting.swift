@@ -1,7 +1,7 @@
 import ModelGraph
 
 extension KerasArchive {
-  func write(
+  package func write(
     making edits: [KerasEdit], lengths: [KerasResult: [Int: Int]], to output: OutputFile, work: Work
   ) throws(Failure) -> [String] {
     let isKeras3 = KerasVersion.isKeras3(version ?? "3")

@@ -46,6 +46,8 @@ package struct KerasArchive: KerasFile {
     let bytes = try zip.contents(of: config, limit: KerasText.byteLimit, work: work)
     let text = try KerasText(bytes, name: Self.configName)
     version = try Self.version(zip, work: work)
+    var reader = KerasConfigReader(text, isKeras3: KerasVersion.isKeras3(version ?? "3"), work: work)
+    let root = try reader.model()
     guard let entry = zip.entry(named: Self.weightsName) else {
       throw zip.entry(named: "model.weights.npz") == nil
         ? KerasRefusals.missing(Self.weightsName) : KerasRefusals.weightsWithoutHDF5
@@ -58,8 +60,6 @@ package struct KerasArchive: KerasFile {
       unpacked += entry.count
     }
     unpackedBytes = unpacked
-    var reader = KerasConfigReader(text, isKeras3: KerasVersion.isKeras3(version ?? "3"), work: work)
-    let root = try reader.model()
     model = try KerasModel(root, text, try ArchiveWeights.bind(root, weights.root), work: work)
   }
 

@@ -5,12 +5,16 @@ import ModelGraph
 struct KerasBinding {
   /// By entry: its own variables, in the order in which Keras makes them.
   private(set) var variables: [ObjectIdentifier: [KerasVariable]] = [:]
+  private var paths: Set<String> = []
   /// "model.weights.h5" or the file's name, for messages.
   let source: String
 
   init(source: String) { self.source = source }
 
-  mutating func add(_ tensor: Tensor, at path: String, as role: String, of entry: KerasEntry) {
+  mutating func add(
+    _ tensor: Tensor, at path: String, as role: String, of entry: KerasEntry
+  ) throws(Failure) {
+    guard paths.insert(path).inserted else { throw malformed(entry, path, "its '\(role)' is another variable too") }
     variables[entry.id, default: []].append(
       KerasVariable(role: role, name: "\(entry.path)/\(role)", path: path, tensor: tensor))
   }
@@ -24,7 +28,7 @@ struct KerasBinding {
         entry, path,
         "its '\(slot.role)' has the shape \(dataset.shape) where \(Self.expected(slot)) follows from its settings")
     }
-    add(dataset.tensor, at: path, as: slot.role, of: entry)
+    try add(dataset.tensor, at: path, as: slot.role, of: entry)
   }
 
   static func fits(_ shape: [Int], _ slot: KerasSlot) -> Bool {

@@ -11,7 +11,8 @@ enum KerasClassNames {
   static func group(of className: String) -> String {
     // A few classes bear another name inside Keras than the one they are exported by.
     let name = className == "GroupQueryAttention" ? "GroupedQueryAttention" : className
-    let word = Array(name.unicodeScalars.filter { $0.properties.isAlphabetic || $0.properties.numericType != nil || $0 == "_" })
+    let word = Array(
+      name.unicodeScalars.filter { $0.properties.isAlphabetic || $0.properties.numericType != nil || $0 == "_" })
     // Two passes, each as Python's re.sub takes its matches: from left to right, not overlapping.
     func isUpper(_ scalar: Unicode.Scalar) -> Bool { scalar >= "A" && scalar <= "Z" }
     func isLower(_ scalar: Unicode.Scalar) -> Bool { scalar >= "a" && scalar <= "z" }

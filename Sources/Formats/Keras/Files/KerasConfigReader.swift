@@ -91,7 +91,8 @@ struct KerasConfigReader {
       throw text.malformed("a layer has no name", description)
     }
     guard outer == nil || outer == name else {
-      throw text.malformed("a layer is named both '\(name.prefix(100))' and '\((outer ?? "").prefix(100))'", description)
+      throw text.malformed(
+        "a layer is named both '\(name.prefix(100))' and '\((outer ?? "").prefix(100))'", description)
     }
     guard name.utf8.count <= 1024 else { throw text.malformed("the name of a layer is too long", description) }
     return name

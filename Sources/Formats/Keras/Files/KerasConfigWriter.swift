@@ -64,7 +64,9 @@ struct KerasConfigWriter {
   /// What to tell of the file that is written.
   var notes: [String] {
     guard changesShapes else { return [] }
-    return ["the optimizer's state and the settings of compile() are not in the file: compile the model before training"]
+    return [
+      "the optimizer's state and the settings of compile() are not in the file: compile the model before training"
+    ]
   }
 
   /// The tree with the contents that variables get.

@@ -85,7 +85,8 @@ enum KerasInputs {
   }
 
   private static let dtypes: [String: DType] = [
-    "float16": .float16, "float32": .float32, "float64": .float64, "bfloat16": .bfloat16, "int8": .int8, "int16": .int16,
+    "float16": .float16, "float32": .float32, "float64": .float64, "bfloat16": .bfloat16, "int8": .int8,
+    "int16": .int16,
     "int32": .int32, "int64": .int64, "uint8": .uint8, "uint16": .uint16, "uint32": .uint32, "uint64": .uint64,
     "bool": .bool, "string": .string, "mixed_float16": .float32, "mixed_bfloat16": .float32,
   ]

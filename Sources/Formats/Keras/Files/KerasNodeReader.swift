@@ -45,7 +45,7 @@ struct KerasNodeReader {
 
   private func node(_ node: JSONElement, of entry: KerasEntry) throws(Failure) -> KerasNetwork.Node {
     switch node.kind {
-    case .object:
+    case .object where isKeras3 || node["args"]?.kind == .array && node["kwargs"] != nil:
       var keywords: [(name: String, value: ConfiguredOperand)] = []
       let arguments = try text.array("args", of: node)
       if let members = node["kwargs"] {
@@ -55,7 +55,7 @@ struct KerasNodeReader {
       var operands: [ConfiguredOperand] = []
       for argument in arguments.elements { operands.append(try operand(argument)) }
       return KerasNetwork.Node(arguments: operands, keywords: keywords)
-    case .array:
+    case .array, .object:
       var members: JSONElement?
       let input = try listed(node, &members)
       var keywords: [(name: String, value: ConfiguredOperand)] = []

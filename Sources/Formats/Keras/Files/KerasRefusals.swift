@@ -32,12 +32,14 @@ package enum KerasRefusals {
     return Failure(
       .modelUnsupportedFormat,
       "this file holds the weights of a model and not the model; where the model is built, run "
-        + "model.load_weights(\"this file\") and then model.save(\"model.keras\")", details: ["found": .string("weights")])
+        + "model.load_weights(\"this file\") and then model.save(\"model.keras\")",
+      details: ["found": .string("weights")])
   }
 
   static func missing(_ name: String) -> Failure {
     Failure(
-      .modelMalformed, "the file has no '\(name)', so it is no whole model of Keras's; write it by "
+      .modelMalformed,
+      "the file has no '\(name)', so it is no whole model of Keras's; write it by "
         + "model.save(\"model.keras\")", details: ["entry": .string(name)])
   }
 

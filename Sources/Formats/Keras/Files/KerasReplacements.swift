@@ -61,7 +61,7 @@ struct KerasReplacements {
   /// Names of the layers within, which differ from one another.
   static func names(_ replacement: KerasReplacement) -> [String] {
     var names = UniqueNames(taken: [replacement.layer.name])
-    return replacement.layers.map { names.make("\(replacement.layer.name)_\($0.name)") }
+    return replacement.layers.map { names.make($0.name) }
   }
 
   private func settings(_ entry: KerasEntry, _ replacement: KerasReplacement) throws(Failure) -> String {

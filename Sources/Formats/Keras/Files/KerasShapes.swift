@@ -44,7 +44,8 @@ struct KerasShapes {
   private func write(_ invocation: KerasWiring.Invocation, _ changes: inout KerasTextChanges) {
     let entry = invocation.entry
     let tensors = invocation.arguments.flatMap(\.tensors)
-    let isConcerned = tensors.contains { !new($0).isEmpty }
+    let isConcerned =
+      tensors.contains { !new($0).isEmpty }
       || invocation.keywords.contains { $0.value.tensors.contains { !new($0).isEmpty } }
     if isConcerned, let config = entry.description["build_config"], !write(invocation, config, &changes) {
       changes.remove("build_config", of: entry.description)
@@ -108,7 +109,9 @@ struct KerasShapes {
     var step: [Int: Int] = [:]
     for (axis, length) in new(input) where axis != 1 { step[axis > 1 ? axis - 1 : axis] = length }
     if let shape = part.settings["build_input_shape"] { write(step, shape, &changes) }
-    let inputs = network.isSequential ? network.entries.prefix(1).filter(\.isInput)
+    let inputs =
+      network.isSequential
+      ? network.entries.prefix(1).filter(\.isInput)
       : network.inputs.references.map { network.entries[$0.entry] }
     for layer in inputs { write(step, inputLayer: layer, &changes) }
   }
@@ -177,7 +180,9 @@ struct KerasShapes {
     }
     // An attention that is given no key takes the values.
     let isAttention = names.count == 3
-    if isAttention, !result.contains(where: { $0.role == "key" }), let value = result.first(where: { $0.role == "value" }) {
+    if isAttention, !result.contains(where: { $0.role == "key" }),
+      let value = result.first(where: { $0.role == "value" })
+    {
       result.append(("key", value.tensor))
     }
     return result

@@ -52,7 +52,9 @@ struct KerasTextChanges {
       if !own.isEmpty { changes.remove(own, of: places) }
     }
     for (container, members) in inserted.values where !outermost.covers(container.range, orIs: true) {
-      for (name, text) in members.sorted(by: { $0.key < $1.key }) { changes.insert(member: name, text, into: container) }
+      for (name, text) in members.sorted(by: { $0.key < $1.key }) {
+        changes.insert(member: name, text, into: container)
+      }
     }
     return changes.applied(to: bytes)
   }

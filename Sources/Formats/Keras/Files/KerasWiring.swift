@@ -107,7 +107,9 @@ struct KerasWiring {
       return .list(values)
     case .dictionary(let items):
       var values: [KerasCall.Keyword] = []
-      for (name, item) in items { values.append(.init(name: name, value: try argument(item, network, given, outcomes))) }
+      for (name, item) in items {
+        values.append(.init(name: name, value: try argument(item, network, given, outcomes)))
+      }
       return .dictionary(values)
     case .tensor(let reference):
       let tensor = try tensor(reference, network, given, outcomes)

@@ -63,7 +63,7 @@ struct LegacyWeights {
     }
     guard entry.slots != nil else {
       for (name, dataset) in zip(names, datasets) {
-        binding.add(dataset.tensor, at: prefix + name, as: name, of: entry)
+        try binding.add(dataset.tensor, at: prefix + name, as: name, of: entry)
       }
       return
     }

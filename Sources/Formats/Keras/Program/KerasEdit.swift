@@ -26,7 +26,7 @@ package struct KerasReplacement: Sendable {
   package init(layer: KerasLayer, layers: [Layer]) { (self.layer, self.layers) = (layer, layers) }
 
   package struct Layer: Sendable {
-    /// What it is within the row: "input", "core", "out".
+    /// The replaced layer's with what it is within the row: "conv1_input", "conv1_core", "conv1_out".
     package let name: String
     /// "Dense", "Conv2D", ...
     package let className: String

@@ -24,7 +24,9 @@ protocol KerasFile: Sendable {
 }
 
 /// One of the tensors that a call returns.
-struct KerasResult: Hashable, Sendable {
-  let call: Int
-  let index: Int
+package struct KerasResult: Hashable, Sendable {
+  package let call: Int
+  package let index: Int
+
+  package init(call: Int, index: Int) { (self.call, self.index) = (call, index) }
 }

@@ -65,9 +65,9 @@ enum LayerRow {
       name: stageName(parameter, index), className: className, settings: settings, variables: variables)
   }
 
-  /// "core" of "conv1/core/kernel".
+  /// "conv1_core" of "conv1/conv1_core/kernel".
   private static func stageName(_ parameter: String, _ index: Int) -> String {
-    let parts = parameter.split(whereSeparator: { $0 == "/" || $0 == "." })
+    let parts = parameter.split(separator: "/")
     return parts.count >= 2 ? String(parts[parts.count - 2]) : String(index)
   }
 
