@@ -38,6 +38,7 @@ from .results import (
     Twin,
     Verification,
 )
+from .sweeps import Sensitivity, Sweep, SweepPoint, sensitivity, sweep
 
 __all__ = [
     "AdjustedParameter",
@@ -71,13 +72,25 @@ __all__ = [
     "Recommendation",
     "RemovedSlices",
     "ReplacedLayer",
+    "Sensitivity",
     "ServerError",
     "ServerNotFound",
     "ServerStopped",
     "Size",
     "SkippedLayer",
+    "Sweep",
+    "SweepPoint",
     "Target",
     "Twin",
     "Verification",
     "connect",
+    "sensitivity",
+    "sweep",
 ]
+
+
+def load_ipython_extension(ipython: object) -> None:
+    """What `%load_ext espalier` does in a notebook: see `espalier.notebook`."""
+    from . import notebook
+
+    notebook.load(ipython)

@@ -1,138 +1,124 @@
-"""A model inspected, recommended for or compressed from the shell: python -m espalier --help."""
+"""The command `espalier`: models inspected, recommended for, compressed and swept from the shell. `espalier --help`."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
-from . import tables
+from . import completion, tables
 from .client import Client
-from .errors import EspalierError
-from .results import LayerSetting, Size
-from .session import VERSION
+from .commands import choice, parser
+from .errors import EspalierError, ServerError
+from .results import Size
+from .servers import find_server, is_running
+from .sweeps import Sweep, sweep
+
+REFUSED, USAGE, NO_DAEMON, INTERRUPTED = 1, 2, 3, 130
+RATIOS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 
 
-def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(prog="espalier", description="Makes trained neural networks smaller with espalierd.")
-    main.add_argument("--version", action="version", version=VERSION)
-    main.add_argument("--pipe", metavar="PATH", help="use the running server at this Unix socket")
-    main.add_argument("--server", metavar="PATH", help="start this server (default: ESPALIER_SERVER, then PATH)")
-    commands = main.add_subparsers(dest="command", required=True)
-
-    commands.add_parser("inspect", help="layers, and what can be pruned or decomposed").add_argument("model")
-    recommend = commands.add_parser("recommend", help="how much to take from each layer, or which ranks to give it")
-    compress = commands.add_parser("compress", help="write the smaller model")
-    for command in (recommend, compress):
-        command.add_argument("model")
-        amount = command.add_mutually_exclusive_group(required=True)
-        amount.add_argument(
-            "--ratio",
-            type=float,
-            help="share of the channels to remove, 0 to 1; with FD_*, -1 to 1: lower or higher ranks than VBMF's",
-        )
-        amount.add_argument(
-            "--target",
-            type=target,
-            metavar="WHAT=SHARE",
-            help="what to leave of macs, parameters or size_bytes, such as macs=0.5; with FD_* also energy=0.9, of the "
-            "squared norm of each layer",
-        )
-        if command is compress:
-            amount.add_argument(
-                "--layer",
-                type=layer,
-                action="append",
-                metavar="NAME=VALUES",
-                help="do this to this layer; may be repeated. VALUES is a share to remove, channel numbers (PR_ID), or "
-                "ranks (FD_*), such as conv1=16,24",
-            )
-        command.add_argument(
-            "--method",
-            default="PR_L2",
-            help="compression method (default PR_L2): PR_* remove channels; FD_SVD (matrices and 1x1 convolutions), "
-            "FD_TK and FD_CP (other convolutions; FD_CP with --layer only) decompose layers",
-        )
-        command.add_argument(
-            "--dataset",
-            metavar="PATH",
-            help="samples: .npy, .npz or a folder of them; FD_* then keep what layers make of these, not weights",
-        )
-        command.add_argument(
-            "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="such as step_size=8"
-        )
-    compress.add_argument("-o", "--output", required=True)
-    compress.add_argument("--overwrite", action="store_true")
-    compress.add_argument("--verify", action="store_true", help="run the result before it is written")
-    return main
+def inspect(client: Client, arguments: argparse.Namespace) -> None:
+    report = client.inspect(arguments.model, input_shapes=arguments.input_shapes)
+    if arguments.json:
+        print_json(report.raw)
+        return
+    print(tables.inspection(report))
+    decompositions = tables.decompositions(report)
+    if decompositions:
+        print("\n" + decompositions)
+    print(f"\n{report.parameters:,} parameters, {report.macs:,} MACs, {report.model.size_bytes:,} bytes")
 
 
-def target(text: str) -> Dict[str, float]:
-    name, _, share = text.partition("=")
-    return {name: float(share)}
+def recommend(client: Client, arguments: argparse.Namespace) -> None:
+    advice = client.recommend(arguments.model, **choice(arguments))
+    if arguments.json:
+        print_json(advice.raw)
+        return
+    print(tables.recommendation(advice))
+    print_sizes(advice.estimate.original, advice.estimate.compressed)
 
 
-def layer(text: str) -> LayerSetting:
-    """What is done to one layer. A name may hold "=", values do not."""
-    name, equals, values = text.rpartition("=")
-    if not equals:
-        raise ValueError(text)
-    numbers = [float(value) if "." in value else int(value) for value in values.split(",")]
-    return LayerSetting(name=name, channels=[], values=numbers)
+def compress(client: Client, arguments: argparse.Namespace) -> None:
+    result = client.compress(
+        arguments.model,
+        arguments.output,
+        overwrite=arguments.overwrite,
+        dry_run=arguments.dry_run,
+        verify=arguments.verify,
+        layers=arguments.layer,
+        onnx_output_path=arguments.onnx_output,
+        **choice(arguments),
+    )
+    if arguments.json:
+        print_json(result.raw)
+        return
+    if result.replaced:
+        print(tables.replacements(result.replaced))
+    print_sizes(result.original, result.compressed)
+    for warning in result.warnings:
+        print(f"warning: {warning}")
+    print("dry run: nothing is written" if result.output_path is None else f"written to {result.output_path}")
+    if arguments.verify:
+        found = result.verification
+        print(f"verified: {found.status}" + (f" ({found.reason})" if found.reason else ""))
 
 
-def option(text: str) -> Tuple[str, Any]:
-    """The value is JSON where it reads as such, else a word."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(text)
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def choice(arguments: argparse.Namespace) -> Dict[str, Any]:
-    return {
-        "recommendation_ratio": arguments.ratio,
-        "target": arguments.target,
-        "compression_method": arguments.method,
-        "dataset_path": arguments.dataset,
-        "options": dict(arguments.option),
-    }
-
-
-def run(client: Client, arguments: argparse.Namespace) -> None:
-    if arguments.command == "inspect":
-        report = client.inspect(arguments.model)
-        print(tables.inspection(report))
-        decompositions = tables.decompositions(report)
-        if decompositions:
-            print("\n" + decompositions)
-        print(f"\n{report.parameters:,} parameters, {report.macs:,} MACs, {report.model.size_bytes:,} bytes")
-    elif arguments.command == "recommend":
-        advice = client.recommend(arguments.model, **choice(arguments))
-        print(tables.recommendation(advice))
-        print_sizes(advice.estimate.original, advice.estimate.compressed)
+def sweep_grid(client: Client, arguments: argparse.Namespace) -> None:
+    methods: List[str] = arguments.methods or [arguments.method]
+    grid: Dict[str, Sequence[Any]] = {"compression_method": methods}
+    if arguments.target:
+        grid["target"] = arguments.target
     else:
-        result = client.compress(
-            arguments.model,
-            arguments.output,
-            overwrite=arguments.overwrite,
-            verify=arguments.verify,
-            layers=arguments.layer,
-            **choice(arguments),
-        )
-        if result.replaced:
-            print(tables.replacements(result.replaced))
-        print_sizes(result.original, result.compressed)
-        for warning in result.warnings:
-            print(f"warning: {warning}")
-        print(f"written to {result.output_path}")
-        if arguments.verify:
-            found = result.verification
-            print(f"verified: {found.status}" + (f" ({found.reason})" if found.reason else ""))
+        grid["recommendation_ratio"] = arguments.ratio or RATIOS
+    found = sweep(
+        arguments.model,
+        grid,
+        output_dir=arguments.output_dir,
+        client=client,
+        show=False if arguments.json else None,
+        input_shapes=arguments.input_shapes,
+        dataset_path=arguments.dataset,
+        options=dict(arguments.option),
+    )
+    rows = [point.row() for point in found]
+    if arguments.csv:
+        with open(arguments.csv, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    if arguments.json:
+        print_json(rows)
+    elif not sys.stdout.isatty():
+        print(found.table())
+    if len(found.failed) == len(found):
+        raise AllFailed(found)
+
+
+class AllFailed(EspalierError):
+    def __init__(self, found: Sweep):
+        super().__init__(f"no point of the sweep could be compressed; the first: {found[0].error}")
+
+
+def models(client: Client, arguments: argparse.Namespace) -> None:
+    if arguments.stop:
+        client.stop_server()
+    elif arguments.release is not None:
+        for path in client.release(arguments.release or None):
+            print(path)
+    elif arguments.json:
+        print_json([model.raw for model in client.models()])
+    else:
+        print(tables.cached(client.models()))
+
+
+COMMANDS = {"inspect": inspect, "recommend": recommend, "compress": compress, "sweep": sweep_grid, "models": models}
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=str))
 
 
 def print_sizes(before: Size, after: Size) -> None:
@@ -143,16 +129,41 @@ def print_sizes(before: Size, after: Size) -> None:
     print("\n" + tables.table(("", ">original", ">compressed"), rows))
 
 
+def run(arguments: argparse.Namespace) -> None:
+    server: Optional[str] = arguments.server
+    if arguments.pipe:
+        client = Client(pipe=arguments.pipe)
+    elif arguments.command == "models" and not is_running(find_server(server)):
+        # One of our own would hold nothing.
+        print("[]" if arguments.json else "no shared daemon is running")
+        return
+    else:
+        client = Client(server, daemon="private" if server and arguments.command != "models" else "running")
+    with client:
+        COMMANDS[arguments.command](client, arguments)
+
+
 def main() -> int:
-    arguments = parser().parse_args()
+    commands = parser()
+    arguments = commands.parse_args()
+    if arguments.command == "compress" and not (arguments.output or arguments.dry_run):
+        commands.error("compress needs -o PATH, or --dry-run")
     try:
-        with Client(arguments.server, pipe=arguments.pipe) as client:
-            run(client, arguments)
+        if arguments.command == "completion":
+            print(completion.script(arguments.shell, commands))
+        else:
+            run(arguments)
+    except (ServerError, AllFailed, OSError) as error:
+        print(f"espalier: {error}", file=sys.stderr)
+        return REFUSED
     except EspalierError as error:
         print(f"espalier: {error}", file=sys.stderr)
-        return 1
+        return NO_DAEMON
+    except ValueError as error:
+        print(f"espalier: {error}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return 0
 
 

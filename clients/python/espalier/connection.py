@@ -7,6 +7,7 @@ becomes of calls whose connection ends is their owner's affair (`on_end`).
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import logging
 import os
@@ -64,6 +65,7 @@ class Call(Generic[Result]):
         # Whether it was sent a second time, to the server after the one that died with it.
         self.repeated = False
         self._progress = progress
+        self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._connection: Optional[Connection] = None
         self._id: Optional[int] = None
@@ -154,7 +156,8 @@ class Call(Generic[Result]):
         if self._progress is None:
             return
         try:
-            self._progress(step)
+            # As in the caller's thread: a notebook finds the cell that a call belongs to in its context.
+            self._context.run(self._progress, step)
         except Exception:
             log.exception("the progress callback of %s failed", self.request.method)
 

@@ -77,8 +77,8 @@ class ServerNotFound(EspalierError):
 class ServerStopped(EspalierError):
     """The connection has ended: the server exited, or was never able to start.
 
-    `reason` is the message without what follows, `exit_status` is the process's (negative: the signal that ended it; None for a socket), `stderr` the last lines
-    that it wrote there.
+    `reason` is the message without what follows, `exit_status` the process's (negative: the signal that ended it; None
+    for a socket), `stderr` the last lines that it wrote there.
     """
 
     def __init__(self, message: str, exit_status: Optional[int] = None, stderr: Sequence[str] = ()):

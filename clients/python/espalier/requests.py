@@ -17,7 +17,16 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypedDict
 
 from .connection import ProgressOption, Request
 from .errors import ProtocolError
-from .results import CachedModel, Compression, Inspection, LayerSetting, Recommendation, Verification, decode, local_path
+from .results import (
+    CachedModel,
+    Compression,
+    Inspection,
+    LayerSetting,
+    Recommendation,
+    Verification,
+    decode,
+    local_path,
+)
 
 PathLike = Union[str, "os.PathLike[str]"]
 # By input name, or as on the wire: [{"name"?, "shape", "dtype"?}] or [{"name"?, "batch", "channel", "dimension"}].

@@ -101,6 +101,11 @@ class Inspection:
     groups: List[Group]
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def _repr_html_(self) -> str:
+        from . import display  # only where notebooks ask
+
+        return display.inspection(self)
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -174,6 +179,11 @@ class Recommendation:
     requested: Optional[Dict[str, float]] = None
     achieved: Optional[Dict[str, float]] = None
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        from . import display  # only where notebooks ask
+
+        return display.recommendation(self)
 
 
 @dataclass(frozen=True)
@@ -302,6 +312,11 @@ class Compression:
     warnings: List[str] = field(default_factory=list)
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def _repr_html_(self) -> str:
+        from . import display  # only where notebooks ask
+
+        return display.compression(self)
+
 
 @dataclass(frozen=True)
 class CachedModel:
@@ -388,4 +403,3 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
 
 def _name(value: Any) -> str:
     return f"{type(value).__name__} {value!r:.60}"
-

@@ -74,8 +74,19 @@ def address(command: List[str]) -> str:
     except subprocess.TimeoutExpired as error:
         raise ServerNotFound(f"{command[0]} did not tell its address within {ADDRESS_SECONDS:g} s") from error
     if asked.returncode != 0 or not asked.stdout.startswith("/"):
-        raise ServerNotFound(f"{command[0]} did not tell its address (status {asked.returncode}): {asked.stderr.strip()}")
+        raise ServerNotFound(
+            f"{command[0]} did not tell its address (status {asked.returncode}): {asked.stderr.strip()}"
+        )
     return asked.stdout.rstrip("\n")
+
+
+def is_running(command: List[str]) -> bool:
+    """Whether the shared daemon of this program runs."""
+    try:
+        UnixSocket(address(command)).close()
+    except NobodyListens:
+        return False
+    return True
 
 
 def running(command: List[str]) -> Transport:

@@ -160,7 +160,9 @@ class Session:
 
 def _not_repeated(call: Call[Any], error: ServerStopped) -> ServerStopped:
     path = (call.request.params or {}).get("output_path")
-    reason = f"{error.reason}\n  not asked again, since it may be done: either the whole file is at {path} now, or nothing"
+    reason = (
+        f"{error.reason}\n  not asked again, since it may be done: either the whole file is at {path} now, or nothing"
+    )
     return ServerStopped(reason, error.exit_status, error.stderr)
 
 

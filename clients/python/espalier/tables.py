@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Iterable, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Mapping, Optional, Sequence, Set
 
-from .results import Inspection, LayerSetting, Recommendation, ReplacedLayer, SkippedLayer
+from .results import CachedModel, Inspection, LayerSetting, Recommendation, ReplacedLayer, SkippedLayer
+
+if TYPE_CHECKING:
+    from .sweeps import SweepPoint
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -122,3 +125,80 @@ def _sentence(layer: SkippedLayer) -> str:
     """What a reason says behind its code."""
     sentence = layer.reason.partition(":")[2]
     return f":{sentence}" if sentence else ""
+
+
+def sweep(points: Sequence[SweepPoint]) -> str:
+    """The points of a sweep, one a line."""
+    columns = sweep_columns([point.parameters for point in points], any(point.metric is not None for point in points))
+    return table(columns, [sweep_row(point, columns) for point in points])
+
+
+def sweep_columns(parameters: Sequence[Mapping[str, Any]], metric: bool) -> List[str]:
+    names = list(dict.fromkeys(name for point in parameters for name in point))
+    return [*names, ">parameters", ">MACs", ">bytes", *([">metric"] if metric else []), "outcome"]
+
+
+def sweep_row(point: SweepPoint, columns: Sequence[str]) -> List[str]:
+    names = columns[: columns.index(">parameters")]
+    cells = [value(point.parameters.get(name)) for name in names]
+    for member in ("parameters", "macs", "size_bytes"):
+        share = point.share(member)
+        cells.append("" if share is None else f"{getattr(point.compressed, member):,} ({100 * share:.0f} %)")
+    if ">metric" in columns:
+        cells.append("" if point.metric is None else f"{point.metric:.4g}")
+    return [*cells, outcome(point)]
+
+
+def outcome(point: SweepPoint) -> str:
+    """How a point was proved, or why it failed."""
+    if point.error is not None:
+        reason = point.error.splitlines()[0]
+        return "failed: " + (reason if len(reason) <= 96 else reason[:95] + "…")
+    proofs = {"skipped": "certified", "exact": "verified", "approximate": "verified, approximate"}
+    return proofs.get(point.verification or "", point.verification or "")
+
+
+def growing(parameters: Sequence[Mapping[str, Any]]) -> Callable[[Mapping[int, SweepPoint]], None]:
+    """Prints the header at once, and each point as it comes in."""
+    columns = sweep_columns(parameters, True)
+    widths = [max(len(column.lstrip(">")), 10) for column in columns]
+    for index, column in enumerate(columns[:-5]):
+        widths[index] = max([widths[index], *(len(value(point.get(column))) for point in parameters)])
+    widths[-5:-2] = [19, 19, 19]
+    shown: Set[int] = set()
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = (
+            cell.rjust(width) if column.startswith(">") else cell.ljust(width)
+            for cell, width, column in zip(cells, widths, columns)
+        )
+        return "  ".join(aligned).rstrip()
+
+    print(line([column.lstrip(">") for column in columns]))
+    print("  ".join("─" * width for width in widths), flush=True)
+
+    def update(found: Mapping[int, SweepPoint]) -> None:
+        for index in found.keys() - shown:
+            print(line(sweep_row(found[index], columns)), flush=True)
+            shown.add(index)
+
+    return update
+
+
+def cached(models: Sequence[CachedModel]) -> str:
+    """What a daemon holds in memory."""
+    rows = [(model.path, model.format, f"{model.bytes:,}", f"{model.hits:,}", model.in_use or "") for model in models]
+    return table(("model", "format", ">bytes", ">hits", ">in use"), rows)
+
+
+def value(given: Any) -> str:
+    """A parameter's value, short."""
+    if given is None:
+        return ""
+    if isinstance(given, dict):
+        return ", ".join(f"{name}={value(each)}" for name, each in given.items())
+    if isinstance(given, (list, tuple)):
+        return ", ".join(map(value, given))
+    if isinstance(given, LayerSetting):
+        return f"{given.name} {value(given.values)}"
+    return f"{given:g}" if isinstance(given, float) else str(given)

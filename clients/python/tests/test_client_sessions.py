@@ -150,7 +150,9 @@ with espalier.connect() as client:
 
 def test_ten_processes_that_start_at_once_share_one_daemon_and_one_model(shared):
     workers = [
-        subprocess.Popen([sys.executable, "-c", WORK, RESNET], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", WORK, RESNET], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(10)
     ]
     for worker in workers:

@@ -1,5 +1,7 @@
 """The command `espalier` as a shell sees it: against scripted servers, and decomposing with the real one."""
 
+import csv
+import json
 import shlex
 import subprocess
 import sys
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from espalier import tables
+import espalier
+from espalier import commands, completion, tables
 from espalier.results import Inspection, NewLayer, Recommendation, ReplacedLayer, decode
 
 MODELS = Path(__file__).resolve().parents[1] / "examples" / "models"
@@ -116,7 +119,7 @@ def scripted(fake, tmp_path):
 
     def make(**script):
         path = tmp_path / "server"
-        path.write_text(f"#!/bin/sh\nexec {shlex.join(fake.command(**script))} \"$@\"\n")
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(fake.command(**script))} "$@"\n')
         path.chmod(0o755)
         return path
 
@@ -195,3 +198,106 @@ def test_a_network_is_decomposed_from_the_shell(espalierd, tmp_path):
     arguments = ("compress", RESNET, "--method", "FD_CP", "--target", "macs=0.5", "-o", tmp_path / "other.onnx")
     status, _, err = run(espalierd, *arguments)
     assert status == 1 and "option.invalidCombination" in err
+
+
+# Whose daemon, which answers, and how it ends
+
+
+def test_what_is_printed_is_a_table_or_the_answer(espalierd, tmp_path):
+    status, out, _ = run(espalierd, "inspect", RESNET, "--json")
+    assert status == 0 and json.loads(out)["macs"] == 2846160
+    status, out, _ = run(espalierd, "recommend", RESNET, "--ratio", "0.3", "--json")
+    assert status == 0 and json.loads(out)["achieved_ratio"] == pytest.approx(0.3, abs=0.02)
+    output = tmp_path / "o.onnx"
+    status, out, _ = run(espalierd, "compress", RESNET, "--ratio", "0.3", "-o", output, "--json")
+    assert status == 0 and json.loads(out)["output_path"] == str(output) and output.exists()
+    status, out, _ = run(espalierd, "compress", RESNET, "--ratio", "0.3", "--dry-run")
+    assert status == 0 and "dry run: nothing is written" in out
+
+
+def test_a_graph_module_has_its_shapes_from_the_command_line(espalierd, tmp_path):
+    model = MODELS / "digits_resnet.pt"
+    status, _, err = run(espalierd, "inspect", model)
+    assert status == 1 and "model.inputShapes" in err
+    for shape in ("1,1,8,8", "1x1x8x8", "x=1,1,8,8"):
+        status, out, _ = run(espalierd, "inspect", model, "--input-shape", shape)
+        assert status == 0 and "2,846,160 MACs" in out
+    written = ("-o", tmp_path / "o.pt", "--onnx-output", tmp_path / "o.onnx")
+    status, out, _ = run(espalierd, "compress", model, "--input-shape", "1,1,8,8", "--ratio", "0.5", *written)
+    assert status == 0 and (tmp_path / "o.pt").exists() and (tmp_path / "o.onnx").exists()
+    status, _, err = run(espalierd, "inspect", model, "--input-shape", "large")
+    assert status == 2 and "--input-shape" in err
+
+
+def test_a_sweep_of_methods_and_targets(espalierd, tmp_path):
+    table, folder = tmp_path / "t.csv", tmp_path / "out"
+    arguments = ("sweep", RESNET, "--methods", "PR_L2,FD_TK", "--target", "macs=0.7,0.5", "--csv", table, "-o", folder)
+    status, out, _ = run(espalierd, *arguments)
+    assert status == 0 and out.count("certified") == 4 and len(list(folder.iterdir())) == 4
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["compression_method"] for row in rows] == ["PR_L2", "PR_L2", "FD_TK", "FD_TK"]
+    assert all(float(row["macs_left"]) <= 0.7 for row in rows)
+    status, out, _ = run(espalierd, "sweep", RESNET, "--ratio", "0.3,7", "--json")
+    assert status == 0 and [point["error"] is None for point in json.loads(out)] == [True, False]
+    status, _, err = run(espalierd, "sweep", RESNET, "--ratio", "7")
+    assert status == 1 and "no point of the sweep" in err
+    status, _, err = run(espalierd, *arguments)
+    assert status == 1 and "is there already" in err
+
+
+def test_ways_to_end(espalierd, tmp_path):
+    assert run("/no/server", "inspect", RESNET)[0] == 3
+    assert run(espalierd, "inspect", "/no/model")[0] == 1
+    assert run(espalierd, "compress", RESNET, "--ratio", "0.5")[0] == 2
+    assert run(espalierd, "recommend", RESNET)[0] == 2
+    status, _, err = run(espalierd, "recommend", RESNET, "--ratio", "2")
+    assert status == 1 and "at /recommendation_ratio" in err
+
+
+def test_a_running_daemon_is_asked_and_a_private_one_where_none_runs(espalierd, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("ESPALIER_SERVER", espalierd)
+
+    def espalier_command(*arguments):
+        command = [sys.executable, "-m", "espalier", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert espalier_command("inspect", RESNET) and espalier_command("models") == "no shared daemon is running\n"
+    with espalier.connect() as client:
+        espalier_command("inspect", RESNET)
+        assert [model.path for model in client.models()] == [RESNET]
+        assert str(RESNET) in espalier_command("models")
+        assert espalier_command("models", "--release", RESNET) == f"{RESNET}\n" and client.models() == []
+        espalier_command("models", "--stop")
+    assert espalier_command("models", "--json") == "[]\n"
+
+
+def completed(script, line):
+    """What bash offers after `line`."""
+    words = line.split(" ")
+    code = f"""{script}
+COMP_WORDS=({" ".join(shlex.quote(word) for word in words)}) COMP_CWORD={len(words) - 1}
+_espalier; printf '%s\\n' "${{COMPREPLY[@]}}" """
+    return set(subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_bash_completes_commands_options_and_values():
+    script = completion.script("bash", commands.parser())
+    assert completed(script, "espalier ") >= {"inspect", "recommend", "compress", "sweep", "models", "--help"}
+    assert completed(script, "espalier co") == {"compress", "completion"}
+    assert completed(script, "espalier compress m.onnx --in") == {"--input-shape"}
+    assert completed(script, "espalier compress --method FD_") == {"FD_TK", "FD_SVD", "FD_CP"}
+    assert completed(script, "espalier recommend --target m") == {"macs="}
+    assert completed(script, "espalier completion z") == {"zsh"}
+    assert completed(script, "espalier inspect m") == set(), "files, by the shell itself"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_all_that_can_be_said_can_be_completed(shell):
+    out = subprocess.run([sys.executable, "-m", "espalier", "completion", shell], capture_output=True, text=True).stdout
+    for name, command in completion.subcommands(commands.parser()).items():
+        assert name in out
+        for action in completion.options(command):
+            for spelling in action.option_strings:
+                assert (spelling if shell != "fish" else f" {spelling.lstrip('-')} ") in out

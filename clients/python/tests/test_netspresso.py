@@ -58,7 +58,9 @@ def test_the_result_is_the_plain_clients(compressor, espalierd, tmp_path):
     )  # fmt: skip
     with espalier.Client(espalierd) as client:
         options = {"step_op": "round_up", "step_size": 4, "min_num_of_value": 8}
-        client.compress(RESNET, tmp_path / "b.onnx", recommendation_ratio=0.4, compression_method="PR_GM", options=options)
+        client.compress(
+            RESNET, tmp_path / "b.onnx", recommendation_ratio=0.4, compression_method="PR_GM", options=options
+        )
     # NetsPresso calls ONNX models .pt here.
     assert (tmp_path / "a" / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 

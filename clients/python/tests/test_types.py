@@ -27,7 +27,7 @@ def test_types_hold_and_are_seen(tmp_path):
     (tmp_path / "use.py").write_text(USE)
     modules = [path for path in sorted(PACKAGE.rglob("*.py")) if "torch" not in path.parts]
     done = mypy("--follow-imports=silent", *modules, tmp_path / "use.py", cwd=tmp_path)
-    told = re.findall(r'(?:note|error): (.*)', done.stdout)
+    told = re.findall(r"(?:note|error): (.*)", done.stdout)
     assert told == [
         'Revealed type is "espalier.results.Inspection"',
         'Revealed type is "espalier.results.Compression"',

@@ -146,7 +146,9 @@ class CompressorV2:
             for layer in compression.available_layers:
                 layer.use = any(value != "" for value in layer.values)
             layers = [
-                LayerSetting(layer.name, list(layer.channels), [value for value in layer.values if not isinstance(value, str)])
+                LayerSetting(
+                    layer.name, list(layer.channels), [value for value in layer.values if not isinstance(value, str)]
+                )
                 for layer in compression.available_layers
                 if layer.use
             ]
@@ -313,7 +315,7 @@ class CompressorV2:
 
 
 class Compressor(CompressorV2):
-    """The compressor of NetsPresso 1.1 to 1.13: dictionaries for results, exceptions for errors, None if interrupted."""
+    """The compressor of NetsPresso 1.1 to 1.13: dictionaries for results, exceptions, None when interrupted."""
 
     def _finish(self, metadata: CompressorMetadata, error: Optional[BaseException]) -> Any:
         if isinstance(error, Exception):
@@ -358,7 +360,9 @@ def _declared(report: Inspection) -> List[InputLayer]:
         shape = port.shape or []
         known = [length if isinstance(length, int) else None for length in shape]
         if len(shape) >= 2:
-            layers.append(InputLayer(port.name, known[0], known[1], [length for length in known[2:] if length is not None]))
+            layers.append(
+                InputLayer(port.name, known[0], known[1], [length for length in known[2:] if length is not None])
+            )
     return layers
 
 

@@ -18,6 +18,6 @@ from .words import (
 )
 
 __all__ = [
-    "CompressionMethod", "DataType", "Extension", "Framework", "GroupPolicy", "LayerNorm", "Options", "OriginFrom", "Policy",
-    "RecommendationMethod", "Status", "StepOp", "Task", "TaskType",
+    "CompressionMethod", "DataType", "Extension", "Framework", "GroupPolicy", "LayerNorm", "Options", "OriginFrom",
+    "Policy", "RecommendationMethod", "Status", "StepOp", "Task", "TaskType",
 ]  # fmt: skip

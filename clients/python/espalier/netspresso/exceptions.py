@@ -48,7 +48,7 @@ class NotValidVbmfRatioException(PyNPException):
 class NotFillInputLayersException(PyNPException):
     def __init__(self) -> None:
         super().__init__(
-            'a PyTorch GraphModule does not say what shapes its inputs have: give input_shapes, such as '
+            "a PyTorch GraphModule does not say what shapes its inputs have: give input_shapes, such as "
             '[{"batch": 1, "channel": 3, "dimension": [224, 224]}]'
         )
 
@@ -62,4 +62,6 @@ class UnknownModelException(PyNPException):
     """Ids are those of this process: nothing is stored anywhere but in files."""
 
     def __init__(self, what: str, identifier: str):
-        super().__init__(f"this compressor knows no {what} {identifier!r}: ids live as long as the object that gave them")
+        super().__init__(
+            f"this compressor knows no {what} {identifier!r}: ids live as long as the object that gave them"
+        )

@@ -47,8 +47,8 @@ class RecommendationOptions(Options):
 class Layer:
     """A group of channels that go together, under the name of one of its layers; of FD_* a layer.
 
-    Fill `values`: [ratio], channel numbers for PR_ID, [in_rank, out_rank] for FD_TK, [rank] for FD_SVD and FD_CP. What is
-    left empty stays as it is.
+    Fill `values`: [ratio], channel numbers for PR_ID, [in_rank, out_rank] for FD_TK, [rank] for FD_SVD and FD_CP. What
+    is left empty stays as it is.
     """
 
     use: bool = False
