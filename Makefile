@@ -89,6 +89,28 @@ test-swift: build-tests .venv/stamp
 test-python: build .venv/stamp
 	$(PYTHON) -m pytest
 
+.PHONY: wheel
+wheel: build .venv/stamp ## Make the Python package with the daemon in it: dist/espalier-*.whl
+	$(PYTHON) clients/python/make_wheel.py
+
+PREFIX ?= /usr/local
+bindir := $(PREFIX)/bin
+unitdir := $(PREFIX)/lib/systemd/user
+PROGRAMS := espalierd espalier-hdf5
+UNITS := espalierd.socket espalierd.service espalierd-proxy.service
+
+.PHONY: install
+install: build ## Install the daemon and its systemd user units below PREFIX (default /usr/local)
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(unitdir)
+	install --strip $(addprefix .build/release/,$(PROGRAMS)) $(DESTDIR)$(bindir)
+	for unit in $(UNITS); do \
+	  sed 's|@bindir@|$(bindir)|' "packaging/$$unit" >"$(DESTDIR)$(unitdir)/$$unit"; \
+	done
+
+.PHONY: uninstall
+uninstall: ## Remove what install put below PREFIX
+	rm -f $(addprefix $(DESTDIR)$(bindir)/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(unitdir)/,$(UNITS))
+
 .PHONY: demo
 demo: build .venv/stamp ## Prune two trained networks and measure what is left of them
 	@$(PYTHON) clients/python/examples/demo.py --output demo-output
@@ -124,4 +146,4 @@ format: swift-toolchain ## Format the Swift sources
 
 .PHONY: clean
 clean: ## Remove everything that was built or produced
-	rm -rf .build .venv .venv-zoo .venv-digits demo-output clients/python/*.egg-info
+	rm -rf .build .venv .venv-zoo .venv-digits demo-output dist clients/python/*.egg-info

@@ -13,7 +13,7 @@ from .client import Client
 from .commands import choice, parser
 from .errors import EspalierError, ServerError
 from .results import Size
-from .servers import find_server, is_running
+from .servers import is_running
 from .sweeps import Sweep, sweep
 
 REFUSED, USAGE, NO_DAEMON, INTERRUPTED = 1, 2, 3, 130
@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
     server: Optional[str] = arguments.server
     if arguments.pipe:
         client = Client(pipe=arguments.pipe)
-    elif arguments.command == "models" and not is_running(find_server(server)):
+    elif arguments.command == "models" and not is_running(server):
         # One of our own would hold nothing.
         print("[]" if arguments.json else "no shared daemon is running")
         return

@@ -136,7 +136,8 @@ def connect(
     """A `Client`, which see, of the daemon that all processes of this user share.
 
     For `with espalier.connect() as client:`. The daemon is started where none runs, and ends when it has had no clients
-    for ten minutes. With a `server` of one's own choice that one is started, for this client alone; with a `pipe` the server there is used.
+    for ten minutes. With a `server` of one's own choice that one is started, for this client alone; with a `pipe` the
+    server there is used.
     """
     if daemon is None:
         daemon = "shared" if server is None and pipe is None else "private"

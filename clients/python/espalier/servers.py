@@ -24,6 +24,8 @@ Daemon = Literal["private", "shared", "running"]
 
 EXECUTABLE = "espalierd"
 ENVIRONMENT_VARIABLE = "ESPALIER_SERVER"
+# Where somebody else (systemd) sees to a shared daemon: the socket that it listens on.
+PIPE_VARIABLE = "ESPALIER_PIPE"
 ADDRESS_SECONDS = 10.0
 LISTEN_SECONDS = 30.0
 # How a daemon ends that finds another one listening (EX_UNAVAILABLE).
@@ -39,6 +41,9 @@ def transport_factory(server: Optional[Command], pipe: Optional[PathLike], daemo
         return lambda: UnixSocket(path)
     if daemon == "private":
         return lambda: ChildProcess(find_server(server))
+    kept = os.environ.get(PIPE_VARIABLE)
+    if kept and server is None and daemon in ("shared", "running"):
+        return lambda: UnixSocket(kept)
     if daemon == "shared":
         return lambda: shared(find_server(server))
     if daemon == "running":
@@ -80,10 +85,11 @@ def address(command: List[str]) -> str:
     return asked.stdout.rstrip("\n")
 
 
-def is_running(command: List[str]) -> bool:
-    """Whether the shared daemon of this program runs."""
+def is_running(server: Optional[Command] = None) -> bool:
+    """Whether the shared daemon runs."""
+    kept = os.environ.get(PIPE_VARIABLE) if server is None else None
     try:
-        UnixSocket(address(command)).close()
+        UnixSocket(kept or address(find_server(server))).close()
     except NobodyListens:
         return False
     return True

@@ -13,7 +13,7 @@ import pytest
 import espalier
 from espalier import servers, session
 from test_client import COMPRESSION, INSPECTION, RECOMMENDATION, answer, children, progress
-from test_espalierd import MOBILE, RESNET
+from test_espalierd import MOBILE, RESNET, once_it_listens
 
 DEATH = {"do": "exit", "status": 70, "stderr": "out of cheese"}
 OLD_DEATH = {"do": "die once", "status": 70, "stderr": "out of cheese"}
@@ -184,6 +184,22 @@ def test_a_running_daemon_is_used_and_none_is_started(shared):
         with espalier.connect() as client, espalier.Client(daemon="running") as other:
             client.inspect(RESNET)
             assert [model.path for model in other.models()] == [RESNET]
+
+
+def test_a_daemon_that_somebody_else_keeps_is_used(espalierd, tmp_path, monkeypatch):
+    path = tmp_path / "kept.sock"
+    monkeypatch.setenv("ESPALIER_PIPE", str(path))
+    monkeypatch.setenv("ESPALIER_SERVER", "/no/such/server")
+    with pytest.raises(espalier.ServerNotFound, match="kept.sock"):
+        espalier.connect()
+    daemon = subprocess.Popen([espalierd, "--pipe", path], stderr=subprocess.DEVNULL)
+    with once_it_listens(path) as client:
+        for other in (espalier.connect(), espalier.Client(daemon="running")):
+            with other:
+                other.inspect(RESNET)
+        assert [model.hits for model in client.models()] == [1]
+        client.stop_server()
+    assert daemon.wait(10) == 0
 
 
 def test_a_daemon_that_cannot_listen_says_why(espalierd, tmp_path, monkeypatch):
