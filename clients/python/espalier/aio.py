@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from typing import Any, Callable, Concatenate, Coroutine, Dict, Mapping, Optional, ParamSpec, TypeVar
 
 from . import requests
@@ -59,6 +60,8 @@ class AsyncClient:
             progress=progress if not callable(progress) else None,
         )
         self._progress = progress if callable(progress) else None
+        # As of `Client`: a forgotten one takes its server along.
+        weakref.finalize(self, self._session.close)
 
     @property
     def server_info(self) -> Dict[str, Any]:
