@@ -69,7 +69,8 @@ let package = Package(
     .testTarget(
       name: "FormatsTests", dependencies: ["Formats", "Compression", "JSON", "ModelGraph", "Numerics", "TestSupport"],
       exclude: [
-        "Fixtures", "make_exported_fixtures.py", "make_fixtures.py", "make_keras_fixtures.py", "make_torch_fixtures.py",
+        "Fixtures", "make_exported_fixtures.py", "make_fixtures.py", "make_hdf5_fixtures.py", "make_keras_fixtures.py",
+        "make_torch_fixtures.py",
       ],
       swiftSettings: strict),
     .testTarget(name: "JSONTests", dependencies: ["JSON", "TestSupport", "Threads"], swiftSettings: strict),

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 // A network has some thousands of datasets and a configuration of some megabytes.
-enum { largest_answer = 512 << 20 };
+enum { largest_answer = 128 << 20 };
 
 static void reserve(struct answer *answer, size_t count) {
   if (count > largest_answer - answer->count) refuse(problem_limit, "the file describes itself at too great length");

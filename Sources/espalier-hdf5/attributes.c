@@ -8,10 +8,11 @@
 #include "types.h"
 
 enum {
-  most_attributes = 100000,
+  /// In a file.
+  most_attributes = 200000,
   largest_name = 4096,
   // Keras splits lists above 64 kB; a configuration of some megabytes is one text.
-  largest_value = 256 << 20,
+  largest_value = 64 << 20,
 };
 
 struct iteration {
@@ -19,6 +20,8 @@ struct iteration {
   const char *path;
   uint32_t count;
 };
+
+static uint32_t attributes_in_file;
 
 static size_t element_count(const struct shape *shape, uint32_t size, const char *what) {
   uint64_t count = shape_count(shape, what);
@@ -59,8 +62,8 @@ static herr_t put_attribute(hid_t object, const char *name, const H5A_info_t *in
   char what[512];
   snprintf(what, sizeof what, "attribute '%.200s' of '%.200s'", name, iteration->path);
   if (strlen(name) > largest_name) refuse(problem_limit, "%s has a name of more than %d bytes", what, largest_name);
-  if (++iteration->count > most_attributes)
-    refuse(problem_limit, "'%s' has more than %d attributes", iteration->path, most_attributes);
+  iteration->count++;
+  if (++attributes_in_file > most_attributes) refuse(problem_limit, "the file has more than %d attributes", most_attributes);
   hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
   hid_t stored = attribute < 0 ? H5I_INVALID_HID : H5Aget_type(attribute);
   hid_t space = attribute < 0 ? H5I_INVALID_HID : H5Aget_space(attribute);

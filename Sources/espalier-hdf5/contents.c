@@ -8,7 +8,7 @@
 enum {
   /// Bytes unpacked at once, or one chunk if that is more.
   slab_size = 16 << 20,
-  largest_chunk = 256 << 20,
+  largest_chunk = 64 << 20,
 };
 
 struct dataset {
@@ -127,7 +127,26 @@ static void put_unpacked(struct answer *answer, struct contents *contents, const
   contents->product_count += dataset->count;
 }
 
-void put_contents(struct answer *answer, struct contents *contents, hid_t id, hid_t properties, const char *path) {
+// What is not plain bytes of the file: chunks, contents within the header, and contents that were never written, which the
+// library fills in.
+static void put_stored(struct answer *answer, struct contents *contents, const struct dataset *dataset) {
+  hid_t properties = H5Dget_create_plist(dataset->id);
+  if (properties < 0) refuse_hdf5("the layout of '%s' cannot be read", dataset->path);
+  check_external(properties, dataset->path);
+  H5D_layout_t layout = H5Pget_layout(properties);
+  if (layout == H5D_LAYOUT_ERROR) refuse_hdf5("the layout of '%s' cannot be read", dataset->path);
+  if (layout == H5D_VIRTUAL)
+    refuse(problem_unsafe, "dataset '%s' is a view of other datasets, which is not followed", dataset->path);
+  check_filters(properties, dataset->path);
+  if (dataset->count == 0) {
+    put_place(answer, place_nowhere, 0, 0);
+  } else {
+    put_unpacked(answer, contents, dataset, properties, layout);
+  }
+  H5Pclose(properties);
+}
+
+void put_contents(struct answer *answer, struct contents *contents, hid_t id, const char *path) {
   char what[512];
   snprintf(what, sizeof what, "dataset '%.400s'", path);
   struct dataset dataset = {.id = id, .path = path};
@@ -146,19 +165,12 @@ void put_contents(struct answer *answer, struct contents *contents, hid_t id, hi
   put_type(answer, &dataset.type);
   put_shape(answer, &dataset.shape);
 
-  check_external(properties, path);
-  H5D_layout_t layout = H5Pget_layout(properties);
-  if (layout == H5D_VIRTUAL) refuse(problem_unsafe, "%s is a view of other datasets, which is not followed", what);
-  if (layout == H5D_LAYOUT_ERROR) refuse_hdf5("the layout of %s cannot be read", what);
-  haddr_t offset = layout == H5D_CONTIGUOUS ? H5Dget_offset(id) : HADDR_UNDEF;
-  if (dataset.count == 0) {
-    put_place(answer, place_nowhere, 0, 0);
-  } else if (offset != HADDR_UNDEF) {
-    if (H5Dget_storage_size(id) != dataset.count)
-      refuse(problem_malformed, "%s has not the bytes of its shape", what);
-    put_plain(answer, contents, &dataset, offset);
+  // Only contents that are in one piece and in this file have an offset.
+  haddr_t offset = H5Dget_offset(id);
+  if (offset == HADDR_UNDEF || dataset.count == 0) {
+    put_stored(answer, contents, &dataset);
   } else {
-    check_filters(properties, path);
-    put_unpacked(answer, contents, &dataset, properties, layout);
+    if (H5Dget_storage_size(id) != dataset.count) refuse(problem_malformed, "%s has not the bytes of its shape", what);
+    put_plain(answer, contents, &dataset, offset);
   }
 }

@@ -15,4 +15,4 @@ struct contents {
 };
 
 /// Puts type, shape and place of a dataset's contents: `place`, its offset, its bytes.
-void put_contents(struct answer *answer, struct contents *contents, hid_t dataset, hid_t properties, const char *path);
+void put_contents(struct answer *answer, struct contents *contents, hid_t dataset, const char *path);

@@ -11,8 +11,9 @@
 
 enum {
   deepest = 64,
-  most_objects = 200000,
+  most_objects = 100000,
   largest_name = 4096,
+  oldest_header = 1,
 };
 
 struct walk {
@@ -27,6 +28,8 @@ struct walk {
 };
 
 static void put_node(struct walk *walk, hid_t object);
+
+static const char *path_of(const struct walk *walk) { return walk->path_count ? walk->path : "/"; }
 
 // Appends a component to the path, shortened where there is no room: the path serves sentences.
 static size_t enter(struct walk *walk, const char *name) {
@@ -44,9 +47,9 @@ static void leave(struct walk *walk, size_t path_count) {
 
 static void check_link(const struct walk *walk, const char *name, const H5L_info_t *info) {
   if (strlen(name) > largest_name)
-    refuse(problem_limit, "a member of '%s' has a name of more than %d bytes", walk->path, largest_name);
+    refuse(problem_limit, "a member of '%s' has a name of more than %d bytes", path_of(walk), largest_name);
   if (name[0] == 0 || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-    refuse(problem_malformed, "a member of '%s' is named '%.200s', which no member can be", walk->path, name);
+    refuse(problem_malformed, "a member of '%s' is named '%.200s', which no member can be", path_of(walk), name);
   switch (info->type) {
     case H5L_TYPE_HARD: return;
     case H5L_TYPE_SOFT:
@@ -64,31 +67,34 @@ static herr_t put_member(hid_t group, const char *name, const H5L_info_t *info, 
   put_text(&walk->answer, name, strlen(name));
   size_t before = enter(walk, name);
   hid_t object = H5Oopen(group, name, H5P_DEFAULT);
-  if (object < 0) refuse_hdf5("'%s' cannot be opened", walk->path);
+  if (object < 0) refuse_hdf5("'%s' cannot be opened", path_of(walk));
   put_node(walk, object);
   H5Oclose(object);
   leave(walk, before);
   return 0;
 }
 
-// Which orders of creation the object keeps.
-static uint8_t orders_of(hid_t properties, bool is_group, const char *path) {
+// Which orders of creation the object keeps. Objects of the oldest format, and so Keras's, keep none; to ask for an object's
+// properties takes as long as all the rest.
+static uint8_t orders_of(hid_t object, const H5O_info_t *info, const char *path) {
+  if (info->hdr.version == oldest_header) return 0;
+  bool is_group = info->type == H5O_TYPE_GROUP;
+  hid_t properties = is_group ? H5Gget_create_plist(object) : H5Dget_create_plist(object);
   unsigned links = 0, attributes = 0;
   if (properties < 0 || H5Pget_attr_creation_order(properties, &attributes) < 0 ||
       (is_group && H5Pget_link_creation_order(properties, &links) < 0))
     refuse_hdf5("the properties of '%s' cannot be read", path);
+  H5Pclose(properties);
   return (uint8_t)((links & H5P_CRT_ORDER_TRACKED ? orders_links : 0) |
                    (attributes & H5P_CRT_ORDER_TRACKED ? orders_attributes : 0));
 }
 
 static void put_group(struct walk *walk, hid_t group, const H5O_info_t *info) {
   if (walk->depth >= deepest) refuse(problem_limit, "groups are nested more than %d deep", deepest);
-  hid_t properties = H5Gget_create_plist(group);
-  uint8_t orders = orders_of(properties, true, walk->path);
-  H5Pclose(properties);
+  uint8_t orders = orders_of(group, info, path_of(walk));
   put_u8(&walk->answer, node_group);
   put_u8(&walk->answer, orders);
-  put_attributes(&walk->answer, group, walk->path, info->num_attrs, orders & orders_attributes);
+  put_attributes(&walk->answer, group, path_of(walk), info->num_attrs, orders & orders_attributes);
   size_t start = walk->answer.count;
   put_u32(&walk->answer, 0);
   uint32_t before = walk->members;
@@ -96,26 +102,24 @@ static void put_group(struct walk *walk, hid_t group, const H5O_info_t *info) {
   walk->depth++;
   H5_index_t index = orders & orders_links ? H5_INDEX_CRT_ORDER : H5_INDEX_NAME;
   if (H5Literate(group, index, H5_ITER_INC, NULL, put_member, walk) < 0)
-    refuse_hdf5("the members of '%s' cannot be read", walk->path);
+    refuse_hdf5("the members of '%s' cannot be read", path_of(walk));
   walk->depth--;
   set_u32(&walk->answer, start, walk->members);
   walk->members = before;
 }
 
 static void put_dataset(struct walk *walk, hid_t dataset, const H5O_info_t *info) {
-  hid_t properties = H5Dget_create_plist(dataset);
-  uint8_t orders = orders_of(properties, false, walk->path);
+  uint8_t orders = orders_of(dataset, info, walk->path);
   put_u8(&walk->answer, node_dataset);
   put_u8(&walk->answer, orders);
-  put_contents(&walk->answer, &walk->contents, dataset, properties, walk->path);
+  put_contents(&walk->answer, &walk->contents, dataset, walk->path);
   put_attributes(&walk->answer, dataset, walk->path, info->num_attrs, orders & orders_attributes);
-  H5Pclose(properties);
 }
 
 static void put_node(struct walk *walk, hid_t object) {
   H5O_info_t info;
-  if (H5Oget_info2(object, &info, H5O_INFO_BASIC | H5O_INFO_NUM_ATTRS) < 0)
-    refuse_hdf5("'%s' cannot be read", walk->path);
+  if (H5Oget_info2(object, &info, H5O_INFO_BASIC | H5O_INFO_NUM_ATTRS | H5O_INFO_HDR) < 0)
+    refuse_hdf5("'%s' cannot be read", path_of(walk));
   if (!visit(&walk->visited, info.addr))
     refuse(problem_malformed, "'%s' is an object that has another path too; save the model again, without links",
            walk->path);

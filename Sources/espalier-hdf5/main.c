@@ -18,10 +18,14 @@
 #include "commands.h"
 #include "sandbox.h"
 
-enum { status_usage = 64, seconds_limit = 20 };
+enum { status_usage = 64 };
 
 /// For what the library and the answer need, beside the file itself.
-static const uint64_t memory_limit = (uint64_t)1 << 30;
+static const uint64_t memory_limit = 512 << 20;
+
+/// Seconds of processor time: a file of as many objects as are read takes two, and packed numbers come at more than 50 MB
+/// a second.
+static uint64_t seconds_limit(uint64_t input_count) { return 4 + input_count / (50 << 20); }
 
 static uint64_t number(const char *text) {
   char *end;
@@ -55,7 +59,7 @@ int main(int count, char **arguments) {
   if (count == 5 && strcmp(arguments[1], "index") == 0) {
     uint64_t size = number(arguments[3]);
     uint64_t limit = number(arguments[4]);
-    limit_resources(size + memory_limit, seconds_limit, limit > memory_limit ? limit : memory_limit);
+    limit_resources(size + memory_limit, seconds_limit(size), limit > memory_limit ? limit : memory_limit);
     const uint8_t *base = map_input(number(arguments[2]), size);
     prepare_library();
     confine();
@@ -65,7 +69,7 @@ int main(int count, char **arguments) {
     uint64_t limit = number(arguments[2]);
     if (fstat(descriptor_input, &info) != 0) return status_usage;
     uint64_t size = (uint64_t)info.st_size;
-    limit_resources(size + memory_limit, seconds_limit, limit > memory_limit ? limit : memory_limit);
+    limit_resources(size + memory_limit, seconds_limit(size), limit > memory_limit ? limit : memory_limit);
     const uint8_t *base = map_input(0, size);
     prepare_library();
     create_file((struct request){.bytes = base, .count = size, .position = 0});

@@ -23,8 +23,8 @@ package struct HDF5Worker: Sendable {
 
   /// - Parameters:
   ///   - executable: path of `espalier-hdf5`; nil looks for it when it is needed.
-  ///   - secondsLimit: how long it may run. Reading a file takes milliseconds, unpacking a large one some seconds; the process
-  ///     has a limit of 20 s of processor time of its own.
+  ///   - secondsLimit: how long it may run. Reading takes milliseconds, unpacking a large file some seconds; the process
+  ///     has a limit of processor time of its own.
   package init(executable: String? = nil, secondsLimit: Double = 60) {
     (self.executable, self.secondsLimit) = (executable, secondsLimit)
   }

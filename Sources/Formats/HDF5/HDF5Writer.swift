@@ -14,6 +14,13 @@ package struct HDF5Writer {
 
   package init(_ root: HDF5Group, worker: HDF5Worker = HDF5Worker()) { (self.root, self.worker) = (root, worker) }
 
+  /// Appends the file to `file`, in which nothing is yet.
+  package func write(to file: OutputFile, work: Work) throws(Failure) {
+    let message = try encoded(work: work)
+    try file.reserve(message.count)
+    try file.append(message, work: work) { _ in }
+  }
+
   /// The file as pieces.
   /// - Throws: `Failure` of kind resourceLimit, runtimeUnavailable, certificateFailed or cancelled.
   func encoded(work: Work) throws(Failure) -> WireMessage {
@@ -55,6 +62,13 @@ package struct HDF5Writer {
 
   private var misplaced: Failure {
     Failure(.certificateFailed, "HDF5's library laid out the file in a way that does not hold its datasets")
+  }
+}
+
+extension ZipWriter {
+  /// An entry that is an HDF5 file.
+  package mutating func add(_ name: String, _ file: HDF5Writer, work: Work) throws(Failure) {
+    add(name, try file.encoded(work: work))
   }
 }
 
