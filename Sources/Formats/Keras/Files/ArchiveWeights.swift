@@ -4,16 +4,19 @@ import ModelGraph
 /// (keras/src/saving/saving_lib.py, `_save_state`): `layers/conv2d_1/vars/0`.
 struct ArchiveWeights {
   private let weights: HDF5Group
-  private var binding = KerasBinding(source: "model.weights.h5")
+  private var binding: KerasBinding
   private var visited: Set<ObjectIdentifier> = []
 
-  static func bind(_ root: KerasEntry, _ weights: HDF5Group) throws(Failure) -> KerasBinding {
-    var reader = ArchiveWeights(weights)
+  static func bind(_ root: KerasEntry, _ weights: HDF5Group, isKeras3: Bool) throws(Failure) -> KerasBinding {
+    var reader = ArchiveWeights(weights, isKeras3: isKeras3)
     try reader.bind(root)
     return reader.binding
   }
 
-  private init(_ weights: HDF5Group) { self.weights = weights }
+  private init(_ weights: HDF5Group, isKeras3: Bool) {
+    self.weights = weights
+    binding = KerasBinding(source: "model.weights.h5", isKeras3: isKeras3)
+  }
 
   private mutating func bind(_ entry: KerasEntry) throws(Failure) {
     guard visited.insert(entry.id).inserted else { return }
@@ -49,7 +52,14 @@ struct ArchiveWeights {
   private mutating func bindWhateverIsThere(_ entry: KerasEntry) throws(Failure) {
     guard !entry.storage.isEmpty, let group = weights.group(entry.storage) else { return }
     var found: [(path: String, HDF5Dataset)] = []
-    group.forEachDataset { path, dataset in found.append((path, dataset)) }
+    group.forEachDataset { path, dataset in
+      // The state of random numbers is no weight: Dropout has no variables.
+      if !path.split(separator: "/").contains(where: {
+        $0.hasSuffix("seed_generator") || $0.hasSuffix("random_generator")
+      }) {
+        found.append((path, dataset))
+      }
+    }
     for (path, dataset) in found {
       try binding.add(dataset.tensor, at: "\(entry.storage)/\(path)", as: path, of: entry)
     }

@@ -46,7 +46,8 @@ package struct KerasArchive: KerasFile {
     let bytes = try zip.contents(of: config, limit: KerasText.byteLimit, work: work)
     let text = try KerasText(bytes, name: Self.configName)
     version = try Self.version(zip, work: work)
-    var reader = KerasConfigReader(text, isKeras3: KerasVersion.isKeras3(version ?? "3"), work: work)
+    let isKeras3 = KerasVersion.isKeras3(version ?? "3")
+    var reader = KerasConfigReader(text, isKeras3: isKeras3, work: work)
     let root = try reader.model()
     guard let entry = zip.entry(named: Self.weightsName) else {
       throw zip.entry(named: "model.weights.npz") == nil
@@ -60,7 +61,7 @@ package struct KerasArchive: KerasFile {
       unpacked += entry.count
     }
     unpackedBytes = unpacked
-    model = try KerasModel(root, text, try ArchiveWeights.bind(root, weights.root), work: work)
+    model = try KerasModel(root, text, try ArchiveWeights.bind(root, weights.root, isKeras3: isKeras3), work: work)
   }
 
   private static func version(_ zip: ZipArchive, work: Work) throws(Failure) -> String? {

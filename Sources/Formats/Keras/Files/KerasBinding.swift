@@ -9,14 +9,19 @@ struct KerasBinding {
   /// "model.weights.h5" or the file's name, for messages.
   let source: String
 
-  init(source: String) { self.source = source }
+  /// Keras 3 calls the kernel of a depthwise convolution by another name than tf.keras.
+  private let isKeras3: Bool
+
+  init(source: String, isKeras3: Bool) { (self.source, self.isKeras3) = (source, isKeras3) }
 
   mutating func add(
     _ tensor: Tensor, at path: String, as role: String, of entry: KerasEntry
   ) throws(Failure) {
     guard paths.insert(path).inserted else { throw malformed(entry, path, "its '\(role)' is another variable too") }
+    let isDepthwise = isKeras3 && role == "depthwise_kernel" && entry.className.hasPrefix("Depthwise")
     variables[entry.id, default: []].append(
-      KerasVariable(role: role, name: "\(entry.path)/\(role)", path: path, tensor: tensor))
+      KerasVariable(
+        role: role, name: "\(entry.path)/\(isDepthwise ? "kernel" : role)", path: path, tensor: tensor))
   }
 
   /// Adds a dataset as the variable that `slot` says, if its shape can be that variable's.

@@ -40,10 +40,10 @@ struct KerasConfigReader {
 
   /// - Parameters:
   ///   - prefix: of paths; nil for the outermost model.
+  ///   - role: what goes into the path instead of the name, for parts that are held by an attribute.
   ///   - fallbackName: for descriptions that may leave the name out.
   private mutating func entry(
-    _ description: JSONElement, prefix: String?, storage: String, fallbackName: String? = nil,
-    renamed: (String) -> String = { $0 }
+    _ description: JSONElement, prefix: String?, role: String? = nil, storage: String, fallbackName: String? = nil
   ) throws(Failure) -> KerasEntry {
     guard description.kind == .object else { throw text.malformed("there is no description of a layer", description) }
     let number = description["shared_object_id"]?.int
@@ -58,10 +58,10 @@ struct KerasConfigReader {
     guard let settings = description["config"], settings.kind == .object || settings.kind == .array else {
       throw text.malformed("'config' is missing or no object", description)
     }
-    let name = renamed(try self.name(of: description, settings, fallbackName))
+    let name = try self.name(of: description, settings, fallbackName)
     let module = description["module"]?.string ?? ""
     let kind = kind(description, className, module, settings)
-    let path = prefix.map { uniquePath($0.isEmpty ? name : $0 + "/" + name) } ?? ""
+    let path = prefix.map { uniquePath($0.isEmpty ? name : $0 + "/" + (role ?? name)) } ?? ""
     var network: KerasNetwork?
     var parts: [KerasEntry.Part] = []
     switch kind {
@@ -135,27 +135,15 @@ struct KerasConfigReader {
   ) throws(Failure) -> [KerasEntry.Part] {
     switch className {
     case "TimeDistributed", "SpectralNormalization":
-      let layer = try text.object("layer", of: settings)
-      return [.init(role: "layer", entry: try entry(layer, prefix: path, storage: storage + "/layer"))]
+      return [try part("layer", try text.object("layer", of: settings), path, storage)]
     case "Bidirectional":
       let forward = try text.object("layer", of: settings)
       // tf.keras leaves out the second layer where it is the first one turned around.
-      let backward = settings["backward_layer"].flatMap { $0.isNull ? nil : $0 }
+      let backward = settings["backward_layer"].flatMap { $0.isNull ? nil : $0 } ?? forward
       return [
-        .init(
-          role: "forward_layer",
-          entry: try entry(forward, prefix: path, storage: storage + "/forward_layer") { name in
-            name.hasPrefix("forward_") ? name : "forward_" + name
-          }),
-        .init(
-          role: "backward_layer",
-          entry: try entry(backward ?? forward, prefix: path, storage: storage + "/backward_layer") { name in
-            name.hasPrefix("backward_") || backward != nil ? name : "backward_" + name
-          }),
+        try part("forward_layer", forward, path, storage), try part("backward_layer", backward, path, storage),
       ]
-    case "RNN":
-      let cell = try text.object("cell", of: settings)
-      return [.init(role: "cell", entry: try entry(cell, prefix: path, storage: storage + "/cell"))]
+    case "RNN": return [try part("cell", try text.object("cell", of: settings), path, storage)]
     case "StackedRNNCells":
       var names = GroupNames()
       var parts: [KerasEntry.Part] = []
@@ -167,6 +155,13 @@ struct KerasConfigReader {
       return parts
     default: return []
     }
+  }
+
+  /// A layer that an attribute named `role` holds.
+  private mutating func part(
+    _ role: String, _ description: JSONElement, _ path: String, _ storage: String
+  ) throws(Failure) -> KerasEntry.Part {
+    .init(role: role, entry: try entry(description, prefix: path, role: role, storage: "\(storage)/\(role)"))
   }
 
   private mutating func network(

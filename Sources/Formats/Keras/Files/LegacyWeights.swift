@@ -22,7 +22,8 @@ struct LegacyWeights {
       throw Failure(
         .modelMalformed, "the file has no weights: the group '\(folder)' or its list 'layer_names' is missing")
     }
-    var reader = LegacyWeights(weights: weights, isKeras3: isKeras3, binding: KerasBinding(source: "the weights"))
+    var reader = LegacyWeights(
+      weights: weights, isKeras3: isKeras3, binding: KerasBinding(source: "the list of weights", isKeras3: isKeras3))
     let entries = root.network?.entries ?? []
     let known = Set(entries.map(\.name))
     for name in names where !known.contains(name) {

@@ -59,7 +59,8 @@ enum LayerRow {
       settings.append(("filters", "\(factor.shape[1])"))
     default: throw .unsayable(layer.path, "a part of it would be a \(stage.op)")
     }
-    var variables: [(role: String, tensor: Tensor)] = [("kernel", kernel)]
+    let role = className.hasPrefix("Depthwise") ? "depthwise_kernel" : "kernel"
+    var variables: [(role: String, tensor: Tensor)] = [(role, kernel)]
     if let bias { variables.append(("bias", bias)) }
     return KerasReplacement.Layer(
       name: stageName(parameter, index), className: className, settings: settings, variables: variables)

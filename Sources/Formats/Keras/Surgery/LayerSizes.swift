@@ -13,7 +13,7 @@ enum LayerSizes {
       case "Dense": [("units", length("kernel", fromEnd: 1))]
       case "Conv1D", "Conv2D", "Conv3D": [("filters", length("kernel", fromEnd: 1))]
       case "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose": [("filters", length("kernel", fromEnd: 2))]
-      case "DepthwiseConv1D", "DepthwiseConv2D": [("depth_multiplier", length("kernel", fromEnd: 1))]
+      case "DepthwiseConv1D", "DepthwiseConv2D": [("depth_multiplier", length("depthwise_kernel", fromEnd: 1))]
       case "SeparableConv1D", "SeparableConv2D":
         [
           ("filters", length("pointwise_kernel", fromEnd: 1)),
