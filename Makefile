@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help
 help: ## Show these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: apt-packages swift-toolchain .venv/stamp ## Install what is missing: Debian packages, .venv
@@ -48,16 +48,24 @@ swift-toolchain:
 	@command -v swift >/dev/null || { echo "Swift 6.2 or newer is needed: https://www.swift.org/install" >&2; exit 1; }
 
 # Whichever python3 comes first may be old or lack venv; the Debian one, just installed, has it.
+PYTHONS := python3 /usr/bin/python3
+PYTHON_VERSIONS := 3.11 or newer
+PYTHON_FITS := sys.version_info >= (3, 11)
+# TensorFlow 2.15, the last before Keras 3, runs in nothing newer.
+.venv-tfkeras/stamp: PYTHONS += python3.11
+.venv-tfkeras/stamp: PYTHON_VERSIONS := 3.11
+.venv-tfkeras/stamp: PYTHON_FITS := sys.version_info[:2] == (3, 11)
 .venv/stamp: Tests/requirements.txt
 .venv-zoo/stamp: Tests/requirements-zoo.txt
 .venv-bench/stamp: Tests/requirements-bench.txt
 .venv-digits/stamp: Tests/requirements-digits.txt
-.venv/stamp .venv-zoo/stamp .venv-bench/stamp .venv-digits/stamp: clients/python/pyproject.toml | apt-packages
-	@for python in python3 /usr/bin/python3; do \
-	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+.venv-tfkeras/stamp: Tests/requirements-tfkeras.txt
+.venv/stamp .venv-zoo/stamp .venv-bench/stamp .venv-digits/stamp .venv-tfkeras/stamp: clients/python/pyproject.toml | apt-packages
+	@for python in $(PYTHONS); do \
+	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(not ($(PYTHON_FITS)))' 2>/dev/null && break; \
 	  python=; \
 	done; \
-	[[ -n "$$python" ]] || { echo "Python 3.11 or newer is needed for the tests and the demo." >&2; exit 1; }; \
+	[[ -n "$$python" ]] || { echo "Python $(PYTHON_VERSIONS) is needed for $(@D)." >&2; exit 1; }; \
 	echo "Making $(@D) with $$("$$python" --version)"; \
 	"$$python" -m venv --clear $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $(filter %.txt,$^)
@@ -111,6 +119,11 @@ install: build ## Install the daemon and its systemd user units below PREFIX (de
 uninstall: ## Remove what install put below PREFIX
 	rm -f $(addprefix $(DESTDIR)$(bindir)/,$(PROGRAMS)) $(addprefix $(DESTDIR)$(unitdir)/,$(UNITS))
 
+# Apart from the others because not everybody has the one Python that TensorFlow 2.15 and its pins run in, and 1.3 GB for it.
+.PHONY: test-tfkeras
+test-tfkeras: build .venv/stamp .venv-tfkeras/stamp ## Test files of tf.keras 2.15 with tf.keras 2.15 (Python 3.11)
+	$(PYTHON) -m pytest -m tfkeras Tests/Keras
+
 .PHONY: demo
 demo: build .venv/stamp ## Prune two trained networks and measure what is left of them
 	@$(PYTHON) clients/python/examples/demo.py --output demo-output
@@ -121,6 +134,7 @@ bench: build .venv/stamp .venv-bench/stamp ## Measure latency, memory and throug
 	.venv-bench/bin/python Tests/Benchmarks/peers.py
 	.venv-bench/bin/python Tests/Benchmarks/decomposition.py
 	.venv-bench/bin/python Tests/Benchmarks/torch_files.py
+	.venv-bench/bin/python Tests/Benchmarks/keras_files.py
 
 .PHONY: zoo
 zoo: .venv-zoo/stamp ## Export the architectures whose skeletons the tests read (with PyTorch, in .venv-zoo)
@@ -136,9 +150,10 @@ digits-table: build .venv/stamp .venv-digits/stamp ## Decompose trained networks
 	.venv-digits/bin/python Tests/Digits/decomposition.py
 
 .PHONY: networks
-networks: .venv-zoo/stamp ## Train the networks of the demo and of digits-table again (with PyTorch, in .venv-zoo)
+networks: .venv-zoo/stamp .venv/stamp ## Train the networks of the demo and of digits-table again (with PyTorch, in .venv-zoo)
 	.venv-zoo/bin/python clients/python/examples/train_digits.py
 	.venv-zoo/bin/python Tests/Digits/train.py
+	$(PYTHON) Tests/Keras/make_digits.py
 
 .PHONY: format
 format: swift-toolchain ## Format the Swift sources
@@ -146,4 +161,4 @@ format: swift-toolchain ## Format the Swift sources
 
 .PHONY: clean
 clean: ## Remove everything that was built or produced
-	rm -rf .build .venv .venv-zoo .venv-digits demo-output dist clients/python/*.egg-info
+	rm -rf .build .venv .venv-zoo .venv-digits demo-output dist clients/python/*.egg-info .venv-bench .venv-tfkeras

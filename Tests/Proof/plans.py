@@ -146,6 +146,17 @@ def prove_all(client, model, folder, seed):
     return proofs
 
 
+def decomposable(inspection, method):
+    """Two layers that the method takes, and their full ranks."""
+    found = [
+        (layer, limits.full_rank)
+        for layer in inspection.layers
+        for limits in layer.decomposition
+        if limits.method == method and min(limits.full_rank) > 2
+    ]
+    return found[:2]
+
+
 class CaseFailure(AssertionError):
     def __init__(self, case, error):
         self.case = case

@@ -1,17 +1,11 @@
-"""Where the daemon is, and networks as files and back: what is sent to it and what PyTorch makes of its answers."""
+"""Networks as files and back: what is sent to the daemon and what PyTorch makes of its answers."""
 
 import os
-import pathlib
 import warnings
 
 import torch
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 SUFFIX = {"graph_module": ".pt", "exported": ".pt2"}
-
-
-def server_path():
-    return os.environ.get("ESPALIER_SERVER") or str(ROOT / ".build" / "release" / "espalierd")
 
 
 def write(module, inputs, path, form):

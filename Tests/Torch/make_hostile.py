@@ -10,12 +10,11 @@ writes them all.
 Invariant: the same files every time, in the same order, but for ids that PyTorch gives its older archives.
 """
 
-import pathlib
-import random
 import sys
 
 import hostile_code  # noqa: F401
 import hostile_container  # noqa: F401
+import hostile_noise
 import hostile_pickle  # noqa: F401
 import hostile_program  # noqa: F401
 import hostile_zip
@@ -23,29 +22,16 @@ from hostile_corpus import FILES, add, good, member, members
 
 
 def noise(name, suffix, count, ending=None):
-    """Bytes changed, removed or added anywhere, or within one member; what comes of it may even be a model."""
-
-    def content(seed):
-        generator = random.Random(f"{name}{seed}")
+    def content(generator):
         entries = members(suffix)
         held = member(entries, ending) if ending else None
-        data = bytearray(held.data if held else good(suffix))
-        for _ in range(generator.randint(1, 3)):
-            at = generator.randrange(len(data))
-            kind = generator.randrange(3)
-            if kind == 0:
-                data[at] = generator.randrange(256)
-            elif kind == 1:
-                del data[at]
-            else:
-                data.insert(at, generator.randrange(256))
+        data = hostile_noise.disturbed(held.data if held else good(suffix), generator)
         if held is None:
-            return bytes(data)
-        held.data = bytes(data)
+            return data
+        held.data = data
         return hostile_zip.write(entries)
 
-    for seed in range(count):
-        add(f"noise_{name}_{seed}", suffix, lambda seed=seed: content(seed), must_fail=False)
+    hostile_noise.add_noise(add, name, suffix, count, content)
 
 
 noise("pt", ".pt", 30)
@@ -55,13 +41,5 @@ noise("json", ".pt2", 40, "models/model.json")
 noise("config", ".pt2", 20, "model_weights_config.json")
 
 
-def main(folder):
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, file in FILES.items():
-        (folder / (name + file.suffix)).write_bytes(file.content())
-    print(f"{len(FILES)} files in {folder}")
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    hostile_noise.write_all(FILES, *sys.argv[1:])

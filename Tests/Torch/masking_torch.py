@@ -179,6 +179,11 @@ class Verdict:
 
 def judge(original, compressed, removed, inputs, products, tolerance):
     whole, unknown = masked(original, removed, products)
+    return compared(original, whole, compressed, inputs, tolerance), unknown
+
+
+def compared(original, whole, compressed, inputs, tolerance):
+    """The verdict on `compressed`, where `whole` is the masked original."""
     first, second = Statistics(), Statistics()
     with torch.no_grad():
         usual = outputs(original(*inputs))
@@ -201,7 +206,7 @@ def judge(original, compressed, removed, inputs, products, tolerance):
                 twins.append(outputs(module(*inputs)))
         apart = distance(*twins)
     good = "approximate" if mixing else "exact"
-    return Verdict(good if apart <= tolerance else "wrong", apart, effect, len(mixing)), unknown
+    return Verdict(good if apart <= tolerance else "wrong", apart, effect, len(mixing))
 
 
 def outputs(value):

@@ -1,16 +1,11 @@
 """The Python examples of README.md and docs/pytorch.md about PyTorch, executed as they stand."""
 
-import re
-
 import pytest
 import torch
 from torch import nn
 
+import documents
 import espalier
-import files
-
-FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
-
 
 class Network(nn.Module):
     """Small, and of the layers that the examples talk about."""
@@ -25,22 +20,11 @@ class Network(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def examples(path, about):
-    return [text for text in FENCE.findall((files.ROOT / path).read_text()) if about in text]
-
-
 @pytest.mark.parametrize("path, about, count", [("docs/pytorch.md", "", 7), ("README.md", "torch", 1)])
 def test_the_examples_run(path, about, count, tmp_path, monkeypatch, request):
-    found = examples(path, about)
-    assert len(found) == count
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ESPALIER_SERVER", files.server_path())
-    # `espalier.connect()` starts a daemon that outlives it.
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    request.addfinalizer(lambda: espalier.connect().stop_server())
+    documents.in_folder(tmp_path, monkeypatch, request)
     torch.manual_seed(0)
     names = {"torch": torch, "espalier": espalier, "model": Network(), "images": torch.randn(1, 3, 16, 16)}
-    for text in found:
-        exec(compile(text, f"<{path}>", "exec"), names)
+    assert documents.run(path, about, names) == count
     pruned = names["smaller"]
     assert sum(p.numel() for p in pruned.parameters()) < 0.7 * sum(p.numel() for p in Network().parameters())

@@ -7,6 +7,7 @@ import espalier
 import files
 import masking_torch
 import networks
+import plans
 
 PRUNING = [method for method in espalier.COMPRESSION_METHODS if method.startswith("PR_") and method != "PR_ID"]
 NAMES = ["mobilenet_v3", "vit"]
@@ -75,24 +76,13 @@ def test_channels_by_number(client, model, tmp_path, name, form):
     assert verdict.status != "wrong", f"{verdict}"
 
 
-def decomposable(inspection, method):
-    """Two layers that the method takes, and their full ranks."""
-    found = [
-        (layer, limits.full_rank)
-        for layer in inspection.layers
-        for limits in layer.decomposition
-        if limits.method == method and min(limits.full_rank) > 2
-    ]
-    return found[:2]
-
-
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name, method", [("vgg", "FD_TK"), ("vgg", "FD_SVD"), ("vgg", "FD_CP"), ("vit", "FD_SVD")])
 def test_decomposition_at_full_rank_is_the_original(client, model, tmp_path, name, form, method):
     """At full rank nothing is lost but rounding; CP, which has no such rank, is held to the error that it reports."""
     original, inputs, source = model(name, form)
     shapes = files.input_shapes(inputs, form)
-    layers = decomposable(client.inspect(source, input_shapes=shapes), method)
+    layers = plans.decomposable(client.inspect(source, input_shapes=shapes), method)
     assert layers, "nothing to decompose"
     chosen = [espalier.LayerSetting(layer.name, [], list(ranks)) for layer, ranks in layers]
     if method == "FD_CP":

@@ -1,0 +1,199 @@
+"""What else Keras files hold and how they may be stored: narrow numbers, packed members, code of somebody, and files that are
+no models."""
+
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import espalier
+import files_keras
+import kernels
+import masking_keras
+import networks_keras
+from test_keras_families import hold_to_the_reply
+
+SMALL = {"recommendation_ratio": 0.4, "options": {"min_num_of_value": 2}}
+
+
+def network(**settings):
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    entry = keras.Input((12, 12, 3), name="image")
+    x = layers.Conv2D(24, 3, activation="relu", name="c1", **settings)(entry)
+    x = layers.BatchNormalization(name="norm", **settings)(x)
+    x = layers.Conv2D(32, 3, activation="relu", name="c2", **settings)(x)
+    x = layers.GlobalAveragePooling2D(name="mean", **settings)(x)
+    model = keras.Model(entry, layers.Dense(5, name="head", **settings)(x))
+    networks_keras.awaken(model, np.random.default_rng(0))
+    return model
+
+
+def images():
+    return [np.random.default_rng(1).standard_normal((2, 12, 12, 3)).astype("float32")]
+
+
+def check(client, source, output, tolerance, **request):
+    """Compresses, and holds the file to the reply and to the masked original."""
+    reply = client.compress(source, output, **{**SMALL, **request})
+    removed = [entry.to_json() for entry in reply.removed]
+    hold_to_the_reply(source, output, removed)
+    models = [files_keras.read(source), masking_keras.masked(source, removed, False), files_keras.read(output)]
+    usual, expected, found = ([part.astype("float32") for part in files_keras.predict(m, images())] for m in models)
+    assert masking_keras.distance(usual, expected) > 1e-3
+    assert masking_keras.distance(expected, found) <= tolerance
+    return reply
+
+
+WIDTHS = {"mixed_float16": 1e-2, "float16": 1e-2, "bfloat16": 3e-2, "float64": 1e-5}
+# Keras does not load bfloat16 from its own .h5.
+CASES = [(policy, form) for policy in WIDTHS for form in networks_keras.BOTH if (policy, form) != ("bfloat16", ".h5")]
+
+
+@pytest.mark.parametrize("policy, form", CASES)
+def test_numbers_of_other_widths(client, workspace, policy, form):
+    source = files_keras.write(network(dtype=policy), workspace / f"narrow{form}")
+    kinds = {str(value.dtype) for value in files_keras.weights(source).values()}
+    check(client, source, workspace / f"out{form}", WIDTHS[policy])
+    assert {str(value.dtype) for value in files_keras.weights(workspace / f"out{form}").values()} == kinds
+
+
+def test_members_may_be_packed(client, workspace):
+    """What people zip themselves is deflated; Keras loads it, and so do we."""
+    plain, source = files_keras.write(network(), workspace / "plain.keras"), workspace / "packed.keras"
+    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+    check(client, source, workspace / "out.keras", 1e-5)
+
+
+def test_datasets_may_be_packed(client, workspace):
+    """Chunks, filters and the newer structures of HDF5, as other tools write them."""
+    plain, source = files_keras.write(network(), workspace / "plain.h5"), workspace / "packed.h5"
+    with h5py.File(plain) as old, h5py.File(source, "w", libver="latest") as new:
+        for name, value in old.attrs.items():
+            new.attrs[name] = value
+
+        def copy(name, item):
+            if isinstance(item, h5py.Group):
+                made = new.require_group(name)
+            else:
+                made = new.create_dataset(name, data=item[()], compression="gzip", shuffle=True, chunks=True)
+            for key, value in item.attrs.items():
+                made.attrs[key] = value
+
+        old.visititems(copy)
+    assert files_keras.read(source).count_params() == network().count_params()
+    check(client, source, workspace / "out.h5", 1e-5)
+
+
+def test_the_suffix_does_not_matter(client, workspace):
+    for form, suffix in ((".keras", ".h5"), (".h5", ".bin")):
+        source = files_keras.write(network(), workspace / f"model{form}")
+        moved = source.rename(workspace / f"moved{suffix}")
+        expected = "keras" if form == ".keras" else "keras.h5"
+        assert client.inspect(moved).model.format == expected
+        moved.unlink()
+
+
+@keras.saving.register_keras_serializable(package="mine")
+class Doubled(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def with_code(layer):
+    entry = keras.Input((12, 12, 3), name="image")
+    x = layers.Conv2D(24, 3, activation="relu", name="before")(entry)
+    x = layer(x)
+    x = layers.Conv2D(32, 3, activation="relu", name="after")(x)
+    x = layers.Conv2D(24, 3, name="later")(x)
+    return keras.Model(entry, layers.Dense(5, name="head")(layers.Flatten()(x)))
+
+
+@pytest.mark.parametrize("form", networks_keras.BOTH)
+@pytest.mark.parametrize("kind", ["lambda", "custom"])
+def test_code_is_left_alone_or_refused_by_name(client, workspace, form, kind):
+    """Nobody knows what it does: what it touches stays as it is, or the message says which layer it is."""
+    layer = layers.Lambda(lambda x: x * 2, name="secret") if kind == "lambda" else Doubled(name="secret")
+    source = files_keras.write(with_code(layer), workspace / f"code{form}")
+    output = workspace / f"out{form}"
+    try:
+        reply = client.compress(source, output, **SMALL)
+    except espalier.ServerError as error:
+        assert error.kind in ("model.unsafe", "model.unsupportedOperator") and "secret" in error.message
+        assert not output.exists()
+        return
+    cut = {(entry.parameter, entry.axis) for entry in reply.removed}
+    assert cut and not {("before/kernel", 3), ("after/kernel", 2)} & cut
+    whole, loaded = (keras.models.load_model(path, compile=False, safe_mode=False) for path in (source, output))
+    kernels.silence(
+        whole, [entry.to_json() for entry in reply.removed], False, lambda variable, value: variable.assign(value)
+    )
+    found = [files_keras.predict(model, images()) for model in (whole, loaded)]
+    assert masking_keras.distance(*found) <= 1e-5
+
+
+def weights_alone(folder):
+    path = folder / "only.weights.h5"
+    network().save_weights(path)
+    return path
+
+
+def saved_model(folder):
+    """As TensorFlow writes it; its protobuf alone is not read."""
+    (folder / "saved" / "variables").mkdir(parents=True)
+    (folder / "saved" / "saved_model.pb").write_bytes(b"\x08\x01\x12\x0a\x0a\x08serve\x00\x00")
+    return folder / "saved"
+
+
+def protobuf_of_a_saved_model(folder):
+    return saved_model(folder) / "saved_model.pb"
+
+
+def other_hdf5(folder):
+    with h5py.File(folder / "table.h5", "w") as file:
+        file["measurements"] = np.zeros(5)
+    return folder / "table.h5"
+
+
+def other_zip(folder):
+    with zipfile.ZipFile(folder / "table.keras", "w") as archive:
+        archive.writestr("readme.txt", "nothing here")
+    return folder / "table.keras"
+
+
+@pytest.mark.parametrize(
+    "make, advice",
+    [
+        (weights_alone, ".save("),
+        (saved_model, ".keras"),
+        (protobuf_of_a_saved_model, ".keras"),
+        (other_hdf5, None),
+        (other_zip, None),
+    ],
+)
+def test_no_models_are_refused_with_advice(client, workspace, make, advice):
+    with pytest.raises(espalier.ServerError) as refused:
+        client.inspect(make(workspace))
+    assert refused.value.kind == "model.unsupportedFormat", f"{refused.value}"
+    assert advice is None or advice in refused.value.message
+
+
+def test_shapes_that_are_left_open(client, workspace):
+    """Fully convolutional networks take images of any size."""
+    keras.backend.clear_session()
+    entry = keras.Input((None, None, 3), name="image")
+    x = layers.Conv2D(24, 3, activation="relu")(entry)
+    x = layers.Conv2D(32, 3, activation="relu")(layers.MaxPooling2D()(x))
+    model = keras.Model(entry, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+    for form in networks_keras.BOTH:
+        source = files_keras.write(model, workspace / f"open{form}")
+        assert client.inspect(source, input_shapes=[{"shape": [1, 20, 20, 3]}]).macs > client.inspect(source).macs > 0
+        check(client, source, workspace / f"out{form}", 1e-5)

@@ -1,0 +1,312 @@
+"""Acceptance: every method, every way to say how much, and every option of the daemon on both of Keras's files; Keras runs
+what comes of it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import espalier
+import files_keras
+import kernels
+import masking_keras
+import networks_keras
+import plans
+from test_keras_families import hold_to_the_reply, run, train
+
+PRUNING = [method for method in espalier.COMPRESSION_METHODS if method.startswith("PR_") and method != "PR_ID"]
+NAMES = ["separable", "unet", "vit"]
+FORMS = networks_keras.BOTH
+SEES_DATA = ("PR_NN", "PR_SNP")
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A network and its file. Keras names layers by what it has built before, so each is built once."""
+
+    name: str
+    original: object
+    inputs: list
+    source: object
+
+    def judge(self, output, reply):
+        """That the file is what the reply says, and computes what the masked original does."""
+        removed = [entry.to_json() for entry in reply.removed]
+        hold_to_the_reply(self.source, output, removed)
+        whole = masking_keras.masked(self.source, removed, networks_keras.NETWORKS[self.name].products)
+        verdict = masking_keras.judge(self.original, whole, files_keras.read(output), self.inputs, 1e-5)
+        assert verdict.status != "wrong" and verdict.effect > 1e-3, f"{verdict}"
+        return verdict
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    networks, held = {}, {}
+
+    def get(name, form):
+        if name not in networks:
+            networks[name] = networks_keras.made(name)
+        if (name, form) not in held:
+            original, inputs = networks[name]
+            path = tmp_path_factory.mktemp("methods") / f"{name}{form}"
+            held[name, form] = Held(name, original, inputs, files_keras.write(original, path))
+        return held[name, form]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    """Images as Keras has them: channels last."""
+    folder = tmp_path_factory.mktemp("samples")
+
+    def get(name):
+        path = folder / f"{name}.npy"
+        if not path.exists():
+            rng = np.random.default_rng(2)
+            np.save(path, networks_keras.NETWORKS[name].inputs(rng, 8)[0])
+        return path
+
+    return get
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("method", PRUNING)
+def test_pruning(client, model, samples, workspace, name, form, method):
+    held = model(name, form)
+    output = workspace / held.source.name
+    dataset = samples(name) if method in SEES_DATA else None
+    reply = client.compress(
+        held.source, output, compression_method=method, recommendation_ratio=0.4, dataset_path=dataset
+    )
+    held.judge(output, reply)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_feature_maps_are_those_of_keras(client, model, samples, workspace, form):
+    """PR_NN scores what the network computes: a channel that is nothing but its bias behind a ReLU goes first."""
+    original, inputs = networks_keras.made("one_dimensional")
+    first = original.layers[1]
+    kernel, bias = (np.array(value) for value in first.get_weights())
+    silent = [3, 7, 11, 12]
+    bias[silent] = -1e3
+    first.set_weights([kernel, bias])
+    source = files_keras.write(original, workspace / f"silent{form}")
+    np.save(workspace / "x.npy", np.random.default_rng(3).standard_normal((6, 64, 4)).astype("float32"))
+    reply = client.compress(
+        source, workspace / f"out{form}", compression_method="PR_NN", dataset_path=workspace / "x.npy",
+        recommendation_ratio=0.2, options={"scope": "layer", "policy": "average", "include": [first.name]},
+    )  # fmt: skip
+    cut = next(entry for entry in reply.removed if entry.parameter == f"{first.name}/kernel")
+    assert cut.axis == 2 and {*silent} <= {*cut.indices}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_channels_by_number(client, model, workspace, name, form):
+    held = model(name, form)
+    inspection = client.inspect(held.source)
+    assert {layer.parameter for layer in inspection.layers} <= files_keras.datasets(held.source).keys()
+    prunable = {group.name for group in inspection.groups if group.prunable and not group.balance}
+    layer = next(layer for layer in inspection.layers if layer.name in prunable and layer.channels[1] > 8)
+    chosen = [espalier.LayerSetting(layer.name, [], [0, 3])]
+    output = workspace / held.source.name
+    reply = client.compress(held.source, output, compression_method="PR_ID", layers=chosen)
+    assert any(entry.parameter == layer.parameter and {0, 3} <= {*entry.indices} for entry in reply.removed)
+    held.judge(output, reply)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_layers_are_named_as_keras_names_them(client, model, form):
+    inspection = client.inspect(model("unet", form).source)
+    original = model("unet", form).original
+    names = {layer.name for layer in original.layers}
+    assert {layer.name for layer in inspection.layers} <= names
+    assert inspection.model.format == ("keras" if form == ".keras" else "keras.h5")
+    assert inspection.model.framework == "keras 3.15.1"
+    assert [(port.name, port.shape[1:]) for port in inspection.inputs] == [("image", [32, 32, 3])]
+    assert inspection.outputs[0].shape[1:] == [32, 32, networks_keras.CLASSES]
+    assert inspection.parameters == original.count_params()
+
+
+OPTIONS = [
+    {"step_size": 8},
+    {"step_size": 4, "step_op": "round_up"},
+    {"step_op": "none", "min_num_of_value": 1},
+    {"scope": "layer", "policy": "sum"},
+    {"layer_norm": "tss_norm", "group_policy": "none"},
+    {"layer_norm": "linear_scaling", "group_policy": "count"},
+    {"layer_norm": "softmax_norm", "group_policy": "sum", "allocation": "lamp_per_channel"},
+    {"policy": "backward", "reverse": True},
+    {"reshape_channel_axis": -2},
+    {"exact_only": True},
+    {"max_layer_ratio": 0.3},
+    {"allocation": "score", "seed": 4},
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(f"{k}={v}" for k, v in options.items()))
+def test_options(client, model, workspace, options, form):
+    for name in ("separable", "vit"):
+        held = model(name, form)
+        output = workspace / held.source.name
+        reply = client.compress(held.source, output, recommendation_ratio=0.4, options=options)
+        verdict = held.judge(output, reply)
+        assert not (options.get("exact_only") and verdict.mixing)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_layers_left_out_stay(client, model, workspace, form):
+    held = model("unet", form)
+    output = workspace / held.source.name
+    reply = client.compress(
+        held.source, output, recommendation_ratio=0.4, options={"exclude": ["up*", "conv2d"], "min_num_of_value": 2}
+    )
+    held.judge(output, reply)
+    before, after = (files_keras.read(path) for path in (held.source, output))
+    for name in ("up1", "up2", "conv2d"):
+        assert before.get_layer(name).filters == after.get_layer(name).filters
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("target", [{"parameters": 0.5}, {"macs": 0.4}, {"size_bytes": 0.6}], ids=str)
+def test_target(client, model, workspace, target, form):
+    held = model("separable", form)
+    output = workspace / held.source.name
+    reply = client.compress(
+        held.source, output, target=target, options={"step_size": 1, "min_num_of_value": 1}, verify=True
+    )
+    held.judge(output, reply)
+    (kind, share), = target.items()  # fmt: skip
+    assert share - 0.1 < getattr(reply.compressed, kind) / getattr(reply.original, kind) <= share
+    assert reply.compressed.size_bytes == output.stat().st_size
+    assert reply.verification.status == "exact"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_recommended_layers_make_the_same_file(client, model, workspace, form):
+    """By ratio, by the layers that were recommended, and again: the same bytes."""
+    held = model("vit", form)
+    paths = [workspace / f"{index}{form}" for index in range(3)]
+    advice = client.recommend(held.source, recommendation_ratio=0.3)
+    client.compress(held.source, paths[0], recommendation_ratio=0.3)
+    client.compress(held.source, paths[1], layers=advice.available_layers)
+    client.release()
+    reply = client.compress(held.source, paths[2], recommendation_ratio=0.3)
+    assert paths[0].read_bytes() == paths[1].read_bytes() == paths[2].read_bytes()
+    assert client.verify(held.source, paths[0], reply).status in ("exact", "approximate")
+    dry = client.compress(held.source, workspace / f"never{form}", recommendation_ratio=0.3, dry_run=True)
+    assert dry.removed == reply.removed and not (workspace / f"never{form}").exists()
+
+
+def test_what_was_compressed_can_be_compressed_again(client, model, workspace):
+    for form in FORMS:
+        held = model("vit", form)
+        once, twice = workspace / f"once{form}", workspace / f"twice{form}"
+        client.compress(held.source, once, recommendation_ratio=0.3)
+        reply = client.compress(once, twice, recommendation_ratio=0.3, options={"min_num_of_value": 2})
+        again = Held("vit", files_keras.read(once), held.inputs, once)
+        again.judge(twice, reply)
+
+
+DECOMPOSED = [
+    ("unet", "FD_TK"),
+    ("unet", "FD_CP"),
+    ("separable", "FD_SVD"),
+    ("vit", "FD_SVD"),
+    ("nested_shared", "FD_TK"),
+    ("one_dimensional", "FD_TK"),
+    ("sequential", "FD_CP"),
+    ("channels_first", "FD_TK"),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name, method", DECOMPOSED)
+def test_decomposition_at_full_rank_is_the_original(client, model, workspace, name, form, method):
+    """At full rank nothing is lost but rounding; CP, which has no such rank, is held to the error that it reports."""
+    held = model(name, form)
+    layers = plans.decomposable(client.inspect(held.source), method)
+    assert layers, "nothing to decompose"
+    full = method != "FD_CP"
+    chosen = [
+        espalier.LayerSetting(layer.name, [], list(ranks) if full else [max(1, ranks[0] // 2)])
+        for layer, ranks in layers
+    ]
+    output, graph = workspace / held.source.name, workspace / "thin.onnx"
+    reply = client.compress(
+        held.source, output, compression_method=method, layers=chosen, onnx_output_path=graph, verify=True
+    )
+    assert reply.verification.twin.status == "exact"
+    assert {entry.parameter for entry in reply.replaced} == {layer.parameter for layer, _ in layers}
+    compressed = files_keras.read(output)
+    shapes = {name: list(variable.shape) for name, variable, _ in kernels.named(compressed)}
+    for entry in reply.replaced:
+        assert entry.parameter not in shapes
+        assert all(shapes[part.parameter] == part.shape for part in entry.by)
+    assert reply.compressed.parameters == files_keras.size(output)
+    predicted = files_keras.predict(compressed, held.inputs)
+    apart = masking_keras.distance(files_keras.predict(held.original, held.inputs), predicted)
+    if full:
+        assert apart <= 1e-4
+    else:
+        assert 1e-4 < apart < 2 and all(0 < entry.relative_error < 1 for entry in reply.replaced)
+    assert masking_keras.distance(predicted, run(graph, compressed, held.inputs)) <= 1e-4
+    train(compressed, held.inputs, predicted)
+    again = files_keras.write(compressed, workspace / f"again{form}")
+    trained = files_keras.predict(compressed, held.inputs)
+    assert masking_keras.distance(trained, files_keras.predict(files_keras.read(again), held.inputs)) <= 1e-5
+
+
+AMOUNTS = [
+    ("FD_TK", {"target": {"energy": 0.9}}),
+    ("FD_TK", {"target": {"macs": 0.7}}),
+    ("FD_SVD", {"target": {"energy": 0.9}}),
+    ("FD_SVD", {"recommendation_method": "VBMF", "recommendation_ratio": 0.5, "options": {"zero_rank": "clamp"}}),
+    ("FD_TK", {"recommendation_method": "VBMF", "recommendation_ratio": 0.2, "options": {"zero_rank": "clamp"}}),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("method, amount", AMOUNTS, ids=str)
+def test_decomposition_by_recommendation(client, model, workspace, form, method, amount):
+    held = model("unet" if method == "FD_TK" else "vit", form)
+    output = workspace / held.source.name
+    reply = client.compress(held.source, output, compression_method=method, verify=True, **amount)
+    assert reply.replaced and reply.verification.twin.status == "exact"
+    found = [files_keras.predict(network, held.inputs) for network in (held.original, files_keras.read(output))]
+    assert masking_keras.distance(*found) <= 3 * reply.verification.max_rel_error + 0.3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_decomposition_on_data(client, model, samples, workspace, form):
+    held = model("unet", form)
+    output = workspace / held.source.name
+    reply = client.compress(
+        held.source, output, compression_method="FD_TK", target={"energy": 0.8}, dataset_path=samples("unet")
+    )
+    assert reply.replaced and all(entry.output_error is not None for entry in reply.replaced)
+    assert files_keras.read(output).count_params() < held.original.count_params()
+
+
+def test_pruned_then_decomposed(client, model, workspace):
+    """The layers that came in the place of others are layers like all others."""
+    for form in FORMS:
+        held = model("unet", form)
+        thin, both = workspace / f"thin{form}", workspace / f"both{form}"
+        client.compress(held.source, thin, compression_method="FD_TK", target={"energy": 0.8})
+        reply = client.compress(thin, both, recommendation_ratio=0.3, options={"min_num_of_value": 2})
+        Held("unet", files_keras.read(thin), held.inputs, thin).judge(both, reply)
+
+
+def test_onnx_besides(client, model, workspace):
+    """Refusals: a path that is there, and nothing of the pair is written then."""
+    held = model("vit", ".keras")
+    graph = workspace / "there.onnx"
+    graph.write_bytes(b"taken")
+    with pytest.raises(espalier.ServerError) as refused:
+        client.compress(held.source, workspace / "out.keras", recommendation_ratio=0.3, onnx_output_path=graph)
+    assert refused.value.kind == "output.exists"
+    assert [path.name for path in workspace.iterdir()] == ["there.onnx"] and graph.read_bytes() == b"taken"
