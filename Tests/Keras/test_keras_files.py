@@ -157,6 +157,14 @@ def protobuf_of_a_saved_model(folder):
     return saved_model(folder) / "saved_model.pb"
 
 
+def operations_in_a_legacy_file(folder):
+    """Which Keras writes and does not read."""
+    path = files_keras.write(networks_keras.operations(), folder / "operations.h5")
+    with pytest.raises(ValueError):
+        files_keras.read(path)
+    return path
+
+
 def other_hdf5(folder):
     with h5py.File(folder / "table.h5", "w") as file:
         file["measurements"] = np.zeros(5)
@@ -175,6 +183,7 @@ def other_zip(folder):
         (weights_alone, ".save("),
         (saved_model, ".keras"),
         (protobuf_of_a_saved_model, ".keras"),
+        (operations_in_a_legacy_file, ".keras"),
         (other_hdf5, None),
         (other_zip, None),
     ],
