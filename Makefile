@@ -10,6 +10,8 @@ SHELL := /bin/bash
 # Headers and libraries that the build links, OpenBLAS (loaded when a method needs it), and the Python that the tests and
 # the demo run.
 APT_PACKAGES := libhdf5-dev libjansson-dev libopenblas0 pkg-config python3 python3-venv zlib1g-dev
+# What the editor extensions are tested in.
+EDITOR_PACKAGES := neovim nodejs
 SWIFT_BUILD := swift build -c release
 PYTHON := .venv/bin/python
 export ESPALIER_SERVER := $(CURDIR)/.build/release/espalierd
@@ -31,8 +33,19 @@ apt-packages:
 	    { echo "Please install pkg-config, HDF5, jansson and zlib with their headers." >&2; exit 1; }; \
 	  exit 0; \
 	fi; \
+	$(call install_missing,$(APT_PACKAGES))
+
+.PHONY: editors
+editors:
+	@command -v nvim >/dev/null && command -v node >/dev/null && exit 0; \
+	if command -v dpkg-query >/dev/null; then $(call install_missing,$(EDITOR_PACKAGES)); fi; \
+	command -v nvim >/dev/null && command -v node >/dev/null || \
+	  { echo "Neovim 0.7 and Node.js 18 or newer are needed to test the editor extensions." >&2; exit 1; }
+
+# Installs those of the named Debian packages that are not there.
+define install_missing
 	missing=(); \
-	for package in $(APT_PACKAGES); do \
+	for package in $(1); do \
 	  [[ "$$(dpkg-query -W -f='$${db:Status-Status}' "$$package" 2>/dev/null)" == installed ]] || missing+=("$$package"); \
 	done; \
 	if (( $${#missing[@]} )); then \
@@ -42,6 +55,7 @@ apt-packages:
 	  "$${root[@]}" env DEBIAN_FRONTEND=noninteractive \
 	    apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
 	fi
+endef
 
 .PHONY: swift-toolchain
 swift-toolchain:
@@ -82,7 +96,7 @@ build-tests: apt-packages swift-toolchain
 	$(SWIFT_BUILD) --build-tests
 
 .PHONY: test
-test: lint test-swift test-python ## Run everything: format lint, Swift tests, Python tests
+test: lint test-swift test-python test-editors ## Run everything: format lint, Swift, Python and editor tests
 
 .PHONY: lint
 lint: swift-toolchain
@@ -123,6 +137,11 @@ uninstall: ## Remove what install put below PREFIX
 .PHONY: test-tfkeras
 test-tfkeras: build .venv/stamp .venv-tfkeras/stamp ## Test files of tf.keras 2.15 with tf.keras 2.15 (Python 3.11)
 	$(PYTHON) -m pytest -m tfkeras Tests/Keras
+
+.PHONY: test-editors
+test-editors: build .venv/stamp editors
+	$(PYTHON) -m pytest clients/neovim/tests
+	node --test clients/vscode/test/*.test.js
 
 .PHONY: demo
 demo: build .venv/stamp ## Prune two trained networks and measure what is left of them
