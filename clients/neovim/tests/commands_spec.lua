@@ -100,7 +100,7 @@ end
 function tests.the_status_line_tells_how_far_it_is()
   Open(vim.env.ESPALIER_TEST_LARGE)
   local seen = {}
-  vim.cmd('EspalierCompress PR_L2 ratio=0.5 verify output=' .. scratch .. '/large.onnx')
+  vim.cmd('EspalierCompress PR_GM ratio=0.5 output=' .. scratch .. '/large.onnx')
   Await(function()
     local text = espalier.statusline()
     seen[text] = true
@@ -140,7 +140,7 @@ end
 
 function tests.requests_in_flight_hear_of_the_daemons_death()
   Open(vim.env.ESPALIER_TEST_LARGE)
-  vim.cmd('EspalierCompress PR_L2 verify output=' .. scratch .. '/never.onnx')
+  vim.cmd('EspalierCompress PR_GM output=' .. scratch .. '/never.onnx')
   vim.loop.kill(vim.api.nvim_get_proc_children(vim.fn.getpid())[1], 'sigkill')
   await_message('server.stopped: ')
   Equal(espalier.statusline(), '')
@@ -162,7 +162,12 @@ end
 function tests.a_running_shared_daemon_is_used_and_left_running()
   local socket = scratch .. '/shared.sock'
   local job = vim.fn.jobstart({ vim.env.ESPALIER_SERVER, '--pipe', socket })
-  Await(function() return vim.loop.fs_stat(socket) end, 'the socket')
+  local listens
+  Await(function()
+    require('espalier.socket').connect(socket, function(pipe) listens = pipe end)
+    return listens
+  end, 'the daemon')
+  listens:close()
   espalier.setup({ socket = socket })
   Open(resnet)
   Equal(server.session().kind, 'shared')

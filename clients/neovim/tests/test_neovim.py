@@ -15,6 +15,8 @@ MODELS = REPOSITORY / "clients" / "python" / "examples" / "models"
 SERVER = Path(os.environ.get("ESPALIER_SERVER", REPOSITORY / ".build" / "release" / "espalierd"))
 NEOVIM = os.environ.get("ESPALIER_NEOVIM", "nvim")
 SECONDS = 60
+# Of the model that is large enough to be watched while it is compressed.
+LAYERS = 8
 
 TESTS = [
     (file, name)
@@ -25,16 +27,15 @@ TESTS = [
 
 @pytest.fixture(scope="session")
 def large_model(tmp_path_factory) -> Path:
-    """Large enough to be watched while it is compressed."""
     path = tmp_path_factory.mktemp("large") / "large.onnx"
     random = np.random.default_rng(0)
     nodes, weights = [], []
-    for layer in range(24):
+    for layer in range(LAYERS):
         weight = random.standard_normal((512, 512, 3, 3), dtype=np.float32)
         weights.append(numpy_helper.from_array(weight, f"w{layer}"))
         nodes.append(helper.make_node("Conv", [f"x{layer}", f"w{layer}"], [f"x{layer + 1}"], f"conv{layer}", pads=[1] * 4))
     shape = [1, 512, 4, 4]
-    inputs, outputs = (helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape) for i in (0, 24))
+    inputs, outputs = (helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape) for i in (0, LAYERS))
     graph = helper.make_graph(nodes, "large", [inputs], [outputs], weights)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path

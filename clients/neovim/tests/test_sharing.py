@@ -1,6 +1,7 @@
 """Ten Python processes and Neovim, on one daemon with one copy of the model, at once."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -33,11 +34,21 @@ def await_file(path: Path) -> None:
         time.sleep(0.01)
 
 
+def await_daemon(address: str) -> None:
+    await_file(Path(address))
+    with socket.socket(socket.AF_UNIX) as probe:
+        for _ in range(1000):
+            if probe.connect_ex(address) == 0:
+                return
+            time.sleep(0.01)
+    raise AssertionError("the daemon does not listen")
+
+
 def test_ten_processes_and_neovim_share_one_daemon_and_one_model(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # here the default socket is
     address = subprocess.run([SERVER, "--print-address"], capture_output=True, text=True, check=True).stdout.strip()
     daemon = subprocess.Popen([SERVER, "--listen"], stderr=subprocess.DEVNULL)
-    await_file(Path(address))
+    await_daemon(address)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "clients" / "python")}
     workers = [
         subprocess.Popen(
@@ -73,7 +84,7 @@ def test_ten_processes_and_neovim_share_one_daemon_and_one_model(tmp_path, monke
         # is no hit, and all found it when they asked again.
         with espalier.connect(pipe=address) as client:
             (held,) = client.models()
-        assert held.path == str(MODEL)
+        assert Path(held.path) == MODEL
         assert PROCESSES + 1 <= held.hits < 2 * (PROCESSES + 1)
     finally:
         (tmp_path / "stop").touch()

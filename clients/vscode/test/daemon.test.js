@@ -4,6 +4,7 @@
 const assert = require('node:assert/strict');
 const { spawn } = require('node:child_process');
 const fs = require('node:fs');
+const net = require('node:net');
 const path = require('node:path');
 const { PassThrough } = require('node:stream');
 const test = require('node:test');
@@ -94,7 +95,12 @@ test('a shared daemon is used where one listens, left running, and replaced when
   const shared = spawn(SERVER, ['--listen'], { stdio: 'ignore' });
   t.after(() => shared.kill('SIGKILL'));
   const sockets = () => fs.existsSync(`${folder}/espalier`) && fs.readdirSync(`${folder}/espalier`).find((name) => name.endsWith('.sock'));
-  await until(sockets, 'the socket');
+  const listens = (address) =>
+    new Promise((resolve) => {
+      const probe = net.connect(address, () => resolve(true)).on('error', () => resolve(false));
+      probe.on('connect', () => probe.destroy());
+    });
+  await until(async () => sockets() && listens(path.join(folder, 'espalier', sockets())), 'the daemon');
 
   const [one, other] = [open(t, { socket: '' }), open(t, { socket: '' })];
   assert.equal((await one.request('inspect', { model: RESNET })).cached, false);

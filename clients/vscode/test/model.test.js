@@ -55,7 +55,7 @@ test('a plan is the daemon\'s numbers', async () => {
   assert.equal(plan.title(request), 'PR_L2, ratio 0.3');
   assert.deepEqual(plan.totals(answer)[0], { what: 'parameters', before: '179k', after: '96.3k', share: '54%' });
   const rows = plan.rows(answer);
-  assert.deepEqual(rows[0], { name: '/blocks/blocks.1/Add', before: '24', after: 'stays', share: null });
+  assert.deepEqual(rows[0], { name: '/blocks/blocks.1/Add', before: '24', after: 'stays', share: 1 });
   // What the plan promises is what comes out.
   const done = await daemon.request('compress', { ...request, dry_run: true });
   const removed = new Map(done.removed.filter(({ axis }) => axis === 0).map(({ parameter, indices }) => [parameter, indices.length]));

@@ -24,13 +24,13 @@ end
 -- A detail under a layer or a group: a dim word, then what it says.
 function Outline:detail(word, text, target)
   local row = self:add(string.format('      %-9s  %s', word, text), '2')
-  table.insert(self.marks, { row, 6, 6 + #word, 'Comment' })
+  table.insert(self.marks, { row, 6, 6 + #word, 'EspalierNote' })
   self.targets[row] = target
 end
 
 function Outline:heading(text)
   self:add('', '0')
-  table.insert(self.headings, self:add(text, '>1', 'Title'))
+  table.insert(self.headings, self:add(text, '>1', 'EspalierTitle'))
 end
 
 function Outline:summary(inspection)
@@ -42,8 +42,8 @@ function Outline:summary(inspection)
   if model.framework and model.framework ~= '' then
     table.insert(about, 2, model.framework)
   end
-  self:add(vim.fn.fnamemodify((model.path:gsub('^file://', '')), ':t'), '0', 'Title')
-  self:add(table.concat(about, ' · '), '0', 'Comment')
+  self:add(vim.fn.fnamemodify((model.path:gsub('^file://', '')), ':t'), '0', 'EspalierTitle')
+  self:add(table.concat(about, ' · '), '0', 'EspalierNote')
   self:add(
     string.format('%s parameters · %s MACs', format.count(inspection.parameters), format.count(inspection.macs)),
     '0'
@@ -53,13 +53,13 @@ function Outline:summary(inspection)
     for _, port in ipairs(list) do
       local text = string.format('%s: %s, %s', port.name, port.dtype or 'unknown type', format.shape(port.shape))
       local row = self:add(string.format('  %-7s  %s', word, text), '1')
-      table.insert(self.marks, { row, 2, 9, 'Comment' })
+      table.insert(self.marks, { row, 2, 9, 'EspalierNote' })
     end
   end
   ports('input', inspection.inputs)
   ports('output', inspection.outputs)
   for _, assumed in ipairs(inspection.assumed_lengths or {}) do
-    self:add(string.format('  %s is counted as %d', assumed.symbol, assumed.length), '1', 'Comment')
+    self:add(string.format('  %s is counted as %d', assumed.symbol, assumed.length), '1', 'EspalierNote')
   end
 end
 
@@ -109,8 +109,8 @@ function Outline:all_layers(layers)
     local last = #line - #rows[index][6]
     self.layers[layer.name] = row
     self.targets[row] = layer.group and { group = layer.group }
-    table.insert(self.marks, { row, 2, 2 + #layer.name, 'Function' })
-    table.insert(self.marks, { row, last, #line, layer.group and 'Identifier' or 'WarningMsg' })
+    table.insert(self.marks, { row, 2, 2 + #layer.name, 'EspalierName' })
+    table.insert(self.marks, { row, last, #line, layer.group and 'EspalierGroup' or 'EspalierFixed' })
     self:layer_details(layer)
   end
 end
@@ -131,9 +131,9 @@ function Outline:all_groups(groups)
     local row = self:add(line, '>2')
     self.groups[group.id] = row
     self.targets[row] = { layer = group.layers[1] }
-    table.insert(self.marks, { row, 2, #rows[index][1], 'Identifier' })
+    table.insert(self.marks, { row, 2, #rows[index][1], 'EspalierGroup' })
     if not group.prunable then
-      table.insert(self.marks, { row, #line - #'fixed', #line, 'WarningMsg' })
+      table.insert(self.marks, { row, #line - #'fixed', #line, 'EspalierFixed' })
       self:detail('output', group.reason or '')
     end
     if group.channels ~= group.size then

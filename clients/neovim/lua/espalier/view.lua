@@ -5,6 +5,18 @@ local M = {}
 local server = require('espalier.server')
 local names = vim.api.nvim_create_namespace('espalier')
 local coupled = vim.api.nvim_create_namespace('espalier_coupled')
+local HIGHLIGHTS = {
+  EspalierTitle = 'Title',
+  EspalierName = 'Function',
+  EspalierGroup = 'Identifier',
+  EspalierFixed = 'WarningMsg',
+  EspalierNote = 'Comment',
+  EspalierError = 'ErrorMsg',
+  EspalierCoupled = 'Search',
+}
+for name, link in pairs(HIGHLIGHTS) do
+  vim.api.nvim_set_hl(0, name, { link = link, default = true })
+end
 -- By buffer: { path, shapes, inspection, outline } of an outline, { path, shapes, request } of a plan.
 local views = {}
 
@@ -148,13 +160,20 @@ function M.fold(row)
   return view and view.outline and view.outline.folds[row] or '0'
 end
 
+-- Closed folds show no highlighting of their own before Neovim 0.10, but signs.
 local function highlight_coupled()
   local view = M.of(0)
   vim.api.nvim_buf_clear_namespace(0, coupled, 0, -1)
   local layer = view and layer_here(view)
   if layer and #(layer.coupled_with or {}) > 0 then
     for _, row in ipairs(coupled_rows(view, layer)) do
-      mark(0, coupled, row, 0, #view.outline.lines[row], 'Search')
+      vim.api.nvim_buf_set_extmark(0, coupled, row - 1, 2, {
+        end_col = 2 + #view.outline.lines[row]:match('^  (.-)  '),
+        hl_group = 'EspalierCoupled',
+        priority = 5000, -- above the marks of the outline
+        sign_text = '●',
+        sign_hl_group = 'EspalierGroup',
+      })
     end
   end
 end
@@ -164,9 +183,11 @@ local function window_options()
   vim.opt_local.cursorline = true
   vim.opt_local.foldmethod = 'expr'
   vim.opt_local.foldexpr = "v:lua.require'espalier.view'.fold(v:lnum)"
-  vim.opt_local.foldtext = 'getline(v:foldstart)'
+  vim.opt_local.foldtext = vim.fn.has('nvim-0.10') == 1 and '' or 'getline(v:foldstart)'
   vim.opt_local.foldlevel = 1
   vim.opt_local.fillchars:append({ fold = ' ' })
+  vim.opt_local.signcolumn = 'yes'
+  vim.opt_local.winhighlight = 'Folded:Normal,SignColumn:Normal'
 end
 
 local function map_keys(buffer)
@@ -225,8 +246,8 @@ local function show_error(buffer, err)
     vim.list_extend(lines, { '', 'Say the shape of each input, in order:', '  :EspalierInspect shape=1,3,224,224' })
   end
   show(buffer, lines)
-  mark(buffer, names, 1, 0, #lines[1], 'Title')
-  mark(buffer, names, 3, 0, #lines[3], 'ErrorMsg')
+  mark(buffer, names, 1, 0, #lines[1], 'EspalierTitle')
+  mark(buffer, names, 3, 0, #lines[3], 'EspalierError')
 end
 
 --- Asks for the model's structure, and shows it.
@@ -277,7 +298,7 @@ function M.show_plan(view, title, request, answer)
   local lines, headings = require('espalier.plan').lines(title, answer)
   show(buffer, lines)
   for _, row in ipairs(headings) do
-    mark(buffer, names, row, 0, #lines[row], 'Title')
+    mark(buffer, names, row, 0, #lines[row], 'EspalierTitle')
   end
   if #vim.fn.win_findbuf(buffer) == 0 then
     vim.cmd('botright split')

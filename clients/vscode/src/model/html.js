@@ -44,9 +44,10 @@ const STYLE = new Markup(`
   summary { cursor: pointer; }
   .button { display: inline-block; margin-top: 1.4em; padding: 0.4em 1.2em; border-radius: 2px;
             color: var(--vscode-button-foreground, #fff); background: var(--vscode-button-background, #06c); }
-  .bar { width: 12em; }
-  .bar span { display: block; height: 0.8em; margin-top: 0.25em; background: var(--vscode-charts-blue, #38c); }
-  .bar { background: linear-gradient(var(--vscode-widget-border, #ddd), var(--vscode-widget-border, #ddd)) 0 50% / 100% 0.8em no-repeat; padding: 0; }
+  .bar { display: block; width: 12em; height: 0.8em; margin-top: 0.25em; background: var(--vscode-widget-border, #ddd); }
+  .bar span { display: block; height: 100%; background: var(--vscode-charts-blue, #38c); }
+  table.narrow { width: auto; }
+  .short { white-space: nowrap; }
 `);
 
 function page(title, body) {
@@ -92,11 +93,11 @@ function layerRow(layer, anchors) {
 ${(layer.decomposition ?? []).map((possible) => html`<p class="dim">${ranks(possible)}</p>`)}
 ${(layer.coupled_with ?? []).length > 0 && html`<p>with ${layer.coupled_with.map((name) => html`${anchors.layer(name)} `)}</p>`}
 </details></td>
-<td>${operator(layer)}</td>
+<td class="short">${operator(layer)}</td>
 <td class="number">${layer.channels.join(' → ')}</td>
 <td class="number">${format.count(layer.parameters)}</td>
 <td class="number">${format.count(layer.macs)}</td>
-<td>${pruned ? anchors.group(layer.group) : html`<span class="fixed">fixed</span>`}</td>
+<td class="short">${pruned ? anchors.group(layer.group) : html`<span class="fixed">fixed</span>`}</td>
 </tr>
 `;
 }
@@ -104,7 +105,7 @@ ${(layer.coupled_with ?? []).length > 0 && html`<p>with ${layer.coupled_with.map
 function groupRow(group, anchors) {
   const { balance } = group;
   return html`<tr class="entry" id="group-${group.id}">
-<td>group ${group.id}</td>
+<td class="short">group ${group.id}</td>
 <td class="number">${group.size}</td>
 <td>${group.prunable ? group.layers.map((name) => html`${anchors.layer(name)}<br>`) : html`<span class="fixed">${group.reason}</span>`}
 ${balance && html`<span class="dim">${balance.blocks} blocks of ${balance.width}, which lose equally many</span> `}
@@ -125,7 +126,7 @@ function outlinePage(inspection) {
     name,
     html`<h1>${name}</h1>
 <p class="dim">${headline(inspection)}</p>
-<table>
+<table class="narrow">
 ${ports.map(([word, port]) => html`<tr><td class="dim">${word}</td><td><code>${port.name}</code></td><td>${port.dtype ?? 'unknown type'}</td><td>${format.shape(port.shape)}</td></tr>
 `)}</table>
 ${(inspection.assumed_lengths ?? []).map(({ symbol, length }) => html`<p class="dim">${symbol} is counted as ${length}</p>`)}
@@ -144,11 +145,11 @@ ${inspection.groups.map((group) => groupRow(group, anchors))}</table>`,
 function planPage(request, answer, command) {
   const name = request.model.split('/').pop();
   const heading = `${name}: ${plan.title(request)}`;
-  const bar = (share) => share !== null && html`<span style="width: ${Math.round(share * 100)}%"></span>`;
+  const bar = (share) => share !== null && html`<span class="bar"><span style="width: ${Math.round(share * 100)}%"></span></span>`;
   return page(
     heading,
     html`<h1>${heading}</h1>
-<table>
+<table class="narrow">
 <tr><th></th><th class="number">before</th><th class="number">after</th><th class="number">left</th></tr>
 ${plan.totals(answer).map(({ what, before, after, share }) => html`<tr><td>${what}</td><td class="number">${before}</td><td class="number">${after}</td><td class="number">${share}</td></tr>
 `)}</table>
@@ -156,7 +157,7 @@ ${command && html`<a class="button" href="${command}">Compress as planned...</a>
 <h2>Layers</h2>
 <table>
 <tr><th>name</th><th class="number">channels</th><th class="number">after</th><th>left</th></tr>
-${plan.rows(answer).map(({ name, before, after, share }) => html`<tr class="entry"><td><code>${name}</code></td><td class="number">${before}</td><td class="number">${after}</td><td class="${share !== null && 'bar'}">${bar(share)}</td></tr>
+${plan.rows(answer).map(({ name, before, after, share }) => html`<tr class="entry"><td><code>${name}</code></td><td class="number">${before}</td><td class="number">${after}</td><td>${bar(share)}</td></tr>
 `)}</table>
 ${answer.skipped.length > 0 && html`<h2>Left alone</h2>
 <table>

@@ -48,11 +48,11 @@ function totals(answer) {
   return [row('parameters', 'parameters', format.count), row('MACs', 'macs', format.count), row('file', 'size_bytes', format.bytes)];
 }
 
-/** `[{name, before, after, share}]` for each layer or group; `share` is what is left, null where nothing is removed. */
+/** `[{name, before, after, share}]` for each layer or group; `share` of channels is left, null for a decomposition. */
 function rows(answer) {
   return (answer.available_layers ?? answer.layers).map(({ name, channels, values, use, ranks }) => {
     const before = channels.join(' → ');
-    if (!use) return { name, before, after: 'stays', share: null };
+    if (!use) return { name, before, after: 'stays', share: ranks ? null : 1 };
     if (ranks) return { name, before, after: `rank ${values.join(', ')}`, share: null };
     // The share that goes is a whole number of channels.
     return { name, before, after: String(Math.round(channels[0] * (1 - values[0]))), share: 1 - values[0] };
