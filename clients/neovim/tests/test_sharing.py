@@ -1,6 +1,5 @@
 """Ten Python processes and Neovim, on one daemon with one copy of the model, at once."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -9,19 +8,18 @@ import time
 from pathlib import Path
 
 import espalier
-from test_neovim import HERE, MODELS, REPOSITORY, SERVER, neovim
+from test_neovim import HERE, MODELS, SERVER, neovim
 
 PROCESSES = 10
 MODEL = MODELS / "digits_resnet.onnx"
 # Connects, says so, works when told to, and stays connected until told to stop.
 WORK = """
 import sys, espalier
-pipe, model = sys.argv[1:]
-with espalier.connect(pipe=pipe) as client:
+with espalier.connect() as client:
     print("ready", flush=True)
     sys.stdin.readline()
-    layers = client.inspect(model).layers
-    estimate = client.recommend(model, recommendation_ratio=0.3).estimate
+    layers = client.inspect(sys.argv[1]).layers
+    estimate = client.recommend(sys.argv[1], recommendation_ratio=0.3).estimate
     print(len(layers), estimate.compressed.parameters, flush=True)
     sys.stdin.readline()
 """
@@ -45,18 +43,14 @@ def await_daemon(address: str) -> None:
 
 
 def test_ten_processes_and_neovim_share_one_daemon_and_one_model(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # here the default socket is
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # where the default socket is
+    monkeypatch.setenv("ESPALIER_SERVER", str(SERVER))
     address = subprocess.run([SERVER, "--print-address"], capture_output=True, text=True, check=True).stdout.strip()
     daemon = subprocess.Popen([SERVER, "--listen"], stderr=subprocess.DEVNULL)
     await_daemon(address)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "clients" / "python")}
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", WORK, address, str(MODEL)],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-c", WORK, str(MODEL)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for _ in range(PROCESSES)
     ]
@@ -82,7 +76,7 @@ def test_ten_processes_and_neovim_share_one_daemon_and_one_model(tmp_path, monke
 
         # All are still connected. There is one copy; those that asked while it was being loaded waited for it, which
         # is no hit, and all found it when they asked again.
-        with espalier.connect(pipe=address) as client:
+        with espalier.connect() as client:
             (held,) = client.models()
         assert Path(held.path) == MODEL
         assert PROCESSES + 1 <= held.hits < 2 * (PROCESSES + 1)

@@ -40,6 +40,20 @@ function M.plural(number, noun)
   return string.format('%d %s%s', number, noun, number == 1 and '' or 's')
 end
 
+--- Text as lines of at most `width` characters, if its words allow it.
+function M.wrap(text, width)
+  local lines = {}
+  for word in text:gmatch('%S+') do
+    local longer = #lines > 0 and lines[#lines] .. ' ' .. word
+    if longer and vim.fn.strdisplaywidth(longer) <= width then
+      lines[#lines] = longer
+    else
+      table.insert(lines, word)
+    end
+  end
+  return lines
+end
+
 --- Rows of strings as lines with aligned columns: { align = 'left' | 'right', ... } for each column.
 function M.columns(rows, align)
   local widths = {}

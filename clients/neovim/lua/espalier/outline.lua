@@ -6,6 +6,8 @@
 local format = require('espalier.format')
 local M = {}
 
+local SENTENCE_WIDTH = 80
+
 local Outline = {}
 Outline.__index = Outline
 
@@ -26,6 +28,14 @@ function Outline:detail(word, text, target)
   local row = self:add(string.format('      %-9s  %s', word, text), '2')
   table.insert(self.marks, { row, 6, 6 + #word, 'EspalierNote' })
   self.targets[row] = target
+end
+
+-- A sentence under a layer or a group, over as many lines as it needs.
+function Outline:sentence(word, text)
+  for _, line in ipairs(format.wrap(text, SENTENCE_WIDTH)) do
+    self:detail(word, line)
+    word = ''
+  end
 end
 
 function Outline:heading(text)
@@ -80,7 +90,7 @@ local function ranks(possible)
 end
 
 function Outline:layer_details(layer)
-  self:detail('output', layer.explanation or layer.reason or '')
+  self:sentence('output', layer.explanation or layer.reason or '')
   self:detail('weight', layer.parameter or '')
   for _, name in ipairs(layer.coupled_with or {}) do
     self:detail('with', name, { layer = name })
@@ -134,7 +144,7 @@ function Outline:all_groups(groups)
     table.insert(self.marks, { row, 2, #rows[index][1], 'EspalierGroup' })
     if not group.prunable then
       table.insert(self.marks, { row, #line - #'fixed', #line, 'EspalierFixed' })
-      self:detail('output', group.reason or '')
+      self:sentence('output', group.reason or '')
     end
     if group.channels ~= group.size then
       self:detail('channels', tostring(group.channels))

@@ -180,6 +180,9 @@ end
 
 local function window_options()
   vim.opt_local.wrap = false
+  if M.of(0).request then
+    return
+  end
   vim.opt_local.cursorline = true
   vim.opt_local.foldmethod = 'expr'
   vim.opt_local.foldexpr = "v:lua.require'espalier.view'.fold(v:lnum)"
