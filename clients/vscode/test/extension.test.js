@@ -45,8 +45,6 @@ test('what package.json contributes is there, and nothing else', (t) => {
   const used = Object.values(menus).flat().map(({ command }) => command);
   for (const command of used) assert.ok(seen.commands.has(command), command);
   for (const file of [manifest.main, views.espalier[0].icon]) assert.ok(fs.existsSync(path.resolve(__dirname, '..', file)));
-  const { showQuickPick } = { showQuickPick: manifest.contributes.configuration.properties['espalier.defaultMethod'].enum };
-  assert.ok(showQuickPick.includes('FD_TK'));
   assert.equal(seen.status.visible, false); // nothing is shown before it is used
 });
 
@@ -78,6 +76,13 @@ test('a model opens as its outline and fills the tree', async (t) => {
   panel.dispose();
   assert.equal(seen.contexts['espalier.hasModel'], false);
   assert.deepEqual(provider.getChildren(), []);
+});
+
+test('what is no file is not mistaken for the file of its name', async (t) => {
+  const { seen, run } = activate(t);
+  await run('open', { scheme: 'git', fsPath: RESNET, path: RESNET });
+  assert.match(seen.panels[0].webview.html, /not a file on the disk/);
+  assert.equal(seen.contexts['espalier.hasModel'], undefined);
 });
 
 test('the tree follows the editor that one looks at', async (t) => {

@@ -49,6 +49,15 @@ test('ids are unique, and every link leads somewhere', async () => {
   for (const target of targets) assert.ok(ids.has(target), target);
 });
 
+test('layers of the same name are told apart', async () => {
+  const inspection = await inspect();
+  const [stem, next] = inspection.layers;
+  next.name = stem.name;
+  const nodes = everyNode(tree(inspection));
+  assert.equal(new Set(nodes.map((node) => node.id)).size, nodes.length);
+  assert.equal((outlinePage(inspection).match(/ id="layer-1"/g) ?? []).length, 1);
+});
+
 test('a plan is the daemon\'s numbers', async () => {
   const request = plan.request(RESNET, 'PR_L2', 'ratio', 0.3);
   const answer = await daemon.request('recommend', request);

@@ -129,6 +129,9 @@ end
 
 function M.inspect(arguments)
   with_words(arguments, function(said)
+    if next(said.options) or next(said.request) then
+      error({ message = 'only a file and shape= are meant here' })
+    end
     if said.files[1] then
       local shapes = said.shapes
       vim.cmd('edit ' .. vim.fn.fnameescape(said.files[1]))
@@ -203,6 +206,13 @@ local function known_options()
   return session and session.capabilities and session.capabilities.options or {}
 end
 
+-- As they are typed: a blank ends a word unless there is a backslash before it.
+local function files(lead)
+  return vim.tbl_map(function(path)
+    return (path:gsub(' ', '\\ '))
+  end, vim.fn.getcompletion(lead, 'file'))
+end
+
 --- For the command line: methods, words, names and values of options, paths.
 function M.complete(command, lead)
   local key, value = lead:match('^([%a_]+)=(.*)$')
@@ -210,13 +220,13 @@ function M.complete(command, lead)
   if key == 'output' or key == 'onnx_output' or key == 'dataset' then
     words = vim.tbl_map(function(path)
       return key .. '=' .. path
-    end, vim.fn.getcompletion(value, 'file'))
+    end, files(value))
   elseif key then
     for _, possible in ipairs((known_options()[key] or {}).values or {}) do
       table.insert(words, key .. '=' .. possible)
     end
   elseif command == 'EspalierInspect' then
-    words = vim.list_extend({ 'shape=' }, vim.fn.getcompletion(lead, 'file'))
+    words = vim.list_extend({ 'shape=' }, files(lead))
   else
     vim.list_extend(words, METHODS)
     vim.list_extend(words, command == 'EspalierCompress' and COMPRESS_WORDS or RECOMMEND_WORDS)

@@ -2,7 +2,7 @@
 --
 -- An outline has `lines`; `folds`, a 'foldexpr' value for each line; `marks` { row, from, to, group } to highlight, rows
 -- from 1 and bytes from 0; `targets`, what a line leads to ({ layer = name } or { group = id }); and the rows at which
--- things stand: `layers` by name, `groups` by id, `headings` in order.
+-- things stand: `rows` of the layers in order, `layers` by name (of equal ones the first), `groups` by id, `headings`.
 local format = require('espalier.format')
 local M = {}
 
@@ -117,7 +117,8 @@ function Outline:all_layers(layers)
     local layer = layers[index]
     local row = self:add(line, '>2')
     local last = #line - #rows[index][6]
-    self.layers[layer.name] = row
+    self.rows[index] = row
+    self.layers[layer.name] = self.layers[layer.name] or row
     self.targets[row] = layer.group and { group = layer.group }
     table.insert(self.marks, { row, 2, 2 + #layer.name, 'EspalierName' })
     table.insert(self.marks, { row, last, #line, layer.group and 'EspalierGroup' or 'EspalierFixed' })
@@ -166,7 +167,7 @@ end
 --- @return table
 function M.new(inspection)
   local outline = setmetatable(
-    { lines = {}, folds = {}, marks = {}, targets = {}, layers = {}, groups = {}, headings = {} },
+    { lines = {}, folds = {}, marks = {}, targets = {}, rows = {}, layers = {}, groups = {}, headings = {} },
     Outline
   )
   outline:summary(inspection)

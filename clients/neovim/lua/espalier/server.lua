@@ -272,7 +272,10 @@ end
 
 vim.api.nvim_create_autocmd('VimLeavePre', {
   group = vim.api.nvim_create_augroup('espalier_server', {}),
-  callback = M.stop,
+  callback = function()
+    calls = {} -- nobody is left to be told
+    M.stop()
+  end,
 })
 
 return M

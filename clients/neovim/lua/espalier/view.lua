@@ -76,26 +76,22 @@ local function current_row()
   return vim.api.nvim_win_get_cursor(0)[1]
 end
 
--- The layer on whose line, or on one of whose details, the cursor is.
+-- The layer on whose line, or on one of whose details, the cursor is, and its row.
 local function layer_here(view)
-  if not view.outline then
+  local outline, here = view.outline, current_row()
+  if not outline or here >= outline.headings[3] then -- below the layers stand the groups
     return nil
   end
-  local here, best, best_row = current_row(), nil, 0
-  for _, layer in ipairs(view.inspection.layers) do
-    local row = view.outline.layers[layer.name]
-    if row <= here and row > best_row then
-      best, best_row = layer, row
+  for index = #outline.rows, 1, -1 do
+    if outline.rows[index] <= here then
+      return view.inspection.layers[index], outline.rows[index]
     end
   end
-  -- Below the layers stand the groups.
-  local groups = view.outline.headings[3]
-  return here < groups and best or nil
 end
 
--- Rows of the layers whose channels go with those of `layer`, and its own, in order.
-local function coupled_rows(view, layer)
-  local rows = { view.outline.layers[layer.name] }
+-- Rows of the layer at `row` and of those whose channels go with its own, in order.
+local function coupled_rows(view, layer, row)
+  local rows = { row }
   for _, name in ipairs(layer.coupled_with or {}) do
     table.insert(rows, view.outline.layers[name])
   end
@@ -117,9 +113,12 @@ end
 --- Moves to the next (step 1) or previous (step -1) layer whose channels go with those of the one at the cursor.
 function M.go_to_coupled(step)
   local view = M.of(0)
-  local layer = view and layer_here(view)
+  if not view then
+    return
+  end
+  local layer, row = layer_here(view)
   if layer then
-    go_to(neighbour(coupled_rows(view, layer), step, true))
+    go_to(neighbour(coupled_rows(view, layer, row), step, true))
   end
 end
 
@@ -128,7 +127,7 @@ function M.go_to_entry(step)
   local view = M.of(0)
   if view and view.outline then
     local rows = vim.list_extend({}, view.outline.headings)
-    vim.list_extend(rows, vim.tbl_values(view.outline.layers))
+    vim.list_extend(rows, view.outline.rows)
     vim.list_extend(rows, vim.tbl_values(view.outline.groups))
     table.sort(rows)
     go_to(neighbour(rows, step, false))
@@ -164,9 +163,12 @@ end
 local function highlight_coupled()
   local view = M.of(0)
   vim.api.nvim_buf_clear_namespace(0, coupled, 0, -1)
-  local layer = view and layer_here(view)
+  if not view then
+    return
+  end
+  local layer, here = layer_here(view)
   if layer and #(layer.coupled_with or {}) > 0 then
-    for _, row in ipairs(coupled_rows(view, layer)) do
+    for _, row in ipairs(coupled_rows(view, layer, here)) do
       vim.api.nvim_buf_set_extmark(0, coupled, row - 1, 2, {
         end_col = 2 + #view.outline.lines[row]:match('^  (.-)  '),
         hl_group = 'EspalierCoupled',

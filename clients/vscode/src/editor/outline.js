@@ -26,8 +26,15 @@ class OutlineEditor {
   }
 
   async resolveCustomEditor(document, panel) {
-    const model = this.#models.of(document.uri);
     panel.webview.options = { enableScripts: false };
+    if (document.uri.scheme !== 'file') {
+      // An earlier version in a comparison, for instance: the daemon reads files.
+      const name = document.uri.path.split('/').pop();
+      const error = { kind: document.uri.scheme, message: 'This version of the model is not a file on the disk.' };
+      panel.webview.html = pages.errorPage(name, error);
+      return;
+    }
+    const model = this.#models.of(document.uri);
     const show = () => {
       panel.webview.html = pageOf(model);
     };

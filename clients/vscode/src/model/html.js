@@ -70,7 +70,8 @@ ${body}
 // Anchors are numbers: names may hold anything.
 class Anchors {
   constructor({ layers }) {
-    this.layers = new Map(layers.map(({ name }, index) => [name, `layer-${index}`]));
+    // Links lead to the first of equal names.
+    this.layers = new Map(layers.map(({ name }, index) => [name, `layer-${index}`]).reverse());
   }
 
   layer(name) {
@@ -83,9 +84,9 @@ class Anchors {
   }
 }
 
-function layerRow(layer, anchors) {
+function layerRow(layer, index, anchors) {
   const pruned = layer.group !== null;
-  return html`<tr class="entry" id="${anchors.layers.get(layer.name)}">
+  return html`<tr class="entry" id="layer-${index}">
 <td><details><summary><code>${layer.name}</code></summary>
 <p>${layer.explanation ?? layer.reason}</p>
 <p class="dim">weight <code>${layer.parameter}</code></p>
@@ -133,7 +134,7 @@ ${(inspection.assumed_lengths ?? []).map(({ symbol, length }) => html`<p class="
 <h2>Layers</h2>
 <table>
 <tr><th>name</th><th>operator</th><th class="number">channels</th><th class="number">parameters</th><th class="number">MACs</th><th>output</th></tr>
-${inspection.layers.map((layer) => layerRow(layer, anchors))}</table>
+${inspection.layers.map((layer, index) => layerRow(layer, index, anchors))}</table>
 <h2>Groups: channels that go together</h2>
 <table>
 <tr><th>group</th><th class="number">units</th><th>layers</th></tr>

@@ -20,8 +20,7 @@ function ranks({ method, full_rank, break_even_rank }) {
   return `${method} up to ${full_rank.join(', ')}, ${cheaper}`;
 }
 
-function layerNode(layer) {
-  const id = layerId(layer.name);
+function layerNode(layer, id) {
   const pruned = layer.group !== null;
   const explanation = layer.explanation ?? layer.reason ?? '';
   const detail = (label, description, more = {}) => ({ id: `${id}/${label}/${description}`, label, description, ...more });
@@ -64,7 +63,7 @@ function groupNode(group) {
         icon: 'link',
         target: groupId(other),
       })),
-      ...group.layers.map((name) => ({ id: `${id}/${name}`, label: name, icon: 'symbol-array', target: layerId(name) })),
+      ...group.layers.map((name, index) => ({ id: `${id}/${index}`, label: name, icon: 'symbol-array', target: layerId(name) })),
     ],
   };
 }
@@ -92,6 +91,14 @@ function headline({ model, parameters, macs }) {
 function tree(inspection) {
   const { inputs, outputs, layers, groups } = inspection;
   const name = inspection.model.path.split('/').pop();
+  // Links lead to the first of equal names.
+  const used = new Set();
+  const layerNodes = layers.map((layer, index) => {
+    const id = layerId(layer.name);
+    const own = used.has(id) ? `${id}#${index}` : id;
+    used.add(id);
+    return layerNode(layer, own);
+  });
   return [
     {
       id: 'model',
@@ -103,7 +110,7 @@ function tree(inspection) {
         ...outputs.map((port) => ({ ...portNode('out', port), icon: 'arrow-left' })),
       ],
     },
-    { id: 'layers', label: 'Layers', description: String(layers.length), open: true, children: layers.map(layerNode) },
+    { id: 'layers', label: 'Layers', description: String(layers.length), open: true, children: layerNodes },
     { id: 'groups', label: 'Groups', description: String(groups.length), children: groups.map(groupNode) },
   ];
 }
