@@ -10,13 +10,16 @@ const { Jobs } = require('./src/editor/jobs');
 const { Models } = require('./src/editor/models');
 const { Daemon } = require('./src/protocol/daemon');
 
+// Those that decide which daemon it is.
+const DAEMON_SETTINGS = ['server', 'socket', 'threads'];
+
 let daemon;
 
 function activate(context) {
   const log = vscode.window.createOutputChannel('Espalier');
   const settings = () => {
     const configuration = vscode.workspace.getConfiguration('espalier');
-    return Object.fromEntries(['server', 'socket', 'threads'].map((name) => [name, configuration.get(name)]));
+    return Object.fromEntries(DAEMON_SETTINGS.map((name) => [name, configuration.get(name)]));
   };
   const clientInfo = { name: 'vscode', version: vscode.version };
   daemon = new Daemon(settings, { log: (line) => log.appendLine(line), clientInfo });
@@ -32,7 +35,7 @@ function activate(context) {
     vscode.commands.registerCommand('espalier.showLog', () => log.show()),
     vscode.commands.registerCommand('espalier.restart', () => daemon.close()),
     vscode.workspace.onDidChangeConfiguration((change) => {
-      if (['server', 'socket', 'threads'].some((name) => change.affectsConfiguration(`espalier.${name}`))) daemon.close();
+      if (DAEMON_SETTINGS.some((name) => change.affectsConfiguration(`espalier.${name}`))) daemon.close();
     }),
   );
 }

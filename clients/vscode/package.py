@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 HERE = Path(__file__).resolve().parent
-FILES = ["package.json", "extension.js", "README.md", *sorted(str(p.relative_to(HERE)) for p in HERE.glob("src/**/*.js"))]
+FILES = ["package.json", "extension.js", "README.md", "src/**/*.js", "media/*.svg"]
 DATE = (1980, 1, 1, 0, 0, 0)
 
 CONTENT_TYPES = """<?xml version="1.0" encoding="utf-8"?>
@@ -60,8 +60,8 @@ def main() -> None:
     package = json.loads((HERE / "package.json").read_text())
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / f"{package['name']}-{package['version']}.vsix"
     entries = {"extension.vsixmanifest": manifest(package), "[Content_Types].xml": CONTENT_TYPES}
-    for file in [*FILES, *sorted(str(p.relative_to(HERE)) for p in HERE.glob("media/*.svg"))]:
-        entries[f"extension/{file}"] = (HERE / file).read_text()
+    for path in [path for pattern in FILES for path in sorted(HERE.glob(pattern))]:
+        entries[f"extension/{path.relative_to(HERE)}"] = path.read_text()
     entries["extension/LICENSE.txt"] = (HERE.parents[1] / "LICENSE").read_text()
     with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in entries.items():

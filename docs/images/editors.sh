@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Takes the pictures of docs/editors.md: Neovim in a real terminal (tmux, its screen turned into a page by aha), and the
-# pages that the VS Code extension shows, both in headless Chromium. Needs nvim, tmux, aha, node, chromium and ESPALIER_SERVER.
+# pages that the VS Code extension shows, both in headless Chromium. Needs nvim, tmux, aha, node, chromium, espalierd.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -10,12 +10,14 @@ cp "$root/clients/python/examples/models/digits_resnet.onnx" "$work"
 cd "$work"
 
 shoot() { # page, picture, width, height
-  chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size="$3,$4" --screenshot="$here/$2" "file://$1" 2>/dev/null
+  chromium --headless --no-sandbox --disable-gpu --hide-scrollbars \
+    --window-size="$3,$4" --screenshot="$here/$2" "file://$1" 2>/dev/null
 }
 
 screen() {
   tmux -L espalier-pictures capture-pane -e -p | aha --black --stylesheet >"$work/screen.html"
-  sed -i 's|</style>|body { margin: 0 } pre { margin: 0.6em; font: 13px/1.25 "DejaVu Sans Mono", monospace }</style>|' "$work/screen.html"
+  local style='body { margin: 0 } pre { margin: 0.6em; font: 13px/1.25 "DejaVu Sans Mono", monospace }'
+  sed -i "s|</style>|$style</style>|" "$work/screen.html"
 }
 
 cat >"$work/init.vim" <<VIM

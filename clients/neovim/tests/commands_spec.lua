@@ -191,6 +191,23 @@ function tests.a_running_shared_daemon_is_used_and_left_running()
   Equal(server.session().kind, 'private')
 end
 
+function tests.messages_survive_every_way_of_cutting_the_stream()
+  local bodies = { '{"a":1}', '"→"', ('x'):rep(5000), 'null' }
+  local stream = ''
+  for _, body in ipairs(bodies) do
+    stream = stream .. string.format('Content-Type: x\r\ncontent-length: %d\r\n\r\n%s', #body, body)
+  end
+  for _, size in ipairs({ 1, 2, 7, 40, 1000, #stream }) do
+    local found = {}
+    local parse = require('espalier.socket').parser(function(body) table.insert(found, body) end)
+    for at = 1, #stream, size do
+      parse(stream:sub(at, at + size - 1))
+    end
+    Equal(found, bodies)
+  end
+  Equal(pcall(require('espalier.socket').parser(print), 'hello\r\n\r\n'), false)
+end
+
 function tests.health_tells_what_is_used()
   Open(resnet)
   vim.cmd('checkhealth espalier')

@@ -123,7 +123,8 @@ function tests.the_file_is_neither_read_nor_written()
   local before = vim.loop.fs_stat(copy)
   Open(copy)
   Equal({ vim.bo.modifiable, vim.bo.readonly, vim.bo.modified, vim.fn.swapname('%') }, { false, true, false, '' })
-  for _, command in ipairs({ 'write', 'write!', 'write! %', '1,2write! ' .. vim.fn.fnameescape(copy), 'update!', 'normal ix' }) do
+  local lines_over_it = '1,2write! ' .. vim.fn.fnameescape(copy)
+  for _, command in ipairs({ 'write', 'write!', 'write! %', lines_over_it, 'update!', 'normal ix' }) do
     local done = pcall(vim.cmd, command)
     assert(not done or command == 'update!', command .. ' was not refused') -- which has nothing to do
   end
@@ -185,7 +186,9 @@ function tests.layers_of_the_same_name_are_told_apart()
     model = { path = '/tmp/evil\n name.onnx', format = 'onnx', size_bytes = 1 },
     inputs = {}, outputs = {}, parameters = 1, macs = 1,
     layers = { layer({}, 'first'), layer({ 'PR_L2' }, 'second') },
-    groups = { { id = 0, name = 'same', size = 8, channels = 8, prunable = false, layers = { 'same' }, reason = 'because' } },
+    groups = {
+      { id = 0, name = 'same', size = 8, channels = 8, prunable = false, layers = { 'same' }, reason = 'because' },
+    },
   })
   Equal({ #outline.rows, outline.layers.same }, { 2, outline.rows[1] })
   Contains(outline.lines[outline.rows[2] + 1], 'second')

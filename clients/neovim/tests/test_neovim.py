@@ -33,7 +33,8 @@ def large_model(tmp_path_factory) -> Path:
     for layer in range(LAYERS):
         weight = random.standard_normal((512, 512, 3, 3), dtype=np.float32)
         weights.append(numpy_helper.from_array(weight, f"w{layer}"))
-        nodes.append(helper.make_node("Conv", [f"x{layer}", f"w{layer}"], [f"x{layer + 1}"], f"conv{layer}", pads=[1] * 4))
+        node = helper.make_node("Conv", [f"x{layer}", f"w{layer}"], [f"x{layer + 1}"], f"conv{layer}", pads=[1] * 4)
+        nodes.append(node)
     shape = [1, 512, 4, 4]
     inputs, outputs = (helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape) for i in (0, LAYERS))
     graph = helper.make_graph(nodes, "large", [inputs], [outputs], weights)

@@ -2,7 +2,7 @@
 'use strict';
 
 const assert = require('node:assert/strict');
-const { spawn } = require('node:child_process');
+const { execFileSync, spawn } = require('node:child_process');
 const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
@@ -56,7 +56,8 @@ test('progress comes before the answer, and a cancelled request leaves nothing',
   fs.rmSync(output);
   await daemon.request('release');
   const controller = new AbortController();
-  const cancelled = daemon.request('compress', params, { signal: controller.signal, onProgress: () => controller.abort() });
+  const { signal } = controller;
+  const cancelled = daemon.request('compress', params, { signal, onProgress: () => controller.abort() });
   await assert.rejects(cancelled, { kind: 'cancelled', code: -32800 });
   assert.deepEqual(fs.readdirSync(folder), ['large.onnx']);
   // Cancelled before it was asked, it is not asked at all.
@@ -94,13 +95,13 @@ test('a shared daemon is used where one listens, left running, and replaced when
   t.after(() => delete process.env.XDG_RUNTIME_DIR);
   const shared = spawn(SERVER, ['--listen'], { stdio: 'ignore' });
   t.after(() => shared.kill('SIGKILL'));
-  const sockets = () => fs.existsSync(`${folder}/espalier`) && fs.readdirSync(`${folder}/espalier`).find((name) => name.endsWith('.sock'));
-  const listens = (address) =>
+  const address = execFileSync(SERVER, ['--print-address'], { encoding: 'utf8' }).trim();
+  const listens = () =>
     new Promise((resolve) => {
       const probe = net.connect(address, () => resolve(true)).on('error', () => resolve(false));
       probe.on('connect', () => probe.destroy());
     });
-  await until(async () => sockets() && listens(path.join(folder, 'espalier', sockets())), 'the daemon');
+  await until(listens, 'the daemon');
 
   const [one, other] = [open(t, { socket: '' }), open(t, { socket: '' })];
   assert.equal((await one.request('inspect', { model: RESNET })).cached, false);
@@ -109,7 +110,6 @@ test('a shared daemon is used where one listens, left running, and replaced when
   await one.close();
   assert.equal(shared.exitCode, null);
   // By its path it is found without a program.
-  const address = path.join(folder, 'espalier', sockets());
   const third = open(t, { socket: address, server: '/nowhere/espalierd' });
   assert.equal((await third.request('models')).models.length, 1);
   assert.equal(third.session.kind, 'shared');

@@ -30,9 +30,11 @@ class ThemeIcon {
 
 /** The API, and what happened to it: `settings` and `answers` (by dialog, in order) are the test's to fill. */
 function standIn() {
-  const seen = { commands: new Map(), contexts: {}, editors: new Map(), trees: new Map(), panels: [], messages: [], progress: [], statuses: [] };
+  const [commands, editors, trees] = [new Map(), new Map(), new Map()];
+  const seen = { commands, editors, trees, contexts: {}, panels: [], messages: [], progress: [] };
   const settings = {};
-  const answers = { showQuickPick: [], showInputBox: [], showOpenDialog: [], showSaveDialog: [], showInformationMessage: [] };
+  const dialogs = ['showQuickPick', 'showInputBox', 'showOpenDialog', 'showSaveDialog', 'showInformationMessage'];
+  const answers = Object.fromEntries(dialogs.map((dialog) => [dialog, []]));
   const configurationChanged = new EventEmitter();
   const uri = (fsPath) => ({ scheme: 'file', fsPath, path: fsPath });
 
@@ -95,14 +97,9 @@ function standIn() {
       showErrorMessage: tell('error'),
       createOutputChannel: () => ({ lines: [], appendLine() {}, show() {}, dispose() {} }),
       createStatusBarItem() {
-        const item = { visible: false, show: () => (item.visible = true), hide: () => (item.visible = false), dispose() {} };
-        return new Proxy((seen.status = item), {
-          set: (target, name, value) => {
-            if (name === 'text') seen.statuses.push(value);
-            target[name] = value;
-            return true;
-          },
-        });
+        const show = (visible) => () => Object.assign(seen.status, { visible });
+        seen.status = { visible: false, show: show(true), hide: show(false), dispose() {} };
+        return seen.status;
       },
       createTreeView(id, options) {
         const view = { ...options, revealed: [], reveal: (node) => view.revealed.push(node.id), dispose() {} };
@@ -113,7 +110,7 @@ function standIn() {
         seen.editors.set(viewType, { provider, options });
         return { dispose() {} };
       },
-      createWebviewPanel: (viewType, title, column, options) => Object.assign(panel(title), { viewType, column, options }),
+      createWebviewPanel: (viewType, title, column, options) => Object.assign(panel(title), { viewType, options }),
       async withProgress(options, task) {
         const cancelled = new EventEmitter();
         const shown = { ...options, steps: [], cancel: () => cancelled.fire() };

@@ -1,7 +1,7 @@
 -- The outline of a model, made of the answer to `inspect`. Pure: it knows neither buffers nor the daemon.
 --
--- An outline has `lines`; `folds`, a 'foldexpr' value for each line; `marks` { row, from, to, group } to highlight, rows
--- from 1 and bytes from 0; `targets`, what a line leads to ({ layer = name } or { group = id }); and the rows at which
+-- An outline has `lines`; `folds`, a 'foldexpr' value for each line; `marks` { row, from, to, group } to highlight,
+-- rows from 1 and bytes from 0; `targets`, what a line leads to ({ layer = name } or { group = id }); and the rows at which
 -- things stand: `rows` of the layers in order, `layers` by name (of equal ones the first), `groups` by id, `headings`.
 local format = require('espalier.format')
 local M = {}

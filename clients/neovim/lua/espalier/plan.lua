@@ -10,8 +10,8 @@ local function kept(entry)
   if entry.ranks then
     return 'rank', table.concat(entry.values, ', ')
   end
-  -- The share that goes is a whole number of channels.
-  return '-> ' .. math.floor(entry.channels[1] * (1 - entry.values[1]) + 0.5), string.format('-%.0f%%', entry.values[1] * 100)
+  local share = entry.values[1] -- a whole number of channels
+  return '-> ' .. math.floor(entry.channels[1] * (1 - share) + 0.5), string.format('-%.0f%%', share * 100)
 end
 
 local function totals(original, compressed)

@@ -21,8 +21,8 @@ function M.connect(path, callback)
   end))
 end
 
--- Takes chunks of the stream, and calls `receive` with the body of every whole message.
-local function parser(receive)
+--- Takes chunks of the stream, however they are cut, and calls `receive` with the body of every message.
+function M.parser(receive)
   local buffer, needed = '', 0
   return function(chunk)
     buffer = buffer .. chunk
@@ -82,7 +82,7 @@ function M.client(pipe, dispatchers)
     return send({ id = latest, method = method, params = params }), latest
   end
 
-  local parse = parser(function(body)
+  local parse = M.parser(function(body)
     local message = vim.json.decode(body, { luanil = { object = true } })
     local callback = message.id and callbacks[message.id]
     if callback then

@@ -23,6 +23,7 @@ const METHODS = {
 };
 const NEEDS_DATASET = ['PR_NN', 'PR_SNP'];
 
+const isNumber = (text) => text.trim() !== '' && Number.isFinite(Number(text));
 const setting = (name) => vscode.workspace.getConfiguration('espalier').get(name);
 
 class Commands {
@@ -121,7 +122,7 @@ class Commands {
     const value = await vscode.window.showInputBox({
       title: goal.label,
       value: goal.value,
-      validateInput: (typed) => (typed.trim() !== '' && Number.isFinite(Number(typed)) ? undefined : 'A number, such as 0.5'),
+      validateInput: (typed) => (isNumber(typed) ? undefined : 'A number, such as 0.5'),
     });
     if (value === undefined) return undefined;
     let dataset;
@@ -130,8 +131,8 @@ class Commands {
       dataset = (await vscode.window.showOpenDialog(options))?.[0]?.fsPath;
       if (!dataset) return undefined;
     }
-    const { shapes } = model;
-    return plan.request(model.path, method.label, goal.id, Number(value), { shapes, options: setting('options'), dataset });
+    const more = { shapes: model.shapes, options: setting('options'), dataset };
+    return plan.request(model.path, method.label, goal.id, Number(value), more);
   }
 }
 

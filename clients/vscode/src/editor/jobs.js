@@ -65,13 +65,14 @@ class Jobs {
   #show() {
     const job = [...this.#running].pop();
     const { session } = this.#daemon;
+    const connected = session && `espalierd ${session.version}, ${session.kind}: ${session.address}`;
     if (job) {
       this.#item.text = `$(sync~spin) ${job.title}${job.percentage ? ` ${job.percentage}%` : ''}`;
       this.#item.tooltip = `${job.message}\nClick to cancel`.trim();
       this.#item.command = 'espalier.cancel';
     } else {
       this.#item.text = '$(type-hierarchy) Espalier';
-      this.#item.tooltip = session ? `espalierd ${session.version}, ${session.kind}: ${session.address}` : 'no session with espalierd';
+      this.#item.tooltip = connected ?? 'no session with espalierd';
       this.#item.command = 'espalier.showLog';
     }
     if (job || session) this.#item.show();

@@ -63,7 +63,8 @@ class Structure {
 /** The view; `espalier.reveal` moves in it to the node of an id. */
 function register(models) {
   const structure = new Structure(models);
-  const view = vscode.window.createTreeView('espalier.structure', { treeDataProvider: structure, showCollapseAll: true });
+  const options = { treeDataProvider: structure, showCollapseAll: true };
+  const view = vscode.window.createTreeView('espalier.structure', options);
   const reveal = vscode.commands.registerCommand('espalier.reveal', (id) => {
     const node = structure.node(id);
     return node && view.reveal(node, { select: true, focus: true, expand: true });

@@ -26,8 +26,8 @@ function html(strings, ...values) {
 }
 
 const STYLE = new Markup(`
-  body { font: var(--vscode-font-size, 13px) var(--vscode-font-family, sans-serif); padding: 0 1.5em 3em; max-width: 64em;
-         color: var(--vscode-foreground, #333); background: var(--vscode-editor-background, #fff); }
+  body { font: var(--vscode-font-size, 13px) var(--vscode-font-family, sans-serif);
+         padding: 0 1.5em 3em; max-width: 64em; color: var(--vscode-foreground, #333); background: var(--vscode-editor-background, #fff); }
   h1 { font-size: 1.4em; font-weight: 600; margin-bottom: 0.2em; }
   h2 { font-size: 1.1em; font-weight: 600; margin: 1.8em 0 0.4em; }
   table { border-collapse: collapse; width: 100%; }
@@ -44,11 +44,16 @@ const STYLE = new Markup(`
   summary { cursor: pointer; }
   .button { display: inline-block; margin-top: 1.4em; padding: 0.4em 1.2em; border-radius: 2px;
             color: var(--vscode-button-foreground, #fff); background: var(--vscode-button-background, #06c); }
-  .bar { display: block; width: 12em; height: 0.8em; margin-top: 0.25em; background: var(--vscode-widget-border, #ddd); }
+  .bar { display: block; width: 12em; height: 0.8em; margin-top: 0.25em;
+         background: var(--vscode-widget-border, #ddd); }
   .bar span { display: block; height: 100%; background: var(--vscode-charts-blue, #38c); }
   table.narrow { width: auto; }
   .short { white-space: nowrap; }
 `);
+
+const text = (value) => html`<td>${value}</td>`;
+const number = (value) => html`<td class="number">${value}</td>`;
+const name = (value) => html`<td><code>${value}</code></td>`;
 
 function page(title, body) {
   const policy = "default-src 'none'; style-src 'unsafe-inline'";
@@ -86,18 +91,19 @@ class Anchors {
 
 function layerRow(layer, index, anchors) {
   const pruned = layer.group !== null;
+  const coupled = layer.coupled_with ?? [];
   return html`<tr class="entry" id="layer-${index}">
 <td><details><summary><code>${layer.name}</code></summary>
 <p>${layer.explanation ?? layer.reason}</p>
 <p class="dim">weight <code>${layer.parameter}</code></p>
 <p class="dim">methods ${layer.methods.join(' ') || 'none'}</p>
 ${(layer.decomposition ?? []).map((possible) => html`<p class="dim">${ranks(possible)}</p>`)}
-${(layer.coupled_with ?? []).length > 0 && html`<p>with ${layer.coupled_with.map((name) => html`${anchors.layer(name)} `)}</p>`}
+${coupled.length > 0 && html`<p>with ${coupled.map((other) => html`${anchors.layer(other)} `)}</p>`}
 </details></td>
 <td class="short">${operator(layer)}</td>
-<td class="number">${layer.channels.join(' → ')}</td>
-<td class="number">${format.count(layer.parameters)}</td>
-<td class="number">${format.count(layer.macs)}</td>
+${number(layer.channels.join(' → '))}
+${number(format.count(layer.parameters))}
+${number(format.count(layer.macs))}
 <td class="short">${pruned ? anchors.group(layer.group) : html`<span class="fixed">fixed</span>`}</td>
 </tr>
 `;
@@ -105,12 +111,14 @@ ${(layer.coupled_with ?? []).length > 0 && html`<p>with ${layer.coupled_with.map
 
 function groupRow(group, anchors) {
   const { balance } = group;
+  const linked = balance?.linked_with ?? [];
   return html`<tr class="entry" id="group-${group.id}">
 <td class="short">group ${group.id}</td>
-<td class="number">${group.size}</td>
-<td>${group.prunable ? group.layers.map((name) => html`${anchors.layer(name)}<br>`) : html`<span class="fixed">${group.reason}</span>`}
+${number(group.size)}
+<td>${!group.prunable && html`<p class="fixed">${group.reason}</p>`}
+${group.layers.map((layer) => html`${anchors.layer(layer)}<br>`)}
 ${balance && html`<span class="dim">${balance.blocks} blocks of ${balance.width}, which lose equally many</span> `}
-${(balance?.linked_with ?? []).map((other) => html`<span class="dim">as many per block as</span> ${anchors.group(other)} `)}</td>
+${linked.map((other) => html`<span class="dim">as many per block as</span> ${anchors.group(other)} `)}</td>
 </tr>
 `;
 }
@@ -118,22 +126,22 @@ ${(balance?.linked_with ?? []).map((other) => html`<span class="dim">as many per
 /** The outline of a model: the answer to `inspect`. */
 function outlinePage(inspection) {
   const anchors = new Anchors(inspection);
-  const name = inspection.model.path.split('/').pop();
-  const ports = [
-    ...inspection.inputs.map((port) => ['input', port]),
-    ...inspection.outputs.map((port) => ['output', port]),
-  ];
+  const title = inspection.model.path.split('/').pop();
+  const port = (word) => (value) => html`<tr><td class="dim">${word}</td>
+${name(value.name)}${text(value.dtype ?? 'unknown type')}${text(format.shape(value.shape))}</tr>
+`;
+  const assumed = inspection.assumed_lengths ?? [];
   return page(
-    name,
-    html`<h1>${name}</h1>
+    title,
+    html`<h1>${title}</h1>
 <p class="dim">${headline(inspection)}</p>
 <table class="narrow">
-${ports.map(([word, port]) => html`<tr><td class="dim">${word}</td><td><code>${port.name}</code></td><td>${port.dtype ?? 'unknown type'}</td><td>${format.shape(port.shape)}</td></tr>
-`)}</table>
-${(inspection.assumed_lengths ?? []).map(({ symbol, length }) => html`<p class="dim">${symbol} is counted as ${length}</p>`)}
+${inspection.inputs.map(port('input'))}${inspection.outputs.map(port('output'))}</table>
+${assumed.map(({ symbol, length }) => html`<p class="dim">${symbol} is counted as ${length}</p>`)}
 <h2>Layers</h2>
 <table>
-<tr><th>name</th><th>operator</th><th class="number">channels</th><th class="number">parameters</th><th class="number">MACs</th><th>output</th></tr>
+<tr><th>name</th><th>operator</th><th class="number">channels</th><th class="number">parameters</th>
+<th class="number">MACs</th><th>output</th></tr>
 ${inspection.layers.map((layer, index) => layerRow(layer, index, anchors))}</table>
 <h2>Groups: channels that go together</h2>
 <table>
@@ -144,34 +152,38 @@ ${inspection.groups.map((group) => groupRow(group, anchors))}</table>`,
 
 /** A plan: the answer to `recommend`, asked with `request`; `command` is the link that carries it out. */
 function planPage(request, answer, command) {
-  const name = request.model.split('/').pop();
-  const heading = `${name}: ${plan.title(request)}`;
-  const bar = (share) => share !== null && html`<span class="bar"><span style="width: ${Math.round(share * 100)}%"></span></span>`;
+  const heading = `${request.model.split('/').pop()}: ${plan.title(request)}`;
+  const total = (row) => html`<tr>${text(row.what)}${number(row.before)}${number(row.after)}${number(row.share)}</tr>
+`;
+  const bar = (share) => html`<span class="bar"><span style="width: ${Math.round(share * 100)}%"></span></span>`;
+  const layer = (row) => html`<tr class="entry">${name(row.name)}${number(row.before)}${number(row.after)}
+${text(row.share !== null && bar(row.share))}</tr>
+`;
+  const left = (entry) => html`<tr class="entry">${name(entry.name)}${text(entry.reason)}</tr>
+`;
   return page(
     heading,
     html`<h1>${heading}</h1>
 <table class="narrow">
 <tr><th></th><th class="number">before</th><th class="number">after</th><th class="number">left</th></tr>
-${plan.totals(answer).map(({ what, before, after, share }) => html`<tr><td>${what}</td><td class="number">${before}</td><td class="number">${after}</td><td class="number">${share}</td></tr>
-`)}</table>
+${plan.totals(answer).map(total)}</table>
 ${command && html`<a class="button" href="${command}">Compress as planned...</a>`}
 <h2>Layers</h2>
 <table>
 <tr><th>name</th><th class="number">channels</th><th class="number">after</th><th>left</th></tr>
-${plan.rows(answer).map(({ name, before, after, share }) => html`<tr class="entry"><td><code>${name}</code></td><td class="number">${before}</td><td class="number">${after}</td><td>${bar(share)}</td></tr>
-`)}</table>
+${plan.rows(answer).map(layer)}</table>
 ${answer.skipped.length > 0 && html`<h2>Left alone</h2>
 <table>
-${answer.skipped.map(({ name, reason }) => html`<tr class="entry"><td><code>${name}</code></td><td>${reason}</td></tr>
-`)}</table>`}`,
+${answer.skipped.map(left)}</table>`}`,
   );
 }
 
 /** `hint` is what to do about it, if that is known. */
-function errorPage(name, error, hint) {
-  return page(name, html`<h1>${name}</h1><p class="error">${error.kind}</p><p>${error.message}</p><p class="dim">${hint}</p>`);
+function errorPage(title, error, hint) {
+  const told = html`<p class="error">${error.kind}</p><p>${error.message}</p><p class="dim">${hint}</p>`;
+  return page(title, html`<h1>${title}</h1>${told}`);
 }
 
-const waitingPage = (name) => page(name, html`<h1>${name}</h1><p class="dim">Reading ...</p>`);
+const waitingPage = (title) => page(title, html`<h1>${title}</h1><p class="dim">Reading ...</p>`);
 
 module.exports = { html, render, outlinePage, planPage, errorPage, waitingPage };

@@ -1,4 +1,4 @@
-// Compressions as data: the params of a request, and the answers of `recommend` and `compress` as rows of a table. Pure.
+// Compressions as data: the params of a request, and the answers of `recommend` and `compress` as rows of a table.
 'use strict';
 
 const format = require('./format');
@@ -15,7 +15,7 @@ const GOALS = [
 
 const decomposes = (method) => method.startsWith('FD_');
 
-const goalsOf = (method) => GOALS.filter((goal) => goal.decomposes === undefined || goal.decomposes === decomposes(method));
+const goalsOf = (method) => GOALS.filter((goal) => (goal.decomposes ?? decomposes(method)) === decomposes(method));
 
 /** The params of `recommend`. */
 function request(model, method, goal, value, { shapes, options, dataset } = {}) {
@@ -32,8 +32,9 @@ function request(model, method, goal, value, { shapes, options, dataset } = {}) 
 
 /** "PR_L2, ratio 0.5". */
 function title({ compression_method: method, recommendation_ratio: ratio, target }) {
-  const goal = ratio !== undefined ? `ratio ${ratio}` : Object.entries(target).map(([name, share]) => `${share} of ${name}`)[0];
-  return `${method}, ${goal}`;
+  if (ratio !== undefined) return `${method}, ratio ${ratio}`;
+  const [[name, share]] = Object.entries(target);
+  return `${method}, ${share} of ${name}`;
 }
 
 /** `[{what, before, after, share}]` for the whole model. */
@@ -45,7 +46,11 @@ function totals(answer) {
     after: show(compressed[member]),
     share: format.percent(compressed[member], original[member]),
   });
-  return [row('parameters', 'parameters', format.count), row('MACs', 'macs', format.count), row('file', 'size_bytes', format.bytes)];
+  return [
+    row('parameters', 'parameters', format.count),
+    row('MACs', 'macs', format.count),
+    row('file', 'size_bytes', format.bytes),
+  ];
 }
 
 /** `[{name, before, after, share}]` for each layer or group; `share` of channels is left, null for a decomposition. */

@@ -1,7 +1,7 @@
-// The structure of a model as a tree, made of the answer to `inspect`. Pure: it knows neither the editor nor the daemon.
+// The structure of a model as a tree, made of the answer to `inspect`. It knows neither the editor nor the daemon.
 //
-// A node is {id, label, description?, tooltip?, icon?, children?, open?}; `icon` names one of the editor's own, and a node
-// that stands for a layer or a group leads there with `target`, the id of another node.
+// A node is {id, label, description?, tooltip?, icon?, children?, open?, target?}; `icon` names one of the editor's own,
+// and a node that speaks of a layer or a group leads there with `target`, the id of another node.
 'use strict';
 
 const format = require('./format');
@@ -23,7 +23,7 @@ function ranks({ method, full_rank, break_even_rank }) {
 function layerNode(layer, id) {
   const pruned = layer.group !== null;
   const explanation = layer.explanation ?? layer.reason ?? '';
-  const detail = (label, description, more = {}) => ({ id: `${id}/${label}/${description}`, label, description, ...more });
+  const detail = (label, description, more) => ({ id: `${id}/${label}/${description}`, label, description, ...more });
   return {
     id,
     label: layer.name,
@@ -63,7 +63,12 @@ function groupNode(group) {
         icon: 'link',
         target: groupId(other),
       })),
-      ...group.layers.map((name, index) => ({ id: `${id}/${index}`, label: name, icon: 'symbol-array', target: layerId(name) })),
+      ...group.layers.map((name, index) => ({
+        id: `${id}/${index}`,
+        label: name,
+        icon: 'symbol-array',
+        target: layerId(name),
+      })),
     ],
   };
 }

@@ -6,7 +6,7 @@ const { encode, Decoder } = require('./framing');
 const REQUEST_CANCELLED = -32800;
 const METHOD_NOT_FOUND = -32601;
 
-/** An error of the daemon, or about it. `kind` is the protocol's, `server.notFound`, `server.stopped` or `cancelled`. */
+/** An error of the daemon, or about it: `kind` is the protocol's, `server.notFound`, `server.stopped`, `cancelled`. */
 class EspalierError extends Error {
   constructor(kind, message, { code, data } = {}) {
     super(message);
@@ -54,12 +54,12 @@ class Connection {
   }
 
   /**
-   * Asks. `onProgress` gets `{kind, title, message, percentage}`; `signal` (AbortSignal) cancels, upon which the request is
-   * still answered: with an error of kind `cancelled`, or with what was just finished.
+   * Asks. `onProgress` gets `{kind, title, message, percentage}`; `signal` (AbortSignal) cancels, upon which the request
+   * is still answered: with an error of kind `cancelled`, or with what was just finished.
    */
   request(method, params, { onProgress, signal } = {}) {
     if (this.#ended) return Promise.reject(this.#ended);
-    if (signal?.aborted) return Promise.reject(new EspalierError('cancelled', 'cancelled', { code: REQUEST_CANCELLED }));
+    if (signal?.aborted) return Promise.reject(EspalierError.fromWire({ code: REQUEST_CANCELLED }));
     const id = ++this.#latest;
     const cancel = () => this.notify('$/cancelRequest', { id });
     return new Promise((resolve, reject) => {

@@ -1,5 +1,5 @@
-// The session with espalierd: a shared daemon where one listens, one of our own where none does. It is opened by the first
-// request, and again by the next one after it ended.
+// The session with espalierd: a shared daemon where one listens, one of our own where none does. It is opened by the
+// first request, and again by the next one after it ended.
 'use strict';
 
 const { execFile, spawn } = require('node:child_process');
