@@ -126,7 +126,7 @@ install: build ## Install the daemon and its systemd user units below PREFIX (de
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(unitdir)
 	install --strip $(addprefix .build/release/,$(PROGRAMS)) $(DESTDIR)$(bindir)
 	for unit in $(UNITS); do \
-	  sed 's|@bindir@|$(bindir)|' "packaging/$$unit" >"$(DESTDIR)$(unitdir)/$$unit"; \
+	  sed 's|@bindir@|$(bindir)|' "clients/systemd/$$unit" >"$(DESTDIR)$(unitdir)/$$unit"; \
 	done
 
 .PHONY: uninstall
