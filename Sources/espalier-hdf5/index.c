@@ -5,6 +5,7 @@
 #include "attributes.h"
 #include "commands.h"
 #include "contents.h"
+#include "driver.h"
 #include "visited.h"
 
 // Reading a file: a walk over all links from the root. Whatever would lead out of the file, or round in circles, ends it.
@@ -133,50 +134,9 @@ static void put_node(struct walk *walk, hid_t object) {
   }
 }
 
-// MARK: The file in memory
-
-// The library asks for memory for the file's bytes, copies them and frees them; it gets those that are there. It only reads.
-static struct {
-  void *base;
-  size_t count;
-} image;
-
-static void *image_memory(size_t count, H5FD_file_image_op_t operation, void *data) {
-  (void)operation, (void)data;
-  return count == image.count ? image.base : NULL;
-}
-
-static void *image_copy(void *target, const void *source, size_t count, H5FD_file_image_op_t operation, void *data) {
-  (void)source, (void)count, (void)operation, (void)data;
-  return target == image.base ? target : NULL;
-}
-
-static void *image_grow(void *memory, size_t count, H5FD_file_image_op_t operation, void *data) {
-  (void)memory, (void)count, (void)operation, (void)data;
-  return NULL;
-}
-
-static herr_t image_free(void *memory, H5FD_file_image_op_t operation, void *data) {
-  (void)memory, (void)operation, (void)data;
-  return 0;
-}
-
-static hid_t open_image(const void *base, size_t count) {
-  // The file is opened for reading, and its pages are mapped so: a library that wrote would end the process.
-  image.base = (void *)(uintptr_t)base;
-  image.count = count;
-  H5FD_file_image_callbacks_t callbacks = {image_memory, image_copy, image_grow, image_free, NULL, NULL, NULL};
-  hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-  if (access < 0 || H5Pset_fapl_core(access, 1 << 16, 0) < 0 || H5Pset_file_image_callbacks(access, &callbacks) < 0 ||
-      H5Pset_file_image(access, image.base, count) < 0)
-    refuse_hdf5("HDF5's library cannot be set up");
-  hid_t file = H5Fopen("model", H5F_ACC_RDONLY, access);
-  if (file < 0) refuse_hdf5("this is no HDF5 file, or a damaged one");
-  return file;
-}
-
 void index_file(const void *base, size_t count, uint64_t product_limit) {
-  hid_t file = open_image(base, count);
+  hid_t file = H5Fopen("model", H5F_ACC_RDONLY, memory_access(base, count));
+  if (file < 0) refuse_hdf5("this is no HDF5 file, or a damaged one");
   hid_t root = H5Gopen2(file, "/", H5P_DEFAULT);
   if (root < 0) refuse_hdf5("the file has no root");
   struct walk *walk = allocate(sizeof *walk);

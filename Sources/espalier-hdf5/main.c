@@ -72,6 +72,7 @@ int main(int count, char **arguments) {
     limit_resources(size + memory_limit, seconds_limit(size), limit > memory_limit ? limit : memory_limit);
     const uint8_t *base = map_input(0, size);
     prepare_library();
+    confine();
     create_file((struct request){.bytes = base, .count = size, .position = 0});
   } else {
     fputs("espalier-hdf5 works for espalierd, which starts it when a model holds HDF5.\n", stderr);

@@ -62,8 +62,7 @@ void confine(void) {
       // Memory.
       ALLOW(brk), ALLOW(munmap), ALLOW(mremap), ALLOW(madvise), ALLOW_WITHOUT_CODE(mmap), ALLOW_WITHOUT_CODE(mprotect),
       // Descriptors that are open.
-      ALLOW(write), ALLOW(pwrite64), ALLOW(read), ALLOW(pread64), ALLOW(lseek), ALLOW(ftruncate), ALLOW(fstat),
-      ALLOW(flock), ALLOW(close), ALLOW(fsync),
+      ALLOW(write), ALLOW(pwrite64), ALLOW(pread64), ALLOW(ftruncate),
       // The C library's own needs, the end of the process among them.
       ALLOW(exit_group), ALLOW(exit), ALLOW(rt_sigreturn), ALLOW(rt_sigprocmask), ALLOW(rt_sigaction), ALLOW(futex),
       ALLOW(clock_gettime), ALLOW(gettimeofday), ALLOW(getrandom), ALLOW(getpid), ALLOW(gettid), ALLOW(tgkill),
