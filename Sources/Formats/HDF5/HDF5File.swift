@@ -56,7 +56,7 @@ package struct HDF5File: Sendable {
     let answer = try worker.run(
       ["index", "\(offset)", "\(bytes.count)", "\(limit)"], input: descriptor, work: work)
     let product = try answer.product.mapped()
-    root = try HDF5TreeReader.root(of: answer.stream.buffer, file: bytes, product: product, work: work)
+    root = try HDF5TreeReader.root(of: answer.stream, file: bytes, product: product, work: work)
     heldBytes = product.count
   }
 }

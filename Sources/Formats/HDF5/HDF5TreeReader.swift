@@ -5,7 +5,8 @@ import ModelGraph
 /// Invariant: the stream is as little trusted as the file it was made of. Every length, offset and count in it is checked
 /// against what there is, and no dataset that comes out reaches beyond the file or the product.
 struct HDF5TreeReader {
-  private let stream: UnsafeRawBufferPointer
+  /// Held as long as it is read.
+  private let stream: TensorBytes
   private let file: TensorBytes
   private let product: TensorBytes
   private var position = 0
@@ -19,7 +20,7 @@ struct HDF5TreeReader {
   ///   - file: the bytes that datasets lie in.
   ///   - product: what the worker unpacked.
   static func root(
-    of stream: UnsafeRawBufferPointer, file: TensorBytes, product: TensorBytes, work: Work
+    of stream: TensorBytes, file: TensorBytes, product: TensorBytes, work: Work
   ) throws(Failure) -> HDF5Group {
     var reader = HDF5TreeReader(stream: stream, file: file, product: product, work: work)
     guard case .group(let root) = try reader.node(depth: 0, path: ""), reader.position == stream.count else {
@@ -28,7 +29,7 @@ struct HDF5TreeReader {
     return root
   }
 
-  private init(stream: UnsafeRawBufferPointer, file: TensorBytes, product: TensorBytes, work: Work) {
+  private init(stream: TensorBytes, file: TensorBytes, product: TensorBytes, work: Work) {
     (self.stream, self.file, self.product, self.work) = (stream, file, product, work)
   }
 
@@ -41,7 +42,7 @@ struct HDF5TreeReader {
   private mutating func take(_ count: Int) throws(Failure) -> UnsafeRawBufferPointer {
     guard count <= stream.count - position else { throw damaged }
     defer { position += count }
-    return UnsafeRawBufferPointer(rebasing: stream[position..<(position + count)])
+    return UnsafeRawBufferPointer(rebasing: stream.buffer[position..<(position + count)])
   }
 
   private mutating func number<T: FixedWidthInteger & BitwiseCopyable>(_ type: T.Type) throws(Failure) -> T {
