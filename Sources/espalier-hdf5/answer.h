@@ -1,6 +1,6 @@
-// What the worker says to the daemon: a stream of little-endian numbers and texts that is built in memory and written to a
-// descriptor in one go, or the reason why there is none. Whoever meets a problem ends the process through `refuse`: there
-// is nothing to tidy up in a process that serves one file.
+// What the worker says to the daemon: a stream of little-endian numbers and texts that is built in memory and written
+// to a descriptor in one go, or the reason why there is none. Whoever meets a problem ends the process through
+// `refuse`: there is nothing to tidy up in a process that serves one file.
 #pragma once
 
 #include <stdbool.h>

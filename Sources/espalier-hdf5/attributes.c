@@ -63,7 +63,8 @@ static herr_t put_attribute(hid_t object, const char *name, const H5A_info_t *in
   snprintf(what, sizeof what, "attribute '%.200s' of '%.200s'", name, iteration->path);
   if (strlen(name) > largest_name) refuse(problem_limit, "%s has a name of more than %d bytes", what, largest_name);
   iteration->count++;
-  if (++attributes_in_file > most_attributes) refuse(problem_limit, "the file has more than %d attributes", most_attributes);
+  if (++attributes_in_file > most_attributes)
+    refuse(problem_limit, "the file has more than %d attributes", most_attributes);
   hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
   hid_t stored = attribute < 0 ? H5I_INVALID_HID : H5Aget_type(attribute);
   hid_t space = attribute < 0 ? H5I_INVALID_HID : H5Aget_space(attribute);
@@ -111,7 +112,8 @@ static void write_value(hid_t attribute, hid_t stored, const struct type *type, 
     for (size_t i = 0; i < count; i++) free(texts[i]);
     free(texts);
   } else {
-    if (value->count - value->position != count * type->size) refuse(problem_malformed, "attribute '%s' lacks its value", name);
+    if (value->count - value->position != count * type->size)
+      refuse(problem_malformed, "attribute '%s' lacks its value", name);
     status = H5Awrite(attribute, stored, value->bytes + value->position);
   }
   if (status < 0) refuse_hdf5("attribute '%s' cannot be written", name);

@@ -6,8 +6,8 @@
 #include "answer.h"
 #include "request.h"
 
-/// Puts the attributes of `object`, in the order of their creation where the object keeps it, otherwise in that in which
-/// the object has them.
+/// Puts the attributes of `object`, in the order of their creation where the object keeps it, otherwise in that in
+/// which the object has them.
 /// - Parameters:
 ///   - path: of the object, for sentences.
 ///   - count: how many the object claims to have.

@@ -27,12 +27,14 @@ static void check_filters(hid_t properties, const char *path) {
     unsigned flags, settings;
     size_t setting_count = 0;
     char name[64] = "";
-    H5Z_filter_t filter = H5Pget_filter2(properties, (unsigned)i, &flags, &setting_count, &settings, sizeof name, name, NULL);
+    H5Z_filter_t filter =
+        H5Pget_filter2(properties, (unsigned)i, &flags, &setting_count, &settings, sizeof name, name, NULL);
     if (filter < 0) refuse_hdf5("the filters of '%s' cannot be read", path);
     name[sizeof name - 1] = 0;
     if (filter < H5Z_FILTER_RESERVED && H5Zfilter_avail(filter) > 0) continue;
     refuse(problem_unsupported,
-           "dataset '%s' is packed by filter %d (%s), which HDF5's own library does not have; save it with gzip, or as it is",
+           "dataset '%s' is packed by filter %d (%s), which HDF5's own library does not have; save it with gzip, "
+           "or as it is",
            path, (int)filter, name[0] ? name : "unnamed");
   }
 }
@@ -127,8 +129,8 @@ static void put_unpacked(struct answer *answer, struct contents *contents, const
   contents->product_count += dataset->count;
 }
 
-// What is not plain bytes of the file: chunks, contents within the header, and contents that were never written, which the
-// library fills in.
+// What is not plain bytes of the file: chunks, contents within the header, and contents that were never written, which
+// the library fills in.
 static void put_stored(struct answer *answer, struct contents *contents, const struct dataset *dataset) {
   hid_t properties = H5Dget_create_plist(dataset->id);
   if (properties < 0) refuse_hdf5("the layout of '%s' cannot be read", dataset->path);

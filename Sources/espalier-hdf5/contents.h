@@ -1,5 +1,5 @@
-// Where the contents of datasets are. Those that are plain bytes of the file stay there, and the daemon reads them itself;
-// chunks, packed or not, are put together here, up to a limit.
+// Where the contents of datasets are. Those that are plain bytes of the file stay there, and the daemon reads them
+// itself; chunks, packed or not, are put together here, up to a limit.
 #pragma once
 
 #include <hdf5.h>

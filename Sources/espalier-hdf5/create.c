@@ -4,8 +4,8 @@
 #include "commands.h"
 #include "driver.h"
 
-// A tree is written as Keras's own writer, h5py, would: format of HDF5 1.6 unless something needs a newer one, contiguous
-// datasets, no times, so that equal trees are equal bytes.
+// A tree is written as Keras's own writer, h5py, would: format of HDF5 1.6 unless something needs a newer one,
+// contiguous datasets, no times, so that equal trees are equal bytes.
 
 enum { deepest = 64 };
 
@@ -14,7 +14,8 @@ static hid_t link_properties(const char *name) {
   for (const char *c = name; *c; c++) {
     if ((unsigned char)*c < 0x80) continue;
     hid_t properties = H5Pcreate(H5P_LINK_CREATE);
-    if (properties < 0 || H5Pset_char_encoding(properties, H5T_CSET_UTF8) < 0) refuse_hdf5("'%s' cannot be named", name);
+    if (properties < 0 || H5Pset_char_encoding(properties, H5T_CSET_UTF8) < 0)
+      refuse_hdf5("'%s' cannot be named", name);
     return properties;
   }
   return H5P_DEFAULT;

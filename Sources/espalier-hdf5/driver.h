@@ -1,5 +1,5 @@
-// How the library gets at the file: without a name, and without opening anything. A file that is read lies in memory; one
-// that is made goes to a descriptor, in which nothing takes room but what is written.
+// How the library gets at the file: without a name, and without opening anything. A file that is read lies in memory;
+// one that is made goes to a descriptor, in which nothing takes room but what is written.
 #pragma once
 
 #include <hdf5.h>

@@ -8,7 +8,8 @@
 #include "driver.h"
 #include "visited.h"
 
-// Reading a file: a walk over all links from the root. Whatever would lead out of the file, or round in circles, ends it.
+// Reading a file: a walk over all links from the root. Whatever would lead out of the file, or round in circles, ends
+// it.
 
 enum {
   deepest = 64,
@@ -75,8 +76,8 @@ static herr_t put_member(hid_t group, const char *name, const H5L_info_t *info, 
   return 0;
 }
 
-// Which orders of creation the object keeps. Objects of the oldest format, and so Keras's, keep none; to ask for an object's
-// properties takes as long as all the rest.
+// Which orders of creation the object keeps. Objects of the oldest format, and so Keras's, keep none; to ask for an
+// object's properties takes as long as all the rest.
 static uint8_t orders_of(hid_t object, const H5O_info_t *info, const char *path) {
   if (info->hdr.version == oldest_header) return 0;
   bool is_group = info->type == H5O_TYPE_GROUP;

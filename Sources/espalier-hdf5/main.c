@@ -1,10 +1,10 @@
 // espalier-hdf5: reads and makes HDF5 files for the daemon, in a process of its own that has nothing to lose.
 //
-//   espalier-hdf5 index OFFSET COUNT LIMIT   the HDF5 file that is COUNT bytes from OFFSET of the input; LIMIT is of the product
-//   espalier-hdf5 create LIMIT               the tree that is the input; LIMIT is of the product
+//   espalier-hdf5 index OFFSET COUNT LIMIT   reads the HDF5 file that is COUNT bytes from OFFSET of the input
+//   espalier-hdf5 create LIMIT               makes a file of the tree that is the input
 //
-// Descriptors are those of answer.h; the answer is a byte, 0 and then what the command answers, or a problem's number and a
-// sentence. Status 0 whenever there is an answer.
+// LIMIT is of the product's bytes. Descriptors are those of answer.h; the answer is a byte, 0 and then what the command
+// answers, or the number of a problem and a sentence. Status 0 whenever there is an answer.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,8 +23,8 @@ enum { status_usage = 64 };
 /// For what the library and the answer need, beside the file itself.
 static const uint64_t memory_limit = 512 << 20;
 
-/// Seconds of processor time: a file of as many objects as are read takes two, and packed numbers come at more than 50 MB
-/// a second.
+/// Seconds of processor time: a file of as many objects as are read takes two, and packed numbers come at more than 50
+/// MB a second.
 static uint64_t seconds_limit(uint64_t input_count) { return 4 + input_count / (50 << 20); }
 
 static uint64_t number(const char *text) {

@@ -15,8 +15,8 @@
 
 enum { status_unconfined = 3 };
 
-// An administrator's lower limit stays. The hard limit is one higher: at that of processor time the system kills, at the soft
-// one it says why.
+// An administrator's lower limit stays. The hard limit is one higher: at that of processor time the system kills, at
+// the soft one it says why.
 static void limit(int resource, uint64_t value) {
   struct rlimit old;
   if (getrlimit(resource, &old) != 0) _exit(status_unconfined);
@@ -47,7 +47,8 @@ void limit_resources(uint64_t memory, uint64_t seconds, uint64_t largest_file) {
 #define ON(call, action) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_##call, 0, 1), ANSWER(action)
 #define ALLOW(call) ON(call, SECCOMP_RET_ALLOW)
 #define DENY(call) ON(call, SECCOMP_RET_ERRNO | EPERM)
-// Memory that can be executed is never made. The low half of the third argument holds the protection on both processors.
+// Memory that can be executed is never made. The low half of the third argument holds the protection on both
+// processors.
 #define ALLOW_WITHOUT_CODE(call)                                           \
   BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_##call, 0, 4), LOAD(args[2]),    \
       BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1), ANSWER(SECCOMP_RET_KILL_PROCESS), \
@@ -67,7 +68,8 @@ void confine(void) {
       ALLOW(exit_group), ALLOW(exit), ALLOW(rt_sigreturn), ALLOW(rt_sigprocmask), ALLOW(rt_sigaction), ALLOW(futex),
       ALLOW(clock_gettime), ALLOW(gettimeofday), ALLOW(getrandom), ALLOW(getpid), ALLOW(gettid), ALLOW(tgkill),
       // What the library may try where a file names another file, and the pauses it makes before it reads damage again.
-      DENY(clock_nanosleep), DENY(nanosleep), DENY(openat), DENY(newfstatat), DENY(readlinkat), DENY(faccessat), DENY(getcwd),
+      DENY(clock_nanosleep), DENY(nanosleep), DENY(openat), DENY(newfstatat), DENY(readlinkat), DENY(faccessat),
+      DENY(getcwd),
 #ifdef __NR_open
       DENY(open), DENY(stat), DENY(lstat), DENY(readlink), DENY(access),
 #endif

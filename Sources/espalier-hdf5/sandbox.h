@@ -8,6 +8,6 @@
 /// dumps, death with the daemon. Ends the process if the system refuses.
 void limit_resources(uint64_t memory, uint64_t seconds, uint64_t largest_file);
 
-/// From here on the process can compute, allocate, and read and write the descriptors it has. Opening a file is an error;
-/// any other call of the system ends the process. Ends the process (status 3) if the system has no such filter.
+/// From here on the process can compute, allocate, and read and write the descriptors it has. Opening a file is an
+/// error; any other call of the system ends the process. Ends the process (status 3) if the system has no such filter.
 void confine(void);

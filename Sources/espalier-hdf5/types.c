@@ -28,7 +28,8 @@ static struct type integer_of(hid_t type, const char *what) {
 static struct type float_of(hid_t type, const char *what) {
   struct type result = {.class = type_float, .size = (uint32_t)H5Tget_size(type)};
   require_little_endian(type, what);
-  if (result.size != 2 && result.size != 4 && result.size != 8) refuse_type(what, "floating-point numbers of unusual size");
+  if (result.size != 2 && result.size != 4 && result.size != 8)
+    refuse_type(what, "floating-point numbers of unusual size");
   hid_t expected = make_type(&result);
   if (H5Tequal(type, expected) <= 0) refuse_type(what, "floating-point numbers that are not IEEE 754's");
   H5Tclose(expected);
