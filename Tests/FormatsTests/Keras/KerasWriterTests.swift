@@ -63,9 +63,9 @@ import Formats
       layer: conv,
       layers: [
         .init(
-          name: "core", className: "Conv2D", settings: [("use_bias", "false")], variables: [("kernel", kernel)]),
+          name: "conv_core", className: "Conv2D", settings: [("use_bias", "false")], variables: [("kernel", kernel)]),
         .init(
-          name: "out", className: "Conv2D", settings: [("kernel_size", "[1, 1]")],
+          name: "conv_out", className: "Conv2D", settings: [("kernel_size", "[1, 1]")],
           variables: [("kernel", point), ("bias", bias)]),
       ])
     let after = try before.written([.replace(replacement)])

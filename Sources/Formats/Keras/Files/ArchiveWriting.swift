@@ -33,6 +33,7 @@ struct ArchiveGroups {
   /// - Parameter group: of `entry`, a model, as it was.
   func arranged(_ entry: KerasEntry, _ group: HDF5Group) throws(Failure) -> HDF5Group {
     guard let network = entry.network, case .group(let old)? = group.member("layers") else { return group }
+    let folder = entry.storage.isEmpty ? "layers/" : entry.storage + "/layers/"
     var names = GroupNames()
     var members: [(name: String, node: HDF5Node)] = []
     var moved: Set<String> = []
@@ -40,6 +41,8 @@ struct ArchiveGroups {
       let name = String(inner.storage.split(separator: "/").last ?? "")
       let replacement = replacements[inner.id]
       let newName = names.next(replacement == nil ? inner.className : "Sequential")
+      // What several models hold has its group where the first one is.
+      guard inner.storage == folder + name else { continue }
       moved.insert(name)
       guard let node = old.member(name) else { continue }
       switch (replacement, node) {

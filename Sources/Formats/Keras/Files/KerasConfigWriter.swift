@@ -21,6 +21,10 @@ struct KerasConfigWriter {
     var changes = KerasTextChanges()
     var edited: Set<String> = []
     var changesShapes = false
+    var sizes: [String: [Int]] = [:]
+    for layer in model.program.layers {
+      for variable in layer.variables { sizes[variable.path] = variable.tensor.shape }
+    }
     for edit in edits {
       switch edit {
       case .setInteger(let element, let integer): changes.replace(element, with: integer)
@@ -34,7 +38,7 @@ struct KerasConfigWriter {
       case .setVariable(let path, let tensor):
         contents[path] = tensor
         edited.insert(path)
-        continue
+        guard sizes[path] != tensor.shape else { continue }
       case .replace(let replacement): edited.formUnion(replacement.layer.variables.map(\.path))
       }
       changesShapes = true

@@ -103,11 +103,12 @@ struct KerasReplacements {
       }
     }
     let config = settings.map { "\(JSONEscapes.encoded($0.name)): \($0.json)" }.joined(separator: ", ")
-    return description(layer.className, config)
+    return description(layer.className, config, of: entry)
   }
 
-  private func description(_ className: String, _ config: String) -> String {
-    let isModern = model.root.description["module"] != nil
+  private func description(_ className: String, _ config: String, of entry: KerasEntry) -> String {
+    // Legacy files say modules only within the settings of wrappers.
+    let isModern = entry.description["module"] != nil
     let name = "\"class_name\": \(JSONEscapes.encoded(className)), \"config\": {\(config)}"
     return isModern ? "{\"module\": \"keras.layers\", \(name), \"registered_name\": null}" : "{\(name)}"
   }
@@ -145,6 +146,7 @@ struct KerasReplacements {
     let name = JSONEscapes.encoded(entry.name + "_input_layer")
     let dtype = JSONEscapes.encoded("float32")
     return description(
-      "InputLayer", "\"batch_shape\": [\(lengths)], \"dtype\": \(dtype), \"sparse\": false, \"name\": \(name)")
+      "InputLayer", "\"batch_shape\": [\(lengths)], \"dtype\": \(dtype), \"sparse\": false, \"name\": \(name)",
+      of: entry)
   }
 }

@@ -58,6 +58,8 @@ enum KerasSlots {
         if flag("scale", true) { add("gamma", [nil]) }
         if flag("center", true) { add("beta", [nil]) }
       case "RMSNormalization": add("scale", nil)
+      // Of keras.applications.convnext.
+      case "LayerScale": add("gamma", [int("projection_dim")])
       case "PReLU": add("alpha", nil)
       case "Embedding": add("embeddings", [int("input_dim"), int("output_dim")])
       case "Normalization":
