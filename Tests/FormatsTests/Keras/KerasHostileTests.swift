@@ -87,6 +87,41 @@ import Formats
     #expect(try refusal(disguised)?.kind == .modelUnsupportedFormat)
   }
 
+  /// Code that hides where no layer is: Keras would look it up when it loads the file.
+  @Test func codeInSettings() throws {
+    for setting in [
+      "\"kernel_initializer\": {\"module\": \"os\", \"class_name\": \"system\", \"config\": {}}",
+      "\"nobody_reads\": [{\"deep\": {\"module\": \"builtins\", \"class_name\": \"function\", \"config\": \"eval\"}}]",
+      "\"dtype\": {\"class_name\": \"os.system\", \"config\": {\"name\": \"float32\"}}",
+      "\"kernel_constraint\": {\"class_name\": \"__lambda__\", \"config\": {\"value\": \"x\"}}",
+      "\"bias_initializer\": {\"module\": \"keras\", \"class_name\": \"Mine\", \"registered_name\": \"pack>Mine\"}",
+    ] {
+      let config = functional(
+        [layer("Dense", "d", settings: "\(Self.dense), \(setting)", calls: [tensor("x")])], output: "[\"d\", 0, 0]")
+      let refused = try refusal(config)
+      #expect(refused?.kind == .modelUnsafe && refused?.details["layer"] == .string("d"), "\(setting)")
+    }
+    let keyword = functional([layer("Dense", "d", settings: Self.dense, calls: [tensor("x")])], output: "[\"d\", 0, 0]")
+      .replacing("\"kwargs\": {}", with: "\"kwargs\": {\"a\": {\"module\": \"os\", \"class_name\": \"system\"}}")
+    #expect(try refusal(keyword)?.kind == .modelUnsafe)
+  }
+
+  @Test func settingsThatKerasDoesNotTake() throws {
+    for setting in [
+      "\"filters\": \"8\"", "\"filters\": 8.5", "\"filters\": true", "\"filters\": null", "\"filters\": [8]",
+      "\"filters\": -8", "\"units\": 8", "\"filters\": 8, \"kernel_size\": [3]",
+      "\"filters\": 8, \"kernel_size\": [3, 3, 1]",
+      "\"filters\": 8, \"data_format\": \"channels_middle\"", "\"filters\": 8, \"dtype\": \"quaternion\"",
+      "\"filters\": 8, \"use_bias\": 1",
+    ] {
+      let size = setting.contains("kernel_size") ? "" : ", \"kernel_size\": [3, 3]"
+      let config = functional(
+        [layer("Conv2D", "c", settings: ", \(setting)\(size)", calls: [tensor("x")])], output: "[\"c\", 0, 0]")
+      let refused = try refusal(config)
+      #expect(refused?.kind == .modelMalformed && refused?.details["layer"] == .string("c"), "\(setting)")
+    }
+  }
+
   @Test func shapesAndTypesOfInputs() throws {
     for (old, new) in [
       ("[null, 4]", "[null, -4]"), ("[null, 4]", "[null, 4.5]"), ("[null, 4]", "[null, 99999999999]"),

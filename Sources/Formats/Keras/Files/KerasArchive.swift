@@ -49,6 +49,7 @@ package struct KerasArchive: KerasFile {
     let isKeras3 = KerasVersion.isKeras3(version ?? "3")
     var reader = KerasConfigReader(text, isKeras3: isKeras3, work: work)
     let root = try reader.model()
+    try KerasForeignCode.check(root, text)
     guard let entry = zip.entry(named: Self.weightsName) else {
       throw zip.entry(named: "model.weights.npz") == nil
         ? KerasRefusals.missing(Self.weightsName) : KerasRefusals.weightsWithoutHDF5

@@ -7,6 +7,11 @@ enum KerasClassNames {
 
   static let models: Set<String> = ["Sequential", "Functional", "Model"]
 
+  /// The name that a class is exported by, which legacy files have not always.
+  static func exported(_ className: String) -> String {
+    className == "GroupedQueryAttention" ? "GroupQueryAttention" : className
+  }
+
   /// The name of the group that a v3 archive keeps a layer in (keras/src/utils/naming.py, `to_snake_case`).
   static func group(of className: String) -> String {
     // A few classes bear another name inside Keras than the one they are exported by.

@@ -54,7 +54,7 @@ struct KerasConfigReader {
         .resourceLimit, "the model has more than \(Self.layerLimit) layers", details: ["limit": .int(Self.layerLimit)])
     }
     if count % 256 == 0 { try work.checkCancellation() }
-    let className = try text.string("class_name", of: description)
+    let className = KerasClassNames.exported(try text.string("class_name", of: description))
     guard let settings = description["config"], settings.kind == .object || settings.kind == .array else {
       throw text.malformed("'config' is missing or no object", description)
     }
@@ -69,11 +69,11 @@ struct KerasConfigReader {
     case .layer: parts = try self.parts(className, settings, path: path, storage: storage)
     case .operation, .foreign: break
     }
-    var slots = KerasSlots.slots(of: className, settings)
+    let slots: [KerasSlot]?
     switch kind {
     case .model, .operation: slots = []
     case .foreign: slots = nil
-    case .layer: if !parts.isEmpty { slots = slots ?? [] }
+    case .layer: slots = try self.slots(className, settings, path) ?? (parts.isEmpty ? nil : [])
     }
     let result = KerasEntry(
       kind: kind, className: className, module: module, name: name, path: path, settings: settings,
@@ -85,6 +85,10 @@ struct KerasConfigReader {
   private func name(
     of description: JSONElement, _ settings: JSONElement, _ fallback: String?
   ) throws(Failure) -> String {
+    for element in [description["name"], settings["name"]] {
+      guard let element, !element.isNull, element.string == nil else { continue }
+      throw text.malformed("the name of a layer is no text", element)
+    }
     let outer = description["name"]?.string
     let inner = settings["name"]?.string
     guard let name = inner ?? outer ?? fallback, !name.isEmpty else {
@@ -96,6 +100,25 @@ struct KerasConfigReader {
     }
     guard name.utf8.count <= 1024 else { throw text.malformed("the name of a layer is too long", description) }
     return name
+  }
+
+  /// The variables that the settings make, once they are settings that Keras takes.
+  private func slots(
+    _ className: String, _ settings: JSONElement, _ path: String
+  ) throws(Failure) -> [KerasSlot]? {
+    if let format = settings["data_format"], !format.isNull,
+      !format.equals("channels_last"), !format.equals("channels_first")
+    {
+      throw text.malformed("'data_format' is neither channels_last nor channels_first", format, layer: path)
+    }
+    if let dtype = settings["dtype"]?.string, !KerasInputs.isType(dtype) {
+      throw text.malformed("the type '\(dtype.prefix(40))' is not known", settings, layer: path)
+    }
+    do throws(KerasSlots.Misfit) {
+      return try KerasSlots.slots(of: className, settings)
+    } catch {
+      throw text.malformed(error.reason, settings, layer: path)
+    }
   }
 
   private mutating func uniquePath(_ wanted: String) -> String {

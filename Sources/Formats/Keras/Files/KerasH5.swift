@@ -47,6 +47,7 @@ package struct KerasH5: KerasFile {
     let isKeras3 = KerasVersion.isKeras3(version ?? "2")
     var reader = KerasConfigReader(text, isKeras3: isKeras3, work: work)
     let entry = try reader.model()
+    try KerasForeignCode.check(entry, text)
     if isKeras3, let operation = KerasRefusals.operation(in: entry) { throw operation }
     model = try KerasModel(entry, text, try LegacyWeights.bind(entry, root, isKeras3: isKeras3), work: work)
   }

@@ -84,6 +84,13 @@ enum KerasInputs {
     return dtype
   }
 
+  /// Whether Keras has a type or a policy of that name.
+  static func isType(_ name: String) -> Bool { dtypes[name] != nil || otherTypes.contains(name) }
+
+  private static let otherTypes: Set<String> = [
+    "complex64", "complex128", "float8_e4m3fn", "float8_e5m2", "int4", "uint4", "resource", "variant",
+  ]
+
   private static let dtypes: [String: DType] = [
     "float16": .float16, "float32": .float32, "float64": .float64, "bfloat16": .bfloat16, "int8": .int8,
     "int16": .int16,

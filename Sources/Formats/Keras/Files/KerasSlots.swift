@@ -20,16 +20,29 @@ struct KerasSlot: Sendable {
 }
 
 enum KerasSlots {
+  /// A setting that variables depend on and that is not what Keras takes.
+  struct Misfit: Error {
+    let reason: String
+  }
+
   /// - Returns: nil for classes that are not known, which may have any variables.
-  static func slots(of className: String, _ settings: JSONElement) -> [KerasSlot]? {
+  static func slots(of className: String, _ settings: JSONElement) throws(Misfit) -> [KerasSlot]? {
     var table = Table(settings)
     guard table.add(className) else { return nil }
+    if let reason = table.problem.reason { throw Misfit(reason: reason) }
     return table.slots
   }
 
   private struct Table {
     private(set) var slots: [KerasSlot] = []
     private let settings: JSONElement
+    /// The first one that was met.
+    let problem = Problem()
+
+    final class Problem {
+      var reason: String?
+      func note(_ text: String) { if reason == nil { reason = text } }
+    }
 
     init(_ settings: JSONElement) { self.settings = settings }
 
@@ -59,7 +72,7 @@ enum KerasSlots {
         if flag("center", true) { add("beta", [nil]) }
       case "RMSNormalization": add("scale", nil)
       // Of keras.applications.convnext.
-      case "LayerScale": add("gamma", [int("projection_dim")])
+      case "LayerScale": add("gamma", [optionalInt("projection_dim")])
       case "PReLU": add("alpha", nil)
       case "Embedding": add("embeddings", [int("input_dim"), int("output_dim")])
       case "Normalization":
@@ -67,7 +80,8 @@ enum KerasSlots {
         add("mean", nil, isTrained: false)
         add("variance", nil, isTrained: false)
         add("count", [], isTrained: false)
-      case "MultiHeadAttention": addAttention(int("num_heads"), int("num_heads"), int("key_dim"), int("value_dim"))
+      case "MultiHeadAttention":
+        addAttention(int("num_heads"), int("num_heads"), int("key_dim"), optionalInt("value_dim"))
       case "GroupQueryAttention":
         addAttention(int("num_query_heads"), int("num_key_value_heads"), int("head_dim"), int("head_dim"))
       case "Attention":
@@ -97,13 +111,43 @@ enum KerasSlots {
 
     // MARK: Settings
 
-    private func int(_ name: StaticString) -> Int? { settings[name]?.int }
-    private func flag(_ name: StaticString, _ otherwise: Bool) -> Bool { settings[name]?.bool ?? otherwise }
+    /// A number that has to be there.
+    private func int(_ name: StaticString) -> Int? {
+      guard let value = optionalInt(name) else {
+        problem.note("'\(name)' is missing")
+        return nil
+      }
+      return value
+    }
+
+    private func optionalInt(_ name: StaticString) -> Int? {
+      guard let element = settings[name], !element.isNull else { return nil }
+      guard let value = element.int, value > 0 else {
+        problem.note("'\(name)' is \(element.source.prefix(40)) and has to be a positive whole number")
+        return nil
+      }
+      return value
+    }
+
+    private func flag(_ name: StaticString, _ otherwise: Bool) -> Bool {
+      guard let element = settings[name], !element.isNull else { return otherwise }
+      guard let value = element.bool else {
+        problem.note("'\(name)' is \(element.source.prefix(40)) and has to be true or false")
+        return otherwise
+      }
+      return value
+    }
+
     private var usesBias: Bool { flag("use_bias", true) }
 
     private func kernelSize(_ rank: Int) -> [Int?] {
-      guard let sizes = settings["kernel_size"]?.integers else { return [Int?](repeating: nil, count: rank) }
-      return sizes.count == rank ? sizes : [Int?](repeating: sizes.first ?? nil, count: rank)
+      let sizes = settings["kernel_size"]?.integers ?? []
+      let isArray = settings["kernel_size"]?.kind == .array
+      guard sizes.count == (isArray ? rank : 1), sizes.allSatisfy({ $0 > 0 }) else {
+        problem.note("'kernel_size' has to be \(rank) positive whole numbers")
+        return [Int?](repeating: nil, count: rank)
+      }
+      return isArray ? sizes : [Int?](repeating: sizes[0], count: rank)
     }
 
     // MARK: Variables
@@ -124,12 +168,12 @@ enum KerasSlots {
     }
 
     private mutating func addDepthwise(_ rank: Int) {
-      add("depthwise_kernel", kernelSize(rank) + [nil, int("depth_multiplier")])
+      add("depthwise_kernel", kernelSize(rank) + [nil, optionalInt("depth_multiplier")])
       if usesBias { add("bias", [nil]) }
     }
 
     private mutating func addSeparable(_ rank: Int) {
-      add("depthwise_kernel", kernelSize(rank) + [nil, int("depth_multiplier")])
+      add("depthwise_kernel", kernelSize(rank) + [nil, optionalInt("depth_multiplier")])
       add("pointwise_kernel", [Int?](repeating: 1, count: rank) + [nil, int("filters")])
       if usesBias { add("bias", [int("filters")]) }
     }

@@ -168,12 +168,27 @@ struct KerasWiring {
       }
       return .tensors(try run(network, try given(entry, network, arguments)).tensors)
     }
+    if entry.kind == .layer, Self.takesOneTensor(entry.className) {
+      let count = arguments.reduce(0) { $0 + $1.tensors.count }
+      guard count == 1 else {
+        throw text.malformed("it is called with \(count) tensors and takes one", entry.description, layer: entry.path)
+      }
+    }
     guard let layer = layers[entry.id] else { throw text.malformed("a layer is missing", entry.description) }
     let count = callCounts[entry.id, default: 0]
     callCounts[entry.id] = count + 1
     let name = count == 0 ? entry.path : "\(entry.path)#\(count)"
     calls.append(KerasCall(layer: layer, arguments: arguments, keywords: keywords, name: name))
     return .call(calls.count - 1)
+  }
+
+  private static func takesOneTensor(_ className: String) -> Bool {
+    className.hasPrefix("Conv") && !className.hasPrefix("ConvLSTM") || className.hasPrefix("Depthwise")
+      || className.hasPrefix("Separable")
+      || [
+        "Dense", "EinsumDense", "BatchNormalization", "LayerNormalization", "GroupNormalization", "PReLU", "Embedding",
+      ]
+      .contains(className)
   }
 
   /// What the input layers of a model stand for when it is called with `arguments`.
