@@ -75,6 +75,9 @@ enum KerasSlots {
       case "LayerScale": add("gamma", [optionalInt("projection_dim")])
       case "PReLU": add("alpha", nil)
       case "Embedding": add("embeddings", [int("input_dim"), int("output_dim")])
+      case "ReversibleEmbedding":
+        add("embeddings", [int("input_dim"), int("output_dim")])
+        if !flag("tie_weights", true) { add("reverse_embeddings", [int("output_dim"), int("input_dim")]) }
       case "Normalization":
         guard settings["mean"]?.isNull ?? true, settings["variance"]?.isNull ?? true else { break }
         add("mean", nil, isTrained: false)
