@@ -18,7 +18,8 @@ enum ActivationOperations {
       "LogSoftmax": KerasRule("x axis") { (l, a) throws(Failure) in
         .tensor(try l.softmax(a.tensor("x"), axis: a.int("axis", -1), op: "LogSoftmax"))
       },
-      "Glu": KerasRule("x axis") { (l, a) throws(Failure) in .tensor(try l.glu(a.tensor("x"), axis: a.int("axis", -1))) },
+      "Glu": KerasRule("x axis") { (l, a) throws(Failure) in .tensor(try l.glu(a.tensor("x"), axis: a.int("axis", -1)))
+      },
       "Squareplus": KerasRule("x b") { (l, a) throws(Failure) in
         .tensor(try l.squareplus(a.tensor("x"), b: a.float("b", 4)))
       },

@@ -42,7 +42,7 @@ struct AttentionHeads {
 }
 
 extension KerasLowering {
-  fileprivate mutating func attention(_ a: KerasArguments, _ heads: AttentionHeads) throws(Failure) -> KerasOperand {
+  fileprivate mutating func attention(_ a: KerasArguments, _ heads: AttentionHeads) throws(Failure) -> LoweredOperand {
     let (query, value) = (try a.tensor("query"), try a.tensor("value"))
     let key = try a.optionalTensor("key") ?? value
     guard !a.has("sliding_window") else { throw unsupported("it has a sliding window") }
@@ -68,7 +68,8 @@ extension KerasLowering {
 
     var order = Array(0..<(try self.rank(k)))
     order.swapAt(order.count - 1, order.count - 2)
-    let product = try node("MatMul", [q, node("Transpose", [k], ["perm": .ints(order)], as: "transposed")], as: "scores")
+    let product = try node(
+      "MatMul", [q, node("Transpose", [k], ["perm": .ints(order)], as: "transposed")], as: "scores")
     let scale = try scalar(1 / Double(heads.keyWidth).squareRoot(), dtype(product), as: "scale")
     var scores = try node("Mul", [product, scale], as: "scaled")
     if let mask = try attentionMask(a, query: query, key: key, value: value, scores: scores, plan) {
@@ -128,7 +129,8 @@ extension KerasLowering {
     guard plan.attended.count > 1 else { return turned }
     // Several attended axes are one.
     let target = plan.batch.map { _ in 0 } + [0, -1, width.value]
-    let list = target.map { KerasInteger(value: $0) }.dropLast() + [holdsWidth ? KerasInteger(value: width.value) : width]
+    let list =
+      target.map { KerasInteger(value: $0) }.dropLast() + [holdsWidth ? KerasInteger(value: width.value) : width]
     return try node("Reshape", [turned, integers(Array(list), as: "\(role)_steps")], as: "\(role)_flat")
   }
 

@@ -27,7 +27,8 @@ extension KerasLowering {
     let isChannelsFirst = try a.isChannelsFirst()
     let groups = try a.int("groups", 1)
     let y = try convolution(
-      channelsSecond(x, isChannelsFirst: isChannelsFirst), weight, bias(a), geometry(a, kernel: lengths), groups: groups)
+      channelsSecond(x, isChannelsFirst: isChannelsFirst), weight, bias(a), geometry(a, kernel: lengths), groups: groups
+    )
     if groups != 1 {
       settings[NodeSetting(node: lastNode, attribute: "group")] = a.place("groups").map(KerasSetting.literal)
     }
@@ -61,6 +62,7 @@ extension KerasLowering {
     guard data.count == kernel.count, groups > 0, kernel[0] % groups == 0, data[1] == kernel[1] * groups else {
       throw malformed("its kernel does not fit: channels \(data.count > 1 ? data[1] : 0), kernel \(kernel)")
     }
+    let x = try cast(x, to: dtype(weight))
     var attributes = geometry.attributes(lengths: try spatialLengths(x))
     if groups != 1 { attributes["group"] = .int(groups) }
     return try node("Conv", bias.map { [x, weight, $0] } ?? [x, weight], attributes, as: suffix)

@@ -26,7 +26,7 @@ extension KerasLowering {
   }
 
   /// Operands as tensors of one type, numbers among them; as Keras promotes them.
-  mutating func promoted(_ operands: [KerasOperand], toReal: Bool = false) throws(Failure) -> [KerasTensor] {
+  mutating func promoted(_ operands: [LoweredOperand], toReal: Bool = false) throws(Failure) -> [KerasTensor] {
     let tensors = operands.compactMap(\.tensor)
     var type = tensors.map { dtype($0) }.reduce(nil) { Self.promoted($0, $1) } ?? .int32
     if !type.isFloat, toReal || operands.contains(where: \.isReal) { type = .float32 }
@@ -53,7 +53,7 @@ extension KerasLowering {
   }
 
   /// Numbers in lists, however deep, as a stored tensor.
-  mutating func constant(_ operand: KerasOperand, _ type: DType) throws(Failure) -> ValueID {
+  mutating func constant(_ operand: LoweredOperand, _ type: DType) throws(Failure) -> ValueID {
     var numbers: [Double] = []
     let shape = try collect(operand, &numbers)
     if !type.isFloat {
@@ -61,10 +61,12 @@ extension KerasLowering {
       return try cast(id, to: type)
     }
     let stored = Tensor(float32: numbers.map(Float.init), shape: shape)
-    return try cast(assembler.constant("\(base).value", stored), to: type)
+    let id = assembler.constant("\(base).value", stored)
+    if numbers.count > 1 { fixed[id] = "'\(base)' has its numbers in the configuration, one for each index" }
+    return try cast(id, to: type)
   }
 
-  private func collect(_ operand: KerasOperand, _ numbers: inout [Double]) throws(Failure) -> [Int] {
+  private func collect(_ operand: LoweredOperand, _ numbers: inout [Double]) throws(Failure) -> [Int] {
     if let number = operand.number {
       guard abs(number) < 9e15 || number.isInfinite else { throw unsupported("the number \(number) is too large") }
       numbers.append(number)

@@ -6,7 +6,7 @@ import ModelGraph
 struct KerasArguments: Sendable {
   let layer: KerasLayer
   let context: KerasContext
-  private var values: [String: KerasOperand] = [:]
+  private var values: [String: LoweredOperand] = [:]
 
   /// - Parameter parameters: names in order; "*name" takes all positional arguments from there on, or one list.
   /// - Throws: `modelUnsupportedOperator` for more positional arguments than there are names.
@@ -29,9 +29,9 @@ struct KerasArguments: Sendable {
   }
 
   /// An argument, or the setting of that name.
-  subscript(name: StaticString) -> KerasOperand {
+  subscript(name: StaticString) -> LoweredOperand {
     if let value = values[name.description], !value.isNone { return value }
-    return layer.settings[name].map { KerasOperand($0) } ?? .none
+    return layer.settings[name].map { LoweredOperand($0) } ?? .none
   }
 
   /// The same under other names.
@@ -46,7 +46,7 @@ struct KerasArguments: Sendable {
   func has(_ name: StaticString) -> Bool { !self[name].isNone }
 
   /// The first of `names` that there is: the same thing is called otherwise elsewhere.
-  func first(_ names: StaticString...) -> KerasOperand {
+  func first(_ names: StaticString...) -> LoweredOperand {
     for name in names where has(name) { return self[name] }
     return .none
   }
@@ -146,8 +146,8 @@ struct KerasArguments: Sendable {
 
 /// What a call hands over, in its own order.
 struct GivenArguments: Sendable {
-  var positional: [KerasOperand] = []
-  var keywords: [(name: String, value: KerasOperand)] = []
+  var positional: [LoweredOperand] = []
+  var keywords: [(name: String, value: LoweredOperand)] = []
 
   /// Every tensor in it.
   var tensors: [KerasTensor] { positional.flatMap(\.tensors) + keywords.flatMap(\.value.tensors) }

@@ -34,7 +34,6 @@ struct KerasLowering {
   var variables: [ValueID: VariableView] = [:]
   var variableValues: [String: ValueID] = [:]
   var literals: [ValueID: [JSONElement?]] = [:]
-  var following: Set<ValueID> = []
   var settings: [NodeSetting: KerasSetting] = [:]
   private var repeated: [RepeatedSetting] = []
   private var results: [KerasResult: ArrangedValue] = [:]
@@ -163,7 +162,7 @@ struct KerasLowering {
   }
 
   /// Applies a layer or operation: a call's own, or one that another is made of.
-  mutating func apply(_ layer: KerasLayer, _ given: GivenArguments) throws(Failure) -> KerasOperand {
+  mutating func apply(_ layer: KerasLayer, _ given: GivenArguments) throws(Failure) -> LoweredOperand {
     let outer = self.layer
     self.layer = layer
     defer { self.layer = outer }
@@ -188,13 +187,13 @@ struct KerasLowering {
   /// Real numbers come to a layer in its own type.
   private mutating func autocast(_ given: GivenArguments, _ layer: KerasLayer) throws(Failure) -> GivenArguments {
     guard let wanted = try variableType(layer) else { return given }
-    func cast(_ operand: KerasOperand, _ l: inout KerasLowering) throws(Failure) -> KerasOperand {
+    func cast(_ operand: LoweredOperand, _ l: inout KerasLowering) throws(Failure) -> LoweredOperand {
       switch operand {
       case .tensor(let tensor):
         guard l.dtype(tensor).isFloat, l.dtype(tensor) != wanted else { return operand }
         return .tensor(try l.cast(tensor, to: wanted))
       case .list(let elements):
-        var cast_: [KerasOperand] = []
+        var cast_: [LoweredOperand] = []
         for element in elements { cast_.append(try cast(element, &l)) }
         return .list(cast_)
       case .dictionary, .literal, .none: return operand
@@ -227,7 +226,7 @@ struct KerasLowering {
           + "keras.ops, or export the model as ONNX (model.export(..., format=\"onnx\"))")
   }
 
-  private func operand(_ argument: KerasArgument) throws(Failure) -> KerasOperand {
+  private func operand(_ argument: KerasArgument) throws(Failure) -> LoweredOperand {
     switch argument {
     case .input(let position):
       guard inputs.indices.contains(position) else { throw context.malformed("it reads an input that there is not") }
@@ -238,16 +237,16 @@ struct KerasLowering {
       }
       return .tensor(returned[call][index])
     case .list(let elements):
-      var operands: [KerasOperand] = []
+      var operands: [LoweredOperand] = []
       for element in elements { operands.append(try operand(element)) }
       return .list(operands)
     case .dictionary(let entries):
-      var operands: [KerasOperand.Entry] = []
+      var operands: [LoweredOperand.Entry] = []
       for entry in entries {
-        operands.append(KerasOperand.Entry(name: entry.name, value: try operand(entry.value)))
+        operands.append(LoweredOperand.Entry(name: entry.name, value: try operand(entry.value)))
       }
       return .dictionary(operands)
-    case .literal(let element): return KerasOperand(element)
+    case .literal(let element): return LoweredOperand(element)
     case .stated(let argument, shape: _): return try operand(argument)
     }
   }
@@ -286,7 +285,7 @@ struct KerasLowering {
       constraints: FormatConstraints(
         fixed: fixed, fixedAxes: decisive, tiesVectors: true, undivided: indivisible))
     return LoweredKeras(
-      graph: graph, calls: calls, variables: variables, literals: literals, following: following, settings: settings,
+      graph: graph, calls: calls, variables: variables, literals: literals, settings: settings,
       repeated: repeated, results: results)
   }
 

@@ -84,6 +84,7 @@ extension KerasLowering {
   /// A vector of our own.
   mutating func vector(_ elements: [Double], _ dtype: DType, as suffix: String) throws(Failure) -> ValueID {
     let id = assembler.constant("\(base).\(suffix)", Tensor(float32: elements.map(Float.init)))
+    if elements.count > 1 { fixed[id] = "'\(base)' makes its numbers by itself, one for each index" }
     return try cast(id, to: dtype)
   }
 
@@ -167,5 +168,7 @@ extension KerasLowering {
   }
 
   /// The layer stays one layer: no row of layers takes its place.
-  mutating func keepWhole(_ weight: ValueID, _ why: String) { if indivisible[weight] == nil { indivisible[weight] = why } }
+  mutating func keepWhole(_ weight: ValueID, _ why: String) {
+    if indivisible[weight] == nil { indivisible[weight] = why }
+  }
 }

@@ -19,8 +19,11 @@ extension KerasLowering {
     // How many count up to each step, this one included.
     let sums = try node("CumSum", [counts, axis], as: "sums")
     let total = try node("ReduceSum", [counts, integers([1], as: "axes")], ["keepdims": .int(0)], as: "count")
-    let end = try node("Squeeze", [node("Shape", [counts], ["start": .int(1), "end": .int(2)], as: "steps"), integers([0], as: "axes")], as: "end")
-    let range = try node("Range", [scalar(0, .int64, as: "zero"), end, scalar(1, .int64, as: "one")], as: "places", dtype: .int64)
+    let end = try node(
+      "Squeeze",
+      [node("Shape", [counts], ["start": .int(1), "end": .int(2)], as: "steps"), integers([0], as: "axes")], as: "end")
+    let range = try node(
+      "Range", [scalar(0, .int64, as: "zero"), end, scalar(1, .int64, as: "one")], as: "places", dtype: .int64)
     let places = try cast(range, to: .int32)
     let one = try scalar(1, .int32, as: "one")
     // The place of a step that counts; of others, of the last before it.
@@ -33,14 +36,15 @@ extension KerasLowering {
       return MaskedSteps(packing: packing, spreading: try cast(isLast, to: .float32), counts: total)
     }
     // From its end, what came last is the next that counts.
-    let next = try node("Unsqueeze", [node("Sub", [sums, counts], as: "next"), integers([2], as: "axes")], as: "next_rows")
+    let next = try node(
+      "Unsqueeze", [node("Sub", [sums, counts], as: "next"), integers([2], as: "axes")], as: "next_rows")
     let isNext = try node("Equal", [next, places], as: "is_next", dtype: .bool)
     return MaskedSteps(packing: packing, spreading: try cast(isNext, to: .float32), counts: total)
   }
 
   /// Gives what a layer returns the masks that Keras gives it.
   mutating func passMasks(
-    _ layer: KerasLayer, _ a: KerasArguments, _ given: GivenArguments, to result: KerasOperand
+    _ layer: KerasLayer, _ a: KerasArguments, _ given: GivenArguments, to result: LoweredOperand
   ) throws(Failure) {
     let inputs = given.tensors
     guard inputs.contains(where: { masks[$0] != nil }), layer.kind == .layer, let output = result.tensors.first,
@@ -65,7 +69,8 @@ extension KerasLowering {
     case "Concatenate":
       let all = inputs.compactMap { masks[$0] }
       let axis = try self.axis(a.int("axis", -1), of: inputs[0])
-      guard all.count == inputs.count, let first = all.first, all.allSatisfy({ $0 == first }), axis == rank(inputs[0]) - 1
+      guard all.count == inputs.count, let first = all.first, all.allSatisfy({ $0 == first }),
+        axis == rank(inputs[0]) - 1
       else { throw unsupported("it joins tensors of which some have steps that do not count") }
       masks[output] = first
     default: break

@@ -24,7 +24,7 @@ enum MergingLayers {
 extension KerasLowering {
   /// The inputs of a merging layer, of one type and as many axes each: those of fewer get more behind the batch.
   fileprivate mutating func merged(_ a: KerasArguments) throws(Failure) -> [KerasTensor] {
-    let tensors = try promoted(a.tensors("inputs").map(KerasOperand.tensor))
+    let tensors = try promoted(a.tensors("inputs").map(LoweredOperand.tensor))
     guard !tensors.isEmpty else { throw malformed("it merges nothing") }
     let rank = tensors.map { self.rank($0) }.max() ?? 0
     var result: [KerasTensor] = []
@@ -50,7 +50,7 @@ extension KerasLowering {
   }
 
   mutating func concatenated(_ tensors: [KerasTensor], axis: Int) throws(Failure) -> KerasTensor {
-    let tensors = try promoted(tensors.map(KerasOperand.tensor))
+    let tensors = try promoted(tensors.map(LoweredOperand.tensor))
     guard let first = tensors.first, tensors.allSatisfy({ rank($0) == rank(first) }) else {
       throw malformed("it joins tensors of different ranks")
     }
@@ -67,7 +67,7 @@ extension KerasLowering {
   fileprivate mutating func dot(_ a: KerasArguments) throws(Failure) -> KerasTensor {
     let tensors = try a.tensors("inputs")
     guard tensors.count == 2 else { throw malformed("it takes \(tensors.count) tensors") }
-    var operands = try promoted(tensors.map(KerasOperand.tensor))
+    var operands = try promoted(tensors.map(LoweredOperand.tensor))
     let stated = try a.ints("axes", count: 2)
     var axes: [Int] = []
     for (tensor, axis) in zip(operands, stated) { axes.append(try self.axis(axis, of: tensor)) }

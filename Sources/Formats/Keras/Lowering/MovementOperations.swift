@@ -45,7 +45,7 @@ enum MovementOperations {
         let x = try a.tensor("x")
         let axis = try l.axis(a.int("axis", 0), of: x)
         let parts = try l.parts(of: x, axis: axis, count: l.shape(x)[axis])
-        var single: [KerasOperand] = []
+        var single: [LoweredOperand] = []
         for part in parts { single.append(.tensor(try l.squeezed(part, [axis]))) }
         return .list(single)
       },
@@ -53,11 +53,11 @@ enum MovementOperations {
         let x = try a.tensor("x")
         let axis = try l.axis(a.int("axis", 0), of: x)
         if let count = a["indices_or_sections"].integer {
-          return .list(try l.parts(of: x, axis: axis, count: count.value).map(KerasOperand.tensor))
+          return .list(try l.parts(of: x, axis: axis, count: count.value).map(LoweredOperand.tensor))
         }
         // Where the parts begin.
         let bounds = try a.integers("indices_or_sections")
-        var (parts, start): ([KerasOperand], KerasInteger) = ([], KerasInteger(value: 0))
+        var (parts, start): ([LoweredOperand], KerasInteger) = ([], KerasInteger(value: 0))
         for end in bounds + [KerasInteger(value: Int.max)] {
           parts.append(.tensor(try l.range(of: x, axis: axis, start, end)))
           start = end
@@ -77,7 +77,9 @@ enum MovementOperations {
       },
       "Repeat": KerasRule("x repeats axis") { (l, a) throws(Failure) in
         let x = try a.tensor("x")
-        guard a.has("axis"), let times = a["repeats"].integer else { throw l.unsupported("it says no axis or several numbers") }
+        guard a.has("axis"), let times = a["repeats"].integer else {
+          throw l.unsupported("it says no axis or several numbers")
+        }
         return .tensor(try l.repeated(x, axis: l.axis(a.int("axis"), of: x), times: times.value))
       },
       "Tile": KerasRule("x repeats") { (l, a) throws(Failure) in
@@ -93,7 +95,9 @@ enum MovementOperations {
       "Roll": KerasRule("x shift axis") { (l, a) throws(Failure) in
         var x = try a.tensor("x")
         let (shifts, axes) = (try a.ints("shift"), try a.ints("axis"))
-        guard shifts.count == axes.count, !l.hasOpenLengths else { throw l.unsupported("it shifts by \(shifts) along \(axes)") }
+        guard shifts.count == axes.count, !l.hasOpenLengths else {
+          throw l.unsupported("it shifts by \(shifts) along \(axes)")
+        }
         for (shift, axis) in zip(shifts, axes) {
           let axis = try l.axis(axis, of: x)
           let length = try l.shape(x)[axis]
@@ -110,13 +114,15 @@ enum MovementOperations {
         let y = try l.node(
           "Slice",
           [
-            l.asWritten(x), l.integers(axes.map { _ in -1 }, as: "start"), l.integers(axes.map { _ in Int.min }, as: "end"),
+            l.asWritten(x), l.integers(axes.map { _ in -1 }, as: "start"),
+            l.integers(axes.map { _ in Int.min }, as: "end"),
             l.integers(axes, as: "axes"), l.integers(axes.map { _ in -1 }, as: "steps"),
           ])
         return .tensor(l.tensor(y))
       },
       "BroadcastTo": KerasRule("x shape") { (l, a) throws(Failure) in
-        .tensor(l.tensor(try l.node("Expand", [l.asWritten(a.tensor("x")), l.integers(a.integers("shape"), as: "shape")])))
+        .tensor(
+          l.tensor(try l.node("Expand", [l.asWritten(a.tensor("x")), l.integers(a.integers("shape"), as: "shape")])))
       },
     ]
     table["Concat"] = table["Concatenate"]
@@ -133,7 +139,7 @@ extension KerasLowering {
   }
 
   /// Lengths of which some may be computed.
-  fileprivate mutating func reshaped(_ x: KerasTensor, toward target: KerasOperand) throws(Failure) -> KerasTensor {
+  fileprivate mutating func reshaped(_ x: KerasTensor, toward target: LoweredOperand) throws(Failure) -> KerasTensor {
     switch target {
     case .literal:
       guard let length = target.integer else { throw unsupported("its shape is \(target.kind)") }

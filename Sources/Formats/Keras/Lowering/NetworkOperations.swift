@@ -28,7 +28,8 @@ enum NetworkOperations {
         }
         return .tensor(
           try l.resized(
-            l.real(a.tensor("images")), to: a.ints("size", count: 2), interpolation: a.string("interpolation", "bilinear"),
+            l.real(a.tensor("images")), to: a.ints("size", count: 2),
+            interpolation: a.string("interpolation", "bilinear"),
             isChannelsFirst: a.isChannelsFirst()))
       },
       "DepthToSpace": KerasRule("x") { (l, a) throws(Failure) in

@@ -96,7 +96,8 @@ extension KerasLowering {
     let square = try binary("Mul", centred, centred, as: "square")
     let variance = try reduced("ReduceMean", square, axes: axes, keepsAxes: true, as: "variance")
     let deviation = try unary("Sqrt", binary("Add", variance, epsilon, as: "sum"), as: "deviation")
-    let normed = try binary("Div", isScaledOnly ? x : centred, deviation, as: scale == nil && shift == nil ? "" : "normed")
+    let normed = try binary(
+      "Div", isScaledOnly ? x : centred, deviation, as: scale == nil && shift == nil ? "" : "normed")
     return try affine(normed, axes: axes, scale: scale, shift: isScaledOnly ? nil : shift)
   }
 
@@ -158,7 +159,9 @@ extension KerasLowering {
     func parameter(_ role: String, _ number: Double, _ l: inout KerasLowering) throws(Failure) -> ValueID {
       if let stored = try l.optionalVariable(role, a) { return stored }
       let length: ValueID
-      if let size { length = size } else {
+      if let size {
+        length = size
+      } else {
         length = try l.node("Shape", [value], ["start": .int(1), "end": .int(2)], as: "channels")
       }
       size = length

@@ -47,7 +47,7 @@ struct RecurrentResult {
 extension KerasLowering {
   fileprivate mutating func recurrentLayer(
     _ cell: RecurrentLayers.Cell, _ a: KerasArguments
-  ) throws(Failure) -> KerasOperand {
+  ) throws(Failure) -> LoweredOperand {
     let goesBackwards = try a.bool("go_backwards", false)
     let result = try recurrent(cell, a, isReverse: goesBackwards)
     var output: KerasTensor
@@ -107,13 +107,16 @@ extension KerasLowering {
     var paths: MaskedSteps?
     if let steps {
       let masked = try maskedSteps(steps, isReverse: isReverse)
-      sequence = try node("MatMul", [masked.packing, node("Transpose", [sequence], ["perm": .ints([1, 0, 2])], as: "batches")], as: "packed")
+      sequence = try node(
+        "MatMul", [masked.packing, node("Transpose", [sequence], ["perm": .ints([1, 0, 2])], as: "batches")],
+        as: "packed")
       sequence = try node("Transpose", [sequence], ["perm": .ints([1, 0, 2])], as: "packed_steps")
       (lengths, paths) = (masked.counts, masked)
     }
     var initial: [ValueID?] = []
     for state in try initialStates(a, count: cell == .lstm ? 2 : 1) {
-      initial.append(try node("Unsqueeze", [asWritten(cast(state, to: dtype(w))), integers([0], as: "axes")], as: "initial"))
+      initial.append(
+        try node("Unsqueeze", [asWritten(cast(state, to: dtype(w))), integers([0], as: "axes")], as: "initial"))
     }
     var attributes: [String: Attribute] = ["hidden_size": .int(width)]
     if isReverse { attributes["direction"] = .string("reverse") }
@@ -128,7 +131,8 @@ extension KerasLowering {
     if let paths {
       guard initial.isEmpty else { throw unsupported("it starts from a state and has steps that do not count") }
       y = try self.node("Transpose", [y], ["perm": .ints([1, 0, 2])], as: "packed_batches")
-      y = try self.node("Transpose", [self.node("MatMul", [paths.spreading, y], as: "spread")], ["perm": .ints([1, 0, 2])], as: "steps")
+      y = try self.node(
+        "Transpose", [self.node("MatMul", [paths.spreading, y], as: "spread")], ["perm": .ints([1, 0, 2])], as: "steps")
     }
     var states: [ValueID] = []
     for state in results.dropFirst() {
@@ -169,7 +173,9 @@ extension KerasLowering {
   ) throws(Failure) -> ValueID {
     if isPair {
       guard cell == .gru else { throw malformed("it has two biases") }
-      return try node("Reshape", [bias, integers([1, -1], as: "shape")], as: "B")
+      // One row behind the other.
+      let rows = try nodes("Split", [bias], ["axis": .int(0), "num_outputs": .int(2)], count: 2, as: "rows")
+      return try node("Concat", rows, ["axis": .int(1)], as: "B")
     }
     let own = try reordered(cell, bias, axis: 0)
     // States have none: zeros, as many.

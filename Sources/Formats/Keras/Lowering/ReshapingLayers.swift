@@ -73,7 +73,7 @@ extension KerasLowering {
 
   /// What is added or taken before and behind, by spatial axis: one number, one per axis, or two.
   fileprivate func bounds(
-    _ setting: KerasOperand, _ rank: Int, _ a: KerasArguments
+    _ setting: LoweredOperand, _ rank: Int, _ a: KerasArguments
   ) throws(Failure) -> [(before: Int, after: Int)] {
     func wrong() -> Failure { a.context.unsupported("it pads or crops by \(setting.kind)") }
     if let all = setting.integer?.value { return (0..<rank).map { _ in (all, all) } }

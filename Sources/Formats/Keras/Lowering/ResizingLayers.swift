@@ -14,12 +14,15 @@ enum ResizingLayers {
           isChannelsFirst: a.isChannelsFirst())
       },
       "CenterCrop": KerasRule { (l, a, x) throws(Failure) in
-        guard !l.hasOpenLengths else { throw l.unsupported("what it takes depends on lengths that the model leaves open") }
+        guard !l.hasOpenLengths else {
+          throw l.unsupported("what it takes depends on lengths that the model leaves open")
+        }
         let (shape, rank) = (try l.shape(x), l.rank(x))
         let first = try a.isChannelsFirst() ? rank - 2 : rank - 3
         let target = [try a.int("height"), try a.int("width")]
         guard first >= 0, (0..<2).allSatisfy({ shape[first + $0] >= target[$0] }) else {
-          throw l.unsupported("the images \(shape) are smaller than what it takes of them, so that it would resize them")
+          throw l.unsupported(
+            "the images \(shape) are smaller than what it takes of them, so that it would resize them")
         }
         let x = try l.cast(x, to: l.variableType(a.layer) ?? .float32)
         return try l.sliced(

@@ -24,7 +24,7 @@ enum ScalingLayers {
 extension KerasLowering {
   /// `op` with a number, or with one number per channel.
   fileprivate mutating func scaled(
-    _ op: String, _ x: KerasTensor, _ setting: KerasOperand, as suffix: String = ""
+    _ op: String, _ x: KerasTensor, _ setting: LoweredOperand, as suffix: String = ""
   ) throws(Failure) -> KerasTensor {
     if let number = setting.number { return try binary(op, x, number, as: suffix) }
     if setting.isNone { return x }
@@ -52,7 +52,9 @@ extension KerasLowering {
     let own = try rank(statistic)
     guard own <= max(axes.count, 1) || own == rank(x) else { throw malformed("its \(name) has \(own) axes") }
     guard own > 0, own < rank(x), let last = axes.last else {
-      if own == 1, axes.isEmpty { statistic = try node("Reshape", [statistic, integers([Int](), as: "shape")], as: "number") }
+      if own == 1, axes.isEmpty {
+        statistic = try node("Reshape", [statistic, integers([Int](), as: "shape")], as: "number")
+      }
       return tensor(statistic)
     }
     let kept = axes.suffix(own)

@@ -7,7 +7,8 @@ enum ScoreLayers {
       try l.scoredAttention(a) { (l, query, key) throws(Failure) in
         guard try a.string("score_mode", "dot") == "dot" else {
           let sum = try l.sums(query, key)
-          let scaled = try a.layer.variable("scale") == nil ? sum : l.node("Mul", [l.variable("scale", a), sum], as: "scaled")
+          let scaled =
+            try a.layer.variable("scale") == nil ? sum : l.node("Mul", [l.variable("scale", a), sum], as: "scaled")
           let total = try l.summed(l.node("Tanh", [scaled], as: "tanh"))
           guard a.layer.variable("concat_score_weight") != nil else { return total }
           return try l.node("Mul", [l.variable("concat_score_weight", a), total], as: "weighted")
@@ -34,7 +35,7 @@ extension KerasLowering {
   /// Inputs are query, value, and key where that is not the value.
   fileprivate mutating func scoredAttention(
     _ a: KerasArguments, _ scores: (inout KerasLowering, ValueID, ValueID) throws(Failure) -> ValueID
-  ) throws(Failure) -> KerasOperand {
+  ) throws(Failure) -> LoweredOperand {
     let inputs = try a.tensors("inputs")
     guard (2...3).contains(inputs.count), inputs.allSatisfy({ rank($0) == 3 }) else {
       throw unsupported("it takes \(inputs.count) tensors of \(inputs.map { rank($0) }) axes")

@@ -46,7 +46,7 @@ enum SelectionOperations {
       return .tensor(l.tensor(try l.node("MatMul", [l.asWritten(both[0]), l.asWritten(both[1])])))
     },
     "Einsum": KerasRule("*operands") { (l, a) throws(Failure) in
-      let tensors = try l.promoted(a.tensors("operands").map(KerasOperand.tensor))
+      let tensors = try l.promoted(a.tensors("operands").map(LoweredOperand.tensor))
       var values: [ValueID] = []
       for tensor in tensors { values.append(try l.asWritten(tensor)) }
       let equation = String(try a.string("subscripts", "").filter { $0 != " " })
@@ -77,11 +77,14 @@ enum SelectionOperations {
       guard let first = a["start"].number else { throw l.unsupported("its bounds are computed") }
       let (start, stop) = a.has("stop") ? (first, try a.float("stop")) : (0, first)
       let step = try a.float("step", 1)
-      guard step != 0, abs((stop - start) / step) < 1e6 else { throw l.unsupported("it counts from \(start) to \(stop)") }
+      guard step != 0, abs((stop - start) / step) < 1e6 else {
+        throw l.unsupported("it counts from \(start) to \(stop)")
+      }
       let isReal = a["start"].isReal || a["stop"].isReal || a["step"].isReal
       let type = try a.has("dtype") ? DType(kerasName: a.string("dtype", "")) : nil
       let elements = Array(stride(from: start, to: stop, by: step))
-      let numbers = isReal ? try l.vector(elements, .float32, as: "range") : l.integers(elements.map { Int($0) }, as: "range")
+      let numbers =
+        isReal ? try l.vector(elements, .float32, as: "range") : l.integers(elements.map { Int($0) }, as: "range")
       return .tensor(l.tensor(try l.cast(numbers, to: type ?? (isReal ? .float32 : .int32))))
     },
   ]
@@ -100,23 +103,25 @@ enum SelectionOperations {
 }
 
 extension KerasLowering {
-  fileprivate mutating func filled(_ value: Double, _ a: KerasArguments) throws(Failure) -> KerasOperand {
+  fileprivate mutating func filled(_ value: Double, _ a: KerasArguments) throws(Failure) -> LoweredOperand {
     let x = try a.tensor("x")
     let type = try a.has("dtype") ? DType(kerasName: a.string("dtype", "")) ?? dtype(x) : dtype(x)
     let shape = try node("Shape", [asWritten(x)], as: "shape")
     return .tensor(tensor(try node("Expand", [scalar(value, type), shape])))
   }
 
-  fileprivate mutating func constant(_: KerasOperand, zeroAndOneOf type: DType) throws(Failure) -> ValueID {
+  fileprivate mutating func constant(_: LoweredOperand, zeroAndOneOf type: DType) throws(Failure) -> ValueID {
     try cast(integers([0, 1], as: "values"), to: type)
   }
 
   /// What square brackets pick: numbers, ranges, new axes, "...".
-  mutating func item(_ x: KerasTensor, _ key: KerasOperand) throws(Failure) -> KerasTensor {
-    let keys: [KerasOperand] = if case .list(let elements) = key { elements } else { [key] }
+  mutating func item(_ x: KerasTensor, _ key: LoweredOperand) throws(Failure) -> KerasTensor {
+    let keys: [LoweredOperand] = if case .list(let elements) = key { elements } else { [key] }
     let rank = rank(x)
     let taken = keys.count { !$0.isNone && !Self.isEllipsis($0) }
-    guard taken <= rank, keys.count(where: Self.isEllipsis) <= 1 else { throw malformed("it picks along \(taken) axes") }
+    guard taken <= rank, keys.count(where: Self.isEllipsis) <= 1 else {
+      throw malformed("it picks along \(taken) axes")
+    }
     var result = x
     var (axis, place): (Int, Int) = (0, 0)
     /// By place of the result: axes to be taken away, and new ones.
@@ -151,19 +156,19 @@ extension KerasLowering {
     return new.isEmpty ? result : try expanded(result, new)
   }
 
-  private static func isEllipsis(_ key: KerasOperand) -> Bool {
+  private static func isEllipsis(_ key: LoweredOperand) -> Bool {
     guard case .literal(let element) = key else { return false }
     return element["class_name"]?.equals("__ellipsis__") == true || element.equals("...") || element.equals("Ellipsis")
   }
 
   private static func slice(
-    _ key: KerasOperand
+    _ key: LoweredOperand
   ) -> (start: KerasInteger?, end: KerasInteger?, step: KerasInteger?)? {
     switch key {
     case .literal(let element) where element.kind == .object:
       guard let config = element["config"] ?? Optional(element), config["step"] != nil || config["start"] != nil
       else { return nil }
-      func bound(_ element: JSONElement?) -> KerasInteger? { element.flatMap { KerasOperand($0).integer } }
+      func bound(_ element: JSONElement?) -> KerasInteger? { element.flatMap { LoweredOperand($0).integer } }
       return (bound(config["start"]), bound(config["stop"]), bound(config["step"]))
     case .dictionary(let entries):
       func bound(_ name: String) -> KerasInteger? { entries.first { $0.name == name }?.value.integer }

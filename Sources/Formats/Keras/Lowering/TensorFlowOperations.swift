@@ -16,8 +16,10 @@ enum TensorFlowOperations {
       "repeat": ("input=x repeats axis", "Repeat"), "roll": ("input=x shift axis", "Roll"),
       "reverse": ("tensor=x axis", "Flip"), "broadcast_to": ("input=x shape", "BroadcastTo"),
       "pad": ("tensor=x paddings=pad_width mode constant_values", "Pad"), "cast": ("x dtype", "Cast"),
-      "where": ("condition x=x1 y=x2", "Where"), "clip_by_value": ("t=x clip_value_min=x_min clip_value_max=x_max", "Clip"),
-      "gather": ("params=x indices validate_indices axis", "Take"), "slice": ("input_=inputs begin=start_indices size=shape", "Slice"),
+      "where": ("condition x=x1 y=x2", "Where"),
+      "clip_by_value": ("t=x clip_value_min=x_min clip_value_max=x_max", "Clip"),
+      "gather": ("params=x indices validate_indices axis", "Take"),
+      "slice": ("input_=inputs begin=start_indices size=shape", "Slice"),
       "image.resize": ("images size method=interpolation", "Resize"),
       "image.resize_bilinear": ("images size", "Resize"),
       "nn.depth_to_space": ("input=x block_size data_format", "DepthToSpace"),
@@ -30,7 +32,8 @@ enum TensorFlowOperations {
       "math.argmin": ("input=x axis", "Argmin"), "range": ("start limit=stop delta=step dtype", "Arange"),
       "__operators__.getitem": ("x slice_spec=key", "GetItem"), "convert_to_tensor": ("value=x", "ConvertToTensor"),
       "identity": ("input=x", "Copy"), "stop_gradient": ("input=variable", "StopGradient"),
-      "linalg.matmul": ("a=x1 b=x2 transpose_a transpose_b", "Matmul"), "matmul": ("a=x1 b=x2 transpose_a transpose_b", "Matmul"),
+      "linalg.matmul": ("a=x1 b=x2 transpose_a transpose_b", "Matmul"),
+      "matmul": ("a=x1 b=x2 transpose_a transpose_b", "Matmul"),
       "keras.backend.mean": ("x axis keepdims", "Mean"), "shape": ("input=x", "Shape"),
       "compat.v1.shape": ("input=x", "Shape"), "split": ("value=x num_or_size_splits=sizes axis", "SplitSizes"),
       "einsum": ("equation *inputs", "TensorFlowEinsum"),
@@ -75,7 +78,8 @@ enum TensorFlowOperations {
       guard let operation = own[function.operation] ?? KerasRules.operation(function.operation) else { continue }
       let pairs = function.arguments.split(separator: " ").map { $0.split(separator: "=") }
       let renamed = Dictionary(
-        pairs.compactMap { $0.count == 2 ? (String($0[0]), String($0[1])) : nil }, uniquingKeysWith: { first, _ in first })
+        pairs.compactMap { $0.count == 2 ? (String($0[0]), String($0[1])) : nil },
+        uniquingKeysWith: { first, _ in first })
       let rule = KerasRule(pairs.map { String($0[0]) }.joined(separator: " ")) { (l, a) throws(Failure) in
         try operation.lower(&l, a.renamed(renamed))
       }
@@ -98,7 +102,8 @@ enum TensorFlowOperations {
     },
     "Matmul": KerasRule("x1 x2") { (l, a) throws(Failure) in
       var both = try l.promoted([a["x1"], a["x2"]])
-      for (k, isTurned) in [try a.bool("transpose_a", false), try a.bool("transpose_b", false)].enumerated() where isTurned {
+      for (k, isTurned) in [try a.bool("transpose_a", false), try a.bool("transpose_b", false)].enumerated()
+      where isTurned {
         var order = Array(0..<l.rank(both[k]))
         guard order.count >= 2 else { throw l.malformed("a vector is not transposed") }
         order.swapAt(order.count - 1, order.count - 2)
@@ -110,7 +115,7 @@ enum TensorFlowOperations {
       let x = try a.tensor("x")
       let axis = try l.axis(a.int("axis", 0), of: x)
       if let count = a["sizes"].integer {
-        return .list(try l.parts(of: x, axis: axis, count: count.value).map(KerasOperand.tensor))
+        return .list(try l.parts(of: x, axis: axis, count: count.value).map(LoweredOperand.tensor))
       }
       let source = l.primary(x)
       let sizes = try a.integers("sizes")
@@ -121,7 +126,9 @@ enum TensorFlowOperations {
     },
     "TensorFlowEinsum": KerasRule("equation *inputs") { (l, a) throws(Failure) in
       var values: [ValueID] = []
-      for tensor in try l.promoted(a.tensors("inputs").map(KerasOperand.tensor)) { values.append(try l.asWritten(tensor)) }
+      for tensor in try l.promoted(a.tensors("inputs").map(LoweredOperand.tensor)) {
+        values.append(try l.asWritten(tensor))
+      }
       let equation = String(try a.string("equation", "").filter { $0 != " " })
       return .tensor(l.tensor(try l.node("Einsum", values, ["equation": .string(equation)])))
     },

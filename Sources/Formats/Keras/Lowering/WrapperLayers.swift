@@ -67,7 +67,7 @@ extension KerasLowering {
     return tensor(try node("Reshape", [y.value, target]), [0, 1] + y.axes.dropFirst().map { $0 + 1 })
   }
 
-  fileprivate mutating func bidirectional(_ a: KerasArguments) throws(Failure) -> KerasOperand {
+  fileprivate mutating func bidirectional(_ a: KerasArguments) throws(Failure) -> LoweredOperand {
     guard let forward = a.layer.part("forward_layer") ?? a.layer.part("layer"),
       let backward = a.layer.part("backward_layer")
     else { throw malformed("it has not two layers") }
@@ -84,14 +84,14 @@ extension KerasLowering {
     let ways = [there, back].map { way in
       returnsSequences ? tensor(way.sequence, [1, 0, 2]) : tensor(way.states[0])
     }
-    var outputs: [KerasOperand]
+    var outputs: [LoweredOperand]
     let mode = a.layer.settings["merge_mode"]
     switch mode.flatMap({ $0.isNull ? "none" : $0.string }) ?? "concat" {
     case "concat": outputs = [.tensor(try concatenated(ways, axis: -1))]
     case "sum": outputs = [.tensor(try binary("Add", ways[0], ways[1]))]
     case "mul": outputs = [.tensor(try binary("Mul", ways[0], ways[1]))]
     case "ave": outputs = [.tensor(try binary("Mul", binary("Add", ways[0], ways[1], as: "sum"), 0.5))]
-    case "none": outputs = ways.map(KerasOperand.tensor)
+    case "none": outputs = ways.map(LoweredOperand.tensor)
     case let other: throw unsupported("its merge_mode is '\(other)'")
     }
     if forward.settings["return_state"]?.bool == true {

@@ -8,9 +8,9 @@ struct KerasTensor: Hashable, Sendable {
 }
 
 /// What a call is given or returns, as lowering has it.
-indirect enum KerasOperand: Sendable {
+indirect enum LoweredOperand: Sendable {
   case tensor(KerasTensor)
-  case list([KerasOperand])
+  case list([LoweredOperand])
   case dictionary([Entry])
   /// A number, string, truth value or object of the configuration; lists are `list`.
   case literal(JSONElement)
@@ -19,16 +19,19 @@ indirect enum KerasOperand: Sendable {
 
   struct Entry: Sendable {
     let name: String
-    let value: KerasOperand
+    let value: LoweredOperand
   }
 
   /// As the file writes it, lists and tuples element by element.
   init(_ element: JSONElement) {
     switch element.kind {
     case .null: self = .none
-    case .array: self = .list(element.elements.map { KerasOperand($0) })
+    case .array: self = .list(element.elements.map { LoweredOperand($0) })
     case .object where element["class_name"]?.equals("__tuple__") == true:
-      self = .list((element["items"] ?? element["config"])?.elements.map { KerasOperand($0) } ?? [])
+      self = .list((element["items"] ?? element["config"])?.elements.map { LoweredOperand($0) } ?? [])
+    // Arrays that a model was given stand in its file with all their numbers.
+    case .object where ["__tensor__", "__numpy__"].contains(element["class_name"]?.string):
+      self = element["config"]?["value"].map { LoweredOperand($0) } ?? .none
     default: self = .literal(element)
     }
   }
