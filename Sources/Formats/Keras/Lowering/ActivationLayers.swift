@@ -43,7 +43,7 @@ enum ActivationLayers {
       "RandomTranslation", "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth", "RandomErasing",
       "RandomColorJitter", "RandomColorDegeneration", "RandomGrayscale", "RandomHue", "RandomSaturation",
       "RandomSharpness", "RandomPosterization", "RandomShear", "RandomPerspective", "RandomElasticTransform",
-      "RandomGaussianBlur", "RandomInvert", "RandAugment", "AugMix", "CutMix", "MixUp",
+      "RandomGaussianBlur", "RandomInvert", "StochasticDepth", "RandAugment", "AugMix", "CutMix", "MixUp",
     ] {
       table[name] = KerasRule { _, _, x in x }
     }

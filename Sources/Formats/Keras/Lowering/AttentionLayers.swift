@@ -162,7 +162,7 @@ extension KerasLowering {
   }
 
   private mutating func outputProjection(_ x: ValueID, _ a: KerasArguments) throws(Failure) -> ValueID {
-    let role = "output"
+    let role = a.layer.variable("attention_output/kernel") == nil ? "output" : "attention_output"
     let kernel = try stored("\(role)/kernel", a.layer)
     guard kernel.tensor.shape.count == 3 else { throw unsupported("its output kernel is \(kernel.tensor.shape)") }
     let weight = try variable(kernel, [[0, 1], [2]])

@@ -31,6 +31,8 @@ struct KerasArguments: Sendable {
   /// An argument, or the setting of that name.
   subscript(name: StaticString) -> LoweredOperand {
     if let value = values[name.description], !value.isNone { return value }
+    // What tf.keras 2 keeps a function as has settings of its own.
+    if layer.className.hasSuffix("OpLambda") { return .none }
     return layer.settings[name].map { LoweredOperand($0) } ?? .none
   }
 

@@ -280,6 +280,7 @@ struct KerasLowering {
       outputs.append(id)
     }
     calls += [Int](repeating: call, count: assembler.nodeCount - calls.count)
+    for id in outputs { declareShape(of: id) }
     let graph = assembler.graph(
       outputs: outputs,
       definitions: OperatorDefinitions(opsets: ["": Self.opset], irVersion: Self.irVersion),
@@ -288,6 +289,17 @@ struct KerasLowering {
     return LoweredKeras(
       graph: graph, calls: calls, variables: variables, literals: literals, following: following, settings: settings,
       repeated: repeated, results: results)
+  }
+
+  /// What the model returns has as many samples as what it takes, and its other lengths where no length is open.
+  private mutating func declareShape(of id: ValueID) {
+    guard let shape = assembler.shape(id), let batch = program.inputs.first?.shape.first else { return }
+    let isBatchOpen = if case .fixed = batch { false } else { true }
+    let declared = shape.enumerated().map { axis, length -> Dimension in
+      if axis == 0, isBatchOpen { return length == Self.openLengths[0] ? batch : .unknown }
+      return hasOpenLengths ? .unknown : .fixed(length)
+    }
+    assembler.declare(id, shape: declared, dtype: nil)
   }
 
   // MARK: Failures

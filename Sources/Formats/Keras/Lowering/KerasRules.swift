@@ -18,12 +18,17 @@ struct KerasRule: Sendable {
   }
 }
 
+extension String {
+  fileprivate func removing(prefix: String) -> String { hasPrefix(prefix) ? String(dropFirst(prefix.count)) : self }
+}
+
 /// What can be lowered: one table of layers and one of operations, put together from one table per family.
 enum KerasRules {
   static func rule(for layer: KerasLayer) -> KerasRule? {
     switch layer.className {
     case "TFOpLambda", "SlicingOpLambda":
-      return layer.settings["function"]?.string.flatMap { TensorFlowOperations.rules[$0] }
+      guard let name = layer.settings["function"]?.string else { return nil }
+      return TensorFlowOperations.rules[name] ?? TensorFlowOperations.rules[name.removing(prefix: "compat.v1.")]
     default: return layer.kind == .operation ? operations[layer.className] : layers[layer.className]
     }
   }

@@ -59,6 +59,9 @@ struct RepeatedSetting: Sendable {
 enum KerasSetting: Sendable {
   /// The number at this place of the configuration.
   case literal(JSONElement)
+  /// How many parts of one length there are, at this place; of parts of several lengths it has where all but the first
+  /// begin, or how long they are.
+  case parts(JSONElement, areSizes: Bool)
   /// It follows from the variables' shapes by itself.
   case follows
 }

@@ -12,8 +12,12 @@ struct MaskedSteps {
 }
 
 extension KerasLowering {
-  /// - Parameter mask: (batch, steps), true where a step counts.
-  mutating func maskedSteps(_ mask: KerasTensor, isReverse: Bool) throws(Failure) -> MaskedSteps {
+  /// - Parameters:
+  ///   - mask: (batch, steps), true where a step counts.
+  ///   - givesZeros: whether a step that does not count has zeros instead of what came last.
+  mutating func maskedSteps(
+    _ mask: KerasTensor, isReverse: Bool, givesZeros: Bool
+  ) throws(Failure) -> MaskedSteps {
     let counts = try cast(asWritten(mask), to: .int32)
     let axis = try scalar(1, .int64, as: "axis")
     // How many count up to each step, this one included.
@@ -32,6 +36,7 @@ extension KerasLowering {
     let isThere = try node("Unsqueeze", [cast(counts, to: .bool), integers([2], as: "axes")], as: "is_there")
     let own = try node("And", [isLast, isThere], as: "own", dtype: .bool)
     let packing = try node("Transpose", [cast(own, to: .float32)], ["perm": .ints([0, 2, 1])], as: "packing")
+    if givesZeros { return MaskedSteps(packing: packing, spreading: try cast(own, to: .float32), counts: total) }
     guard isReverse else {
       return MaskedSteps(packing: packing, spreading: try cast(isLast, to: .float32), counts: total)
     }

@@ -53,7 +53,9 @@ enum MovementOperations {
         let x = try a.tensor("x")
         let axis = try l.axis(a.int("axis", 0), of: x)
         if let count = a["indices_or_sections"].integer {
-          return .list(try l.parts(of: x, axis: axis, count: count.value).map(LoweredOperand.tensor))
+          let parts = try l.parts(of: x, axis: axis, count: count.value)
+          l.rememberParts(count, areSizes: false)
+          return .list(parts.map(LoweredOperand.tensor))
         }
         // Where the parts begin.
         let bounds = try a.integers("indices_or_sections")
@@ -194,6 +196,12 @@ extension KerasLowering {
       "Split", [source.value], ["axis": .int(place(of: axis, in: x)), "num_outputs": .int(count)], count: count,
       as: "part")
     return values.map { tensor($0, source.axes) }
+  }
+
+  /// The split made last has its number of parts from `count`.
+  mutating func rememberParts(_ count: KerasInteger, areSizes: Bool) {
+    guard count.value > 1, let place = count.place else { return }
+    settings[NodeSetting(node: lastNode, attribute: "num_outputs")] = .parts(place, areSizes: areSizes)
   }
 
   /// The indices from `start` up to `end`.

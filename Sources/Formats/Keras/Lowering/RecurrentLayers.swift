@@ -71,14 +71,15 @@ extension KerasLowering {
   mutating func recurrent(
     _ cell: RecurrentLayers.Cell, _ a: KerasArguments, isReverse: Bool
   ) throws(Failure) -> RecurrentResult {
-    let x = try a.tensor("sequences")
+    guard let x = a["sequences"].tensors.first else { throw a.wrong("sequences", "a tensor") }
     guard rank(x) == 3 else { throw malformed("it runs over a tensor of \(rank(x)) axes") }
     for name: StaticString in ["stateful", "time_major"] {
       guard try !a.bool(name, false) else { throw unsupported("it is \(name.description)") }
     }
     let steps = try a.optionalTensor("mask") ?? masks[x]
-    if steps != nil, try a.bool("zero_output_for_mask", false) {
-      throw unsupported("it puts zeros for steps that do not count")
+    let givesZeros = try a.bool("zero_output_for_mask", false)
+    if steps != nil, givesZeros, try !a.bool("return_sequences", false) {
+      throw unsupported("it returns zeros where the last step does not count")
     }
     let prefix = a.layer.variable("kernel") == nil ? "cell/" : ""
     let (kernel, recurrence) = (
@@ -106,7 +107,7 @@ extension KerasLowering {
     var lengths: ValueID?
     var paths: MaskedSteps?
     if let steps {
-      let masked = try maskedSteps(steps, isReverse: isReverse)
+      let masked = try maskedSteps(steps, isReverse: isReverse, givesZeros: givesZeros)
       sequence = try node(
         "MatMul", [masked.packing, node("Transpose", [sequence], ["perm": .ints([1, 0, 2])], as: "batches")],
         as: "packed")
@@ -142,8 +143,9 @@ extension KerasLowering {
   }
 
   private func initialStates(_ a: KerasArguments, count: Int) throws(Failure) -> [KerasTensor] {
-    guard a.has("initial_state") else { return [] }
-    let states = try a.tensors("initial_state")
+    // tf.keras 2 has them behind the sequences.
+    let states = try a.has("initial_state") ? a.tensors("initial_state") : Array(a["sequences"].tensors.dropFirst())
+    if states.isEmpty { return [] }
     guard states.count == count else { throw malformed("it is given \(states.count) states") }
     return states
   }

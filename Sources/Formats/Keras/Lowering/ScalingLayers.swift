@@ -3,6 +3,11 @@ import ModelGraph
 /// Layers that bring inputs to the range that a network wants.
 enum ScalingLayers {
   static let rules: [String: KerasRule] = [
+    // Of keras.applications' own: x * gamma along the channels.
+    "LayerScale": KerasRule { (l, a, x) throws(Failure) in
+      let gamma = l.tensor(try l.variable("gamma", a))
+      return try l.product(x, gamma)
+    },
     "Rescaling": KerasRule { (l, a, x) throws(Failure) in
       let x = try l.cast(x, to: l.variableType(a.layer) ?? .float32)
       let scaled = try l.scaled("Mul", x, a["scale"], as: "scaled")

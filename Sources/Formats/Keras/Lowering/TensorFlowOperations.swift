@@ -115,7 +115,9 @@ enum TensorFlowOperations {
       let x = try a.tensor("x")
       let axis = try l.axis(a.int("axis", 0), of: x)
       if let count = a["sizes"].integer {
-        return .list(try l.parts(of: x, axis: axis, count: count.value).map(LoweredOperand.tensor))
+        let parts = try l.parts(of: x, axis: axis, count: count.value)
+        l.rememberParts(count, areSizes: true)
+        return .list(parts.map(LoweredOperand.tensor))
       }
       let source = l.primary(x)
       let sizes = try a.integers("sizes")

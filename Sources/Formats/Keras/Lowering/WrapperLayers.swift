@@ -59,7 +59,8 @@ extension KerasLowering {
     let rest = try node("Shape", [value], ["start": .int(2)], as: "rest")
     let flatShape = try node("Concat", [integers([-1], as: "all"), rest], ["axis": .int(0)], as: "samples_shape")
     let flat = try node("Reshape", [value, flatShape], as: "samples")
-    let y = primary(try applied(layer, tensor(flat, [0] + axes.dropFirst(2).map { $0 - 1 })))
+    let result = try applied(layer, tensor(flat, [0] + axes.dropFirst(2).map { $0 - 1 }))
+    let y = primary(result)
     let steps = try length(value, 1)
     let made = try node("Shape", [y.value], ["start": .int(1)], as: "made")
     guard y.axes.first == 0 else { throw unsupported("the layer in it moves samples") }

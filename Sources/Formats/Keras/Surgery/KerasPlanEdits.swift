@@ -82,6 +82,16 @@ struct KerasPlanEdits {
       case (.follows, _): break
       default: throw unsayable(node, "its \(name) would change")
       }
+    case .setInput(let node, 1, let tensor) where parts(of: node) != nil:
+      // Parts that were of one length and are no more.
+      guard let (place, areSizes) = parts(of: node), let sizes = ElementArray(reading: tensor)?.integers else { break }
+      var (bounds, end): ([Int], Int) = ([], 0)
+      for size in sizes.dropLast() {
+        end += Int(size)
+        bounds.append(end)
+      }
+      edits.append(.setIntegers(place, areSizes ? sizes.map(Int.init) : bounds))
+    case .removeAttribute(let node, "num_outputs") where parts(of: node) != nil: break
     case .setInput(let node, let input, let tensor):
       guard let value = graph[node].input(input), let places = lowered.literals[value],
         let old = graph[value].tensor.flatMap(ElementArray.init(reading:))?.integers,
@@ -110,6 +120,13 @@ struct KerasPlanEdits {
     }
   }
 
+  /// Where the number of equal parts that the node makes is written.
+  private func parts(of node: NodeID) -> (place: JSONElement, areSizes: Bool)? {
+    guard case .parts(let place, let areSizes)? = lowered.settings[NodeSetting(node: node, attribute: "num_outputs")]
+    else { return nil }
+    return (place, areSizes)
+  }
+
   /// Whether the node is part of a layer that goes.
   private func isReplaced(_ node: NodeID) -> Bool {
     let call = lowered.calls[node.index]
@@ -122,7 +139,8 @@ struct KerasPlanEdits {
     var shapes: [String: [Int]] = [:]
     for variable in layer.variables { shapes[variable.role] = newShapes[variable.path] }
     guard !shapes.isEmpty else { return }
-    for (name, value) in LayerSizes.settings(of: layer.className, shapes) where layer.settings.member(name)?.int != value {
+    for (name, value) in LayerSizes.settings(of: layer.className, shapes)
+    where layer.settings.member(name)?.int != value {
       edits.append(.setSetting(layer, name: name, value))
     }
     if layer.className == "EinsumDense" { collectOutputShape(of: layer) }
