@@ -7,9 +7,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# Headers and libraries that the build links, OpenBLAS (loaded when a method needs it), and the Python that the tests and
-# the demo run.
-APT_PACKAGES := libhdf5-dev libjansson-dev libopenblas0 pkg-config python3 python3-venv zlib1g-dev
+# Headers and libraries that the build links, OpenBLAS (loaded when a method needs it), what strips programs, and the
+# Python that the tests and the demo run.
+APT_PACKAGES := binutils libhdf5-dev libjansson-dev libopenblas0 pkg-config python3 python3-venv zlib1g-dev
 # What the editor extensions are tested in.
 EDITOR_PACKAGES := neovim nodejs
 SWIFT_BUILD := swift build -c release

@@ -20,7 +20,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 
 from . import tables
 from .client import Client
-from .errors import EspalierError, ServerError
+from .errors import ServerError, ServerStopped
 from .progress import is_notebook
 from .requests import PathLike, absolute
 from .results import LayerSetting, Size
@@ -163,15 +163,22 @@ class Task:
     def run(self, client: Client) -> SweepPoint:
         started = time.monotonic()
         try:
-            with tempfile.TemporaryDirectory(prefix="espalier-") as folder:
-                point = self._compressed(client, pathlib.Path(folder))
-        except (EspalierError, ValueError) as error:
-            # What is wrong with one point is no reason to lose the others.
+            try:
+                point = self._compressed(client)
+            except ServerStopped:
+                # Perhaps another point's doing. The files are this sweep's own: what may be there may be written again.
+                point = self._compressed(client)
+        except Exception as error:
+            # What is wrong with one point, or with what `evaluate` makes of it, is no reason to lose the others.
             kind = error.kind if isinstance(error, ServerError) else type(error).__name__
             return SweepPoint(self.parameters, error=str(error), error_kind=kind)
         return dataclasses.replace(point, seconds=time.monotonic() - started)
 
-    def _compressed(self, client: Client, scratch: pathlib.Path) -> SweepPoint:
+    def _compressed(self, client: Client) -> SweepPoint:
+        with tempfile.TemporaryDirectory(prefix="espalier-") as folder:
+            return self._compressed_in(client, pathlib.Path(folder))
+
+    def _compressed_in(self, client: Client, scratch: pathlib.Path) -> SweepPoint:
         given = {name: value for name, value in self.arguments.items() if name in PARAMETERS}
         options = {name: value for name, value in self.arguments.items() if name not in PARAMETERS | {"options"}}
         given["options"] = {**self.arguments.get("options", {}), **options} or None

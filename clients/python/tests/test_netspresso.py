@@ -141,7 +141,13 @@ def test_models_are_forgotten_and_files_stay(compressor, tmp_path):
 
 
 def test_words_are_strings_and_what_is_missing_says_where_it_is(entrance):
-    assert GroupPolicy.COUNT == "count" and CompressionMethod("PR_SNP") is CompressionMethod.PR_SNP
+    from espalier.netspresso.enums.compression import GroupPolicy as FromBelow
+
+    assert (
+        FromBelow is GroupPolicy
+        and GroupPolicy.COUNT == "count"
+        and CompressionMethod("PR_SNP") is CompressionMethod.PR_SNP
+    )
     with pytest.raises(AttributeError, match="NetsPresso's own"):
         entrance.trainer()
     with pytest.raises(AttributeError, match="no attribute 'colour'"):

@@ -19,6 +19,7 @@ def executed(espalierd, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("ESPALIER_SERVER", espalierd)
     patch.setenv("XDG_RUNTIME_DIR", str(folder))
+    patch.setenv("IPYTHONDIR", str(folder / "ipython"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "the file is kept without outputs"
     try:

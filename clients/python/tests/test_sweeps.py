@@ -78,6 +78,23 @@ def test_points_that_fail_are_kept_with_their_errors(client, capsys):
     assert found.table().count("failed: ") == 5
 
 
+def test_what_evaluate_raises_is_the_points_error(client):
+    def picky(path):
+        if path.stat().st_size < 400_000:
+            raise RuntimeError("too small to be of use")
+        return 1.0
+
+    found = espalier.sweep(RESNET, {"recommendation_ratio": RATIOS}, client=client, evaluate=picky)
+    assert [point.error_kind for point in found] == [None, "RuntimeError", "RuntimeError"]
+    assert found[2].error == "too small to be of use"
+
+
+def test_a_daemon_that_dies_under_a_sweep_costs_no_point(fake):
+    client = fake(compress=[{"do": "die once", "status": 70}, answer({**COMPRESSION, "output_path": None})])
+    found = espalier.sweep("/m.onnx", {"recommendation_ratio": RATIOS}, client=client, evaluate=lambda path: 1.0)
+    assert [point.error for point in found] == [None] * 3
+
+
 def test_a_sweep_as_a_frame(client):
     frame = espalier.sweep(RESNET, {"recommendation_ratio": [0.3, 2.0]}, client=client).to_dataframe()
     assert isinstance(frame, pandas.DataFrame) and list(frame["recommendation_ratio"]) == [0.3, 2.0]

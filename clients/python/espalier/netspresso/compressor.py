@@ -251,7 +251,8 @@ class CompressorV2:
                                     known.input_shapes)  # fmt: skip
             self._record(method, options, known, compressed, made)
             metadata.compressed_model_path = work.output.as_posix()
-            metadata.compressed_onnx_model_path = work.onnx.as_posix()
+            if work.onnx.exists():
+                metadata.compressed_onnx_model_path = work.onnx.as_posix()
             metadata.compression_info.layers = [_layer(layer) for layer in made.layers]
             metadata.results.original_model = _model(known.model)
             metadata.results.compressed_model = _model(compressed.model)

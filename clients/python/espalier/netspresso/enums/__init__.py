@@ -1,7 +1,7 @@
 """The words of NetsPresso's API that take part in compression, and the options, which NetsPresso 1.x has among them."""
 
-from .schemas import Options
-from .words import (
+from ..schemas import Options
+from ..words import (
     CompressionMethod,
     DataType,
     Extension,

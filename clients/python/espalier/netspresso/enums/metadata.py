@@ -1,0 +1,5 @@
+"""See `espalier.netspresso.words`."""
+
+from ..words import Status, TaskType
+
+__all__ = ["Status", "TaskType"]

@@ -1,0 +1,5 @@
+"""See `espalier.netspresso.words`."""
+
+from ..words import Task
+
+__all__ = ["Task"]
