@@ -7,15 +7,14 @@ import shutil
 import pytest
 
 import espalier
-
 from espalier import commands
 from test_espalierd import MODELS, RESNET
 
 REPOSITORY = MODELS.parents[3]
-
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
-# How many examples each page has that need no PyTorch (Tests/Torch runs those): one that is not found is one that is
-# not tested.
+FRAMEWORK = re.compile(r"^import (torch|keras)$", re.M)
+# How many examples each page has that need no framework (Tests/Torch and Tests/Keras run those): one that is not found
+# is one that is not tested.
 PAGES = {"README.md": 2, "docs/python.md": 7, "docs/netspresso.md": 3}
 COMMAND = re.compile(r"^ {4}(espalier .*?)(?: {2,}#.*)?$|`(espalier [a-z]+ [^`]*)`", re.M)
 
@@ -29,7 +28,7 @@ def test_the_examples_run(page, espalierd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ESPALIER_SERVER", espalierd)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    examples = [text for text in FENCE.findall((REPOSITORY / page).read_text()) if "import torch" not in text]
+    examples = [text for text in FENCE.findall((REPOSITORY / page).read_text()) if not FRAMEWORK.search(text)]
     assert len(examples) == PAGES[page]
     names: dict = {"__name__": "__main__"}
     try:
