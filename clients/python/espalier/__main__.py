@@ -155,6 +155,8 @@ def main() -> int:
             run(arguments)
     except (ServerError, AllFailed, OSError) as error:
         print(f"espalier: {error}", file=sys.stderr)
+        if isinstance(error, ServerError) and error.kind == "model.inputShapes":
+            print("          here: --input-shape 1,3,224,224", file=sys.stderr)
         return REFUSED
     except EspalierError as error:
         print(f"espalier: {error}", file=sys.stderr)

@@ -66,7 +66,8 @@ def find_server(explicit: Optional[Command] = None) -> List[str]:
         return [on_path]
     raise ServerNotFound(
         f"{EXECUTABLE} was found neither in the environment variable {ENVIRONMENT_VARIABLE}, nor beside this package "
-        f"({beside}), nor on PATH; build it with `swift build -c release` and set {ENVIRONMENT_VARIABLE} to its path"
+        f"({beside}), nor on PATH; install the wheel that has it inside (`make wheel`), or build it (`make build`) and "
+        f"set {ENVIRONMENT_VARIABLE} to its path"
     )
 
 
