@@ -32,7 +32,7 @@ def test_many_at_once(espalierd, tmp_path):
     first, reports, files = asyncio.run(work())
     assert [report.macs for report in reports[::2]] == [first.macs] * 5
     assert len({made.output_path.read_bytes() for made in files}) == 1
-    assert children() == before
+    assert set(children()) <= set(before)
 
 
 def test_a_cancelled_task_cancels_its_request(fake):

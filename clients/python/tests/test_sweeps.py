@@ -154,9 +154,11 @@ def poison(path):
 
 
 @pytest.fixture(scope="module")
-def cluster(espalierd):
+def cluster(espalierd, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("ESPALIER_SERVER", espalierd)
+    # A worker that is killed leaves its temporary files.
+    patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("workers")))
     # A worker that is killed is replaced; one point may take two along before Dask gives it up.
     with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
         with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
