@@ -173,7 +173,8 @@ def settings(layers: Sequence[LayerSetting]) -> str:
             numbers = f"{part.whole:g} → {part.kept:g}"
             title = "" if index else name(layer.name)
             rows.append([title, part.of, kept_bar(part.kept, part.whole, most), numbers, change])
-    return table(("layer", "", "what stays of it", "", ""), rows) if rows else ""
+    kind = "layer" if any(layer.ranks for layer in layers) else "group"
+    return table((kind, "", "what stays of it", "", ""), rows) if rows else ""
 
 
 class Stays(NamedTuple):
