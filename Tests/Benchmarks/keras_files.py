@@ -35,7 +35,7 @@ def load(path):
 def reading(report, server, path, rounds):
     load(path)
     ours, whole, theirs, skeletons = [], [], [], []
-    settings = load(path).get_config()
+    network = load(path)
     for _ in range(rounds):
         began = time.perf_counter()
         wire = Wire([server])
@@ -44,6 +44,7 @@ def reading(report, server, path, rounds):
         peak = wire.memory("VmHWM")
         wire.close()
         theirs.append(timed(lambda: load(path))[0])
+        settings = network.get_config()  # it does not survive
         skeletons.append(timed(lambda: keras.Model.from_config(settings))[0])
     size = path.stat().st_size
     report.section(f"Load to inspect of ResNet50{path.suffix} ({size / 1e6:.0f} MB) against keras.models.load_model")

@@ -7,6 +7,8 @@ import numpy as np
 TRANSPOSED = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "Convolution2DTranspose")
 CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D")
 CELLS = ("LSTMCell", "GRUCell", "SimpleRNNCell")
+# Parts of a layer that go by the attribute that holds them; others go by their own names, as attention's "query".
+ROLES = ("layer", "forward_layer", "backward_layer", "cell")
 
 
 def named(model, path=""):
@@ -21,17 +23,10 @@ def named_of_layer(layer, path):
         return
     own = "variables" if hasattr(layer, "_trainable_variables") else "weights"
     for variable in [*getattr(layer, f"_trainable_{own}"), *getattr(layer, f"_non_trainable_{own}")]:
-        yield f"{path}/{role(layer, variable)}", variable, layer
+        yield f"{path}/{base(variable)}", variable, layer
     for part in layer._flatten_layers(recursive=False, include_self=False):
-        # Cells go by the attribute that holds them, other parts (attention's "query") by their names.
-        name = "cell" if getattr(layer, "cell", None) is part else part.name
-        yield from named_of_layer(part, f"{path}/{name}")
-
-
-def role(layer, variable):
-    """What the variable is to its layer; Keras 3 calls the one of depthwise convolutions a kernel as all others."""
-    name = base(variable)
-    return "depthwise_kernel" if name == "kernel" and type(layer).__name__.startswith("Depthwise") else name
+        roles = [role for role in ROLES if getattr(layer, role, None) is part]
+        yield from named_of_layer(part, f"{path}/{roles[0] if roles else part.name}")
 
 
 def base(variable):

@@ -303,7 +303,7 @@ def operations():
     return keras.Model(entry, layers.Dense(CLASSES, name="d2")(ops.squeeze(ops.expand_dims(x, 1), 1)))
 
 
-NETWORKS = {
+APPLICATIONS = {
     "resnet50": Network(application("ResNet50", 48), image(48, 48, 3)),
     "resnet50_v2": Network(application("ResNet50V2", 48), image(48, 48, 3)),
     "mobilenet": Network(application("MobileNet", 48, alpha=0.5), image(48, 48, 3)),
@@ -318,6 +318,9 @@ NETWORKS = {
     "inception_v3": Network(application("InceptionV3", 75), image(75, 75, 3)),
     "nasnet_mobile": Network(nasnet, image(64, 64, 3)),
     "convnext_tiny": Network(application("ConvNeXtTiny", 32), pixels(32), V3_ONLY),
+}
+NETWORKS = {
+    **APPLICATIONS,
     "unet": Network(unet, image(32, 32, 3)),
     "two_inputs": Network(two_inputs, lambda rng, n: image(16, 16, 3)(rng, n) + image(20)(rng, n)),
     "nested_shared": Network(nested_shared, lambda rng, n: image(16, 16, 3)(rng, n) + image(16, 16, 3)(rng, n)),

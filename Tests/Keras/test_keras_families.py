@@ -60,6 +60,8 @@ def test_pruned_equals_masked_and_trains(client, network, workspace, name, form)
     # ONNX Runtime adds in another order.
     assert masking_keras.distance(predicted, run(graph, compressed, inputs)) <= 10 * TOLERANCE
 
+    if form == ".h5" and name in networks_keras.APPLICATIONS:
+        return  # Loaded, it is the network that was trained from the other file, or one of the two is wrong above.
     train(compressed, inputs, predicted)
     again = files_keras.write(compressed, workspace / f"again{form}")
     trained = files_keras.predict(compressed, inputs)
