@@ -22,6 +22,7 @@ struct KerasConfigWriter {
     var edited: Set<String> = []
     var changesShapes = false
     var sizes: [String: [Int]] = [:]
+    var units: [ObjectIdentifier: Int] = [:]
     for layer in model.program.layers {
       for variable in layer.variables { sizes[variable.path] = variable.tensor.shape }
     }
@@ -30,7 +31,9 @@ struct KerasConfigWriter {
       case .setInteger(let element, let integer): changes.replace(element, with: integer)
       case .setIntegers(let element, let integers):
         changes.replace(element, with: "[\(integers.map(String.init).joined(separator: ", "))]")
-      case .setSetting(let layer, let name, let integer): Self.set(name, of: layer.settings, to: integer, &changes)
+      case .setSetting(let layer, let name, let integer):
+        Self.set(name, of: layer.settings, to: integer, &changes)
+        if name == "units" { units[ObjectIdentifier(layer)] = integer }
       case .cut(let path, let gather):
         precondition(cuts[path] == nil, "a variable is cut once")
         cuts[path] = gather
@@ -43,6 +46,7 @@ struct KerasConfigWriter {
       }
       changesShapes = true
     }
+    try Self.requireEqualDirections(model, units)
     let shapes = KerasShapes(model, lengths, edited: edited)
     shapes.write(to: &changes)
     replacements = try KerasReplacements(edits, model, isKeras3: isKeras3, shapes: shapes)
@@ -52,6 +56,23 @@ struct KerasConfigWriter {
     }
     text = changes.isEmpty ? Array(model.text.bytes.buffer) : changes.applied(to: model.text.bytes.buffer)
     (self.cuts, self.contents, self.changesShapes) = (cuts, contents, changesShapes)
+  }
+
+  /// Keras takes what both directions of a Bidirectional return for twice what the first one returns.
+  /// - Parameter units: new ones, by layer.
+  private static func requireEqualDirections(
+    _ model: KerasModel, _ units: [ObjectIdentifier: Int]
+  ) throws(Failure) {
+    guard !units.isEmpty else { return }
+    for entry in model.entries where entry.className == "Bidirectional" && entry.kind == .layer {
+      let layers = entry.parts.compactMap { model.layer(of: $0.entry) }
+      let new = layers.compactMap { units[ObjectIdentifier($0)] ?? $0.settings["units"]?.int }
+      guard layers.contains(where: { units[ObjectIdentifier($0)] != nil }), Set(new).count > 1 else { continue }
+      throw Failure(
+        .layerUnavailable,
+        "the directions of '\(entry.path)' would have \(new.map(String.init).joined(separator: " and ")) units, and Keras "
+          + "takes directions of one width only; exclude the layer", details: ["layer": .string(entry.path)])
+    }
   }
 
   private static func set(
