@@ -92,7 +92,7 @@ struct InputAxes {
         axes.append(.open(open.count))
         open.append(
           OpenAxis(
-            symbol: symbol, role: Self.role(position), position: position, given: given[input]?[axis]))
+            symbol: symbol, role: Self.role(position, of: declared), position: position, given: given[input]?[axis]))
       }
       lengths.append((input, axes))
     }
@@ -140,10 +140,14 @@ struct InputAxes {
     open[index].given = length
   }
 
-  private static func role(_ position: Position) -> Role {
-    switch (position.axis, position.rank) {
+  private static func role(_ position: Position, of declared: [Dimension]) -> Role {
+    // Where nothing but the last axis has a length, that is the channels'.
+    let isChannelsLast = declared.dropFirst().enumerated().allSatisfy { place, dimension in
+      if case .fixed = dimension { place == declared.count - 2 } else { place < declared.count - 2 }
+    }
+    return switch (position.axis, position.rank) {
     case (0, _): .batch
-    case (1, 4...): .channel
+    case (1, 4...): isChannelsLast ? .spatial : .channel
     case (_, 4...): .spatial
     default: .sequence
     }

@@ -49,7 +49,11 @@ extension KerasLowering {
     _ cell: RecurrentLayers.Cell, _ a: KerasArguments
   ) throws(Failure) -> LoweredOperand {
     let goesBackwards = try a.bool("go_backwards", false)
-    let result = try recurrent(cell, a, isReverse: goesBackwards)
+    let givesZeros = try a.bool("zero_output_for_mask", false)
+    if givesZeros, try !a.bool("return_sequences", false) {
+      throw unsupported("it returns zeros where the last step does not count")
+    }
+    let result = try recurrent(cell, [a], isReverse: goesBackwards, givesZeros: givesZeros)[0]
     var output: KerasTensor
     if try a.bool("return_sequences", false) {
       var sequence = result.sequence
@@ -67,90 +71,138 @@ extension KerasLowering {
     return .list([.tensor(output)] + result.states.map { .tensor(tensor($0)) })
   }
 
-  /// - Parameter isReverse: whether time is run through from its end.
+  /// - Parameters:
+  ///   - ways: one layer, or two that run through time in opposite directions, the one that goes forward first.
+  ///   - isReverse: whether a single one runs through time from its end.
+  ///   - givesZeros: whether steps that do not count have zeros instead of what came last.
+  /// - Returns: one result for each way.
   mutating func recurrent(
-    _ cell: RecurrentLayers.Cell, _ a: KerasArguments, isReverse: Bool
-  ) throws(Failure) -> RecurrentResult {
-    guard let x = a["sequences"].tensors.first else { throw a.wrong("sequences", "a tensor") }
+    _ cell: RecurrentLayers.Cell, _ ways: [KerasArguments], isReverse: Bool, givesZeros: Bool
+  ) throws(Failure) -> [RecurrentResult] {
+    guard let a = ways.first, let x = a["sequences"].tensors.first else {
+      throw unsupported("it is given no tensor to run over")
+    }
     guard rank(x) == 3 else { throw malformed("it runs over a tensor of \(rank(x)) axes") }
-    for name: StaticString in ["stateful", "time_major"] {
-      guard try !a.bool(name, false) else { throw unsupported("it is \(name.description)") }
-    }
-    let steps = try a.optionalTensor("mask") ?? masks[x]
-    let givesZeros = try a.bool("zero_output_for_mask", false)
-    if steps != nil, givesZeros, try !a.bool("return_sequences", false) {
-      throw unsupported("it returns zeros where the last step does not count")
-    }
-    let prefix = a.layer.variable("kernel") == nil ? "cell/" : ""
-    let (kernel, recurrence) = (
-      try stored("\(prefix)kernel", a.layer), try stored("\(prefix)recurrent_kernel", a.layer)
-    )
-    // (in, gates * width) as (gates * width, in).
-    let w = try stacked(cell, variable(kernel, [[1], [0]]), as: "W")
-    let r = try stacked(cell, variable(recurrence, [[1], [0]]), as: "R")
-    for id in [variableValues[kernel.path], variableValues[recurrence.path]].compactMap({ $0 }) {
-      keepWhole(id, "a recurrent layer is not replaced")
-    }
-    let width = recurrence.tensor.shape[0]
-    var bias: ValueID?
-    var isLinearBeforeReset = false
-    if try hasBias(a) {
-      let variable = try stored("\(prefix)bias", a.layer)
-      let value = try self.variable(variable, variable.tensor.shape.indices.map { [$0] })
-      let isPair = variable.tensor.shape.count == 2
-      isLinearBeforeReset = cell == .gru && isPair
-      bias = try biases(cell, value, isPair: isPair)
-    } else if cell == .gru {
-      isLinearBeforeReset = try a.bool("reset_after", true)
-    }
+    let weights = try weights(cell, ways)
+    let initial = try initialStates(a, count: cell == .lstm ? 2 : 1, dtype(weights.input))
     var sequence = try arranged(x, [1, 0, 2])
-    var lengths: ValueID?
-    var paths: MaskedSteps?
-    if let steps {
-      let masked = try maskedSteps(steps, isReverse: isReverse, givesZeros: givesZeros)
-      sequence = try node(
-        "MatMul", [masked.packing, node("Transpose", [sequence], ["perm": .ints([1, 0, 2])], as: "batches")],
-        as: "packed")
-      sequence = try node("Transpose", [sequence], ["perm": .ints([1, 0, 2])], as: "packed_steps")
-      (lengths, paths) = (masked.counts, masked)
-    }
-    var initial: [ValueID?] = []
-    for state in try initialStates(a, count: cell == .lstm ? 2 : 1) {
-      initial.append(
-        try node("Unsqueeze", [asWritten(cast(state, to: dtype(w))), integers([0], as: "axes")], as: "initial"))
-    }
-    var attributes: [String: Attribute] = ["hidden_size": .int(width)]
-    if isReverse { attributes["direction"] = .string("reverse") }
-    if isLinearBeforeReset { attributes["linear_before_reset"] = .int(1) }
-    attributes.merge(try activations(cell, a)) { $1 }
-    let results = try nodes(
-      cell.op, [sequence, w, r, bias, lengths] + initial, attributes, count: cell == .lstm ? 3 : 2)
-    let node = NodeSetting(node: lastNode, attribute: "hidden_size")
-    settings[node] = a.place("units").map(KerasSetting.literal)
-    // (steps, 1, batch, width)
-    var y = try self.node("Squeeze", [results[0], integers([1], as: "axes")], as: "sequence")
-    if let paths {
+    var masked: MaskedSteps?
+    if let steps = try a.optionalTensor("mask") ?? masks[x] {
       guard initial.isEmpty else { throw unsupported("it starts from a state and has steps that do not count") }
-      y = try self.node("Transpose", [y], ["perm": .ints([1, 0, 2])], as: "packed_batches")
-      y = try self.node(
-        "Transpose", [self.node("MatMul", [paths.spreading, y], as: "spread")], ["perm": .ints([1, 0, 2])], as: "steps")
+      let paths = try maskedSteps(steps, isReverse: isReverse, givesZeros: givesZeros)
+      sequence = try overBatches(paths.packing, sequence, as: "packed")
+      masked = paths
     }
-    var states: [ValueID] = []
-    for state in results.dropFirst() {
-      states.append(try self.node("Squeeze", [state, integers([0], as: "axes")], as: "state"))
+    var attributes: [String: Attribute] = ["hidden_size": .int(weights.width)]
+    if ways.count == 2 || isReverse { attributes["direction"] = .string(isReverse ? "reverse" : "bidirectional") }
+    if weights.isLinearBeforeReset { attributes["linear_before_reset"] = .int(1) }
+    attributes.merge(try activations(cell, ways)) { $1 }
+    let results = try nodes(
+      cell.op, [sequence, weights.input, weights.state, weights.bias, masked?.counts] + initial, attributes,
+      count: cell == .lstm ? 3 : 2)
+    // Of two, the widths are in two places, which follow the variables.
+    settings[NodeSetting(node: lastNode, attribute: "hidden_size")] =
+      ways.count == 2 ? .follows : a.place("units").map(KerasSetting.literal)
+    // (steps, ways, batch, width), and (ways, batch, width) each.
+    let sequences = try oneByOne(results[0], ways.count, axis: 1, as: "sequence")
+    var states: [[ValueID]] = []
+    for state in results.dropFirst() { states.append(try oneByOne(state, ways.count, axis: 0, as: "state")) }
+    var made: [RecurrentResult] = []
+    for (way, sequence) in sequences.enumerated() {
+      let spread = if let masked { try overBatches(masked.spreading, sequence, as: "spread") } else { sequence }
+      made.append(RecurrentResult(sequence: spread, states: states.map { $0[way] }))
     }
-    return RecurrentResult(sequence: y, states: states)
+    return made
   }
 
-  private func initialStates(_ a: KerasArguments, count: Int) throws(Failure) -> [KerasTensor] {
+  /// A product by a matrix for every sample, of a value (steps, batch, width).
+  private mutating func overBatches(
+    _ matrices: ValueID, _ x: ValueID, as suffix: String
+  ) throws(Failure) -> ValueID {
+    let batches = try node("Transpose", [x], ["perm": .ints([1, 0, 2])], as: "batches")
+    let product = try node("MatMul", [matrices, batches], as: suffix)
+    return try node("Transpose", [product], ["perm": .ints([1, 0, 2])], as: "steps")
+  }
+
+  /// What lies along an axis of ways, without it.
+  private mutating func oneByOne(
+    _ x: ValueID, _ count: Int, axis: Int, as suffix: String
+  ) throws(Failure) -> [ValueID] {
+    let parts =
+      count == 1
+      ? [x] : try nodes("Split", [x], ["axis": .int(axis), "num_outputs": .int(count)], count: count, as: "ways")
+    var result: [ValueID] = []
+    for part in parts { result.append(try node("Squeeze", [part, integers([axis], as: "axes")], as: suffix)) }
+    return result
+  }
+
+  private mutating func initialStates(
+    _ a: KerasArguments, count: Int, _ type: DType
+  ) throws(Failure) -> [ValueID?] {
     // tf.keras 2 has them behind the sequences.
     let states = try a.has("initial_state") ? a.tensors("initial_state") : Array(a["sequences"].tensors.dropFirst())
     if states.isEmpty { return [] }
     guard states.count == count else { throw malformed("it is given \(states.count) states") }
-    return states
+    var initial: [ValueID?] = []
+    for state in states {
+      let value = try asWritten(cast(state, to: type))
+      initial.append(try node("Unsqueeze", [value, integers([0], as: "axes")], as: "initial"))
+    }
+    return initial
   }
 
   // MARK: Weights
+
+  /// The weights of all ways, as ONNX's recurrent operators have them.
+  private struct Weights {
+    let input: ValueID
+    let state: ValueID
+    let bias: ValueID?
+    let width: Int
+    let isLinearBeforeReset: Bool
+  }
+
+  private mutating func weights(
+    _ cell: RecurrentLayers.Cell, _ ways: [KerasArguments]
+  ) throws(Failure) -> Weights {
+    var (inputs, states, biases): ([ValueID], [ValueID], [ValueID]) = ([], [], [])
+    var (widths, resets): (Set<Int>, Set<Bool>) = ([], [])
+    for a in ways {
+      for name: StaticString in ["stateful", "time_major"] {
+        guard try !a.bool(name, false) else { throw unsupported("it is \(name.description)") }
+      }
+      let prefix = a.layer.variable("kernel") == nil ? "cell/" : ""
+      let (kernel, recurrence) = (
+        try stored("\(prefix)kernel", a.layer), try stored("\(prefix)recurrent_kernel", a.layer)
+      )
+      // (in, gates * width) as (gates * width, in).
+      for (variable, isInput) in [(kernel, true), (recurrence, false)] {
+        let weight = try self.variable(variable, [[1], [0]])
+        keepWhole(weight, "a recurrent layer is not replaced")
+        let gates = try stacked(cell, weight, as: isInput ? "W" : "R")
+        if isInput { inputs.append(gates) } else { states.append(gates) }
+      }
+      widths.insert(recurrence.tensor.shape[0])
+      var isPair = try a.bool("reset_after", true)
+      if try hasBias(a) {
+        let variable = try stored("\(prefix)bias", a.layer)
+        isPair = variable.tensor.shape.count == 2
+        let value = try self.variable(variable, variable.tensor.shape.indices.map { [$0] })
+        biases.append(try self.biases(cell, value, isPair: isPair))
+      }
+      resets.insert(cell == .gru && isPair)
+    }
+    guard let width = widths.first, widths.count == 1, resets.count == 1, [0, ways.count].contains(biases.count) else {
+      throw unsupported("its two layers differ")
+    }
+    func joined(_ parts: [ValueID], as name: String, _ l: inout KerasLowering) throws(Failure) -> ValueID {
+      parts.count == 1 ? parts[0] : try l.node("Concat", parts, ["axis": .int(0)], as: name)
+    }
+    return Weights(
+      input: try joined(inputs, as: "W", &self), state: try joined(states, as: "R", &self),
+      bias: biases.isEmpty ? nil : try joined(biases, as: "B", &self), width: width,
+      isLinearBeforeReset: resets.contains(true))
+  }
 
   /// Gates in ONNX's order, behind an axis of directions.
   private mutating func stacked(
@@ -188,17 +240,21 @@ extension KerasLowering {
 
   // MARK: Activations
 
-  private func activations(_ cell: RecurrentLayers.Cell, _ a: KerasArguments) throws(Failure) -> [String: Attribute] {
-    let own = try activation(a, "activation", "tanh")
-    let gate = try activation(a, "recurrent_activation", "sigmoid")
-    let all: [(name: String, alpha: Float, beta: Float)]
-    switch cell {
-    case .lstm: all = [gate, own, own]
-    case .gru: all = [gate, own]
-    case .plain: all = [own]
+  private func activations(
+    _ cell: RecurrentLayers.Cell, _ ways: [KerasArguments]
+  ) throws(Failure) -> [String: Attribute] {
+    var all: [(name: String, alpha: Float, beta: Float)] = []
+    for a in ways {
+      let own = try activation(a, "activation", "tanh")
+      let gate = try activation(a, "recurrent_activation", "sigmoid")
+      switch cell {
+      case .lstm: all += [gate, own, own]
+      case .gru: all += [gate, own]
+      case .plain: all += [own]
+      }
     }
     let usual = cell == .plain ? ["Tanh"] : cell == .gru ? ["Sigmoid", "Tanh"] : ["Sigmoid", "Tanh", "Tanh"]
-    guard all.map(\.name) != usual else { return [:] }
+    guard all.map(\.name) != ways.flatMap({ _ in usual }) else { return [:] }
     return [
       "activations": .strings(all.map(\.name)), "activation_alpha": .floats(all.map(\.alpha)),
       "activation_beta": .floats(all.map(\.beta)),

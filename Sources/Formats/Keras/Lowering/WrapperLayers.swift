@@ -73,15 +73,21 @@ extension KerasLowering {
       let backward = a.layer.part("backward_layer")
     else { throw malformed("it has not two layers") }
     guard !a.has("initial_state") else { throw unsupported("it starts from a state") }
-    let there = try oneWay(forward, a)
-    let back = try oneWay(backward, a)
-    if let places = forward.settings["units"], places.range == backward.settings["units"]?.range {
-      // One setting for both.
-      for result in [there, back] {
-        hold(result.sequence, 2, "'\(base)' has one setting for the widths of both directions")
-      }
+    let cells: [String: RecurrentLayers.Cell] = ["LSTM": .lstm, "GRU": .gru, "SimpleRNN": .plain]
+    guard let cell = cells[forward.className], backward.className == forward.className,
+      backward.settings["go_backwards"]?.bool != false || a.layer.settings["backward_layer"] == nil,
+      forward.settings["go_backwards"]?.bool != true
+    else { throw unsupported("it applies \(forward.className) and \(backward.className)") }
+    let given = GivenArguments(
+      positional: [.tensor(try a.tensor("sequences"))], keywords: a.has("mask") ? [("mask", a["mask"])] : [])
+    var both: [KerasArguments] = []
+    for layer in [forward, backward] {
+      both.append(try KerasArguments(layer, parameters: ["sequences"], given, context: context))
     }
+    // Steps that do not count have zeros here, whatever the layers say.
     let returnsSequences = forward.settings["return_sequences"]?.bool == true
+    let results = try recurrent(cell, both, isReverse: false, givesZeros: returnsSequences)
+    let (there, back) = (results[0], results[1])
     let ways = [there, back].map { way in
       returnsSequences ? tensor(way.sequence, [1, 0, 2]) : tensor(way.states[0])
     }
@@ -99,19 +105,5 @@ extension KerasLowering {
       outputs += (there.states + back.states).map { .tensor(tensor($0)) }
     }
     return outputs.count == 1 ? outputs[0] : .list(outputs)
-  }
-
-  private mutating func oneWay(_ layer: KerasLayer, _ a: KerasArguments) throws(Failure) -> RecurrentResult {
-    let cells: [String: RecurrentLayers.Cell] = ["LSTM": .lstm, "GRU": .gru, "SimpleRNN": .plain]
-    guard let cell = cells[layer.className] else {
-      throw unsupported("it applies a layer of class \(layer.className) in both directions")
-    }
-    let outer = base
-    base = "\(outer)/\(layer.name)"
-    defer { base = outer }
-    let given = GivenArguments(
-      positional: [.tensor(try a.tensor("sequences"))], keywords: a.has("mask") ? [("mask", a["mask"])] : [])
-    let arguments = try KerasArguments(layer, parameters: ["sequences"], given, context: context)
-    return try recurrent(cell, arguments, isReverse: arguments.bool("go_backwards", false))
   }
 }
