@@ -22,6 +22,7 @@ package enum ModelFormats {
     }
     guard !path.isEmpty, !path.utf8.contains(0) else { throw .cannotOpen(path, ENOENT) }
     guard let canonical = canonicalPath(path) else { throw .cannotOpen(path, errno) }
+    if let refusal = KerasRefusals.refusal(ofDirectory: canonical) { throw refusal }
     let file = try MappedFile(path: canonical, work: work)
     let document = try open(file, as: format, inputShapes: inputShapes, work: work)
     guard format == nil || format == document.description.format else {

@@ -35,7 +35,6 @@ import Testing
   }
 
   private static let others: [(name: String, bytes: [UInt8])] = [
-    ("HDF5", [0x89, 0x48, 0x44, 0x46, 0x0d, 0x0a, 0x1a, 0x0a]),
     ("GGUF", Array("GGUF....".utf8)), ("TensorFlow Lite", Array("....TFL3".utf8)),
     ("safetensors", [8, 0, 0, 0, 0, 0, 0, 0] + Array("{\"a\":{}}".utf8)), ("JSON", Array("{\"a\": 1}".utf8)),
     ("Git LFS", Array("version https://git-lfs.github.com/spec/v1\n".utf8)), ("HTML", Array("<!doctype html>".utf8)),

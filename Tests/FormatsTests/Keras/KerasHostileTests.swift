@@ -146,6 +146,7 @@ import Formats
 
   @Test func filesThatAreNoModels() throws {
     let scratch = try Scratch()
+    defer { withExtendedLifetime(scratch) {} }
     let output = try OutputFile(path: scratch["saved.zip"], overwrite: false)
     var writer = ZipWriter(alignment: 1)
     writer.add("model/saved_model.pb", [1, 2, 3])
@@ -167,6 +168,7 @@ import Formats
     let zip = try ZipArchive(donor.span, owner: donor)
     let weights = try #require(zip.entry(named: "model.weights.h5"))
     let scratch = try Scratch()
+    defer { withExtendedLifetime(scratch) {} }
     let output = try OutputFile(path: scratch["model.keras"], overwrite: false)
     var writer = ZipWriter(alignment: 1)
     writer.add("metadata.json", Array("{\"keras_version\": \"3.15.1\"}".utf8))

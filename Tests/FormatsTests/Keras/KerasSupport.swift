@@ -17,6 +17,7 @@ func legacy(_ path: String) throws -> KerasH5 {
 /// Reads a `.keras` archive that holds `config` and has no weights: what a configuration is refused for comes first.
 func read(config: String, version: String = "3.15.1") throws {
   let scratch = try Scratch()
+  defer { withExtendedLifetime(scratch) {} }
   let output = try OutputFile(path: scratch["model.keras"], overwrite: false)
   var writer = ZipWriter(alignment: 1)
   writer.add("metadata.json", Array("{\"keras_version\": \"\(version)\"}".utf8))
@@ -93,6 +94,7 @@ func rewritten(_ name: String, _ change: (String) -> String) throws -> KerasArch
   let file = try MappedFile(path: fixture(name), work: Work())
   let zip = try ZipArchive(file.span, owner: file)
   let scratch = try Scratch()
+  defer { withExtendedLifetime(scratch) {} }
   let output = try OutputFile(path: scratch["model.keras"], overwrite: false)
   var writer = ZipWriter(alignment: 1)
   for entry in zip.entries {

@@ -120,6 +120,7 @@ private struct Opened {
 
   func written(_ edits: [KerasEdit], _ lengths: [KerasResult: [Int: Int]] = [:]) throws -> Opened {
     let scratch = try Scratch()
+    defer { withExtendedLifetime(scratch) {} }
     let output = try OutputFile(path: scratch["out"], overwrite: false)
     let notes =
       try archive?.write(making: edits, lengths: lengths, to: output, work: Work())

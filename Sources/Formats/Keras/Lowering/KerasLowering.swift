@@ -293,10 +293,12 @@ struct KerasLowering {
 
   /// What the model returns has as many samples as what it takes, and its other lengths where no length is open.
   private mutating func declareShape(of id: ValueID) {
-    guard let shape = assembler.shape(id), let batch = program.inputs.first?.shape.first else { return }
+    guard let shape = assembler.shape(id), let batch = program.inputs.first?.shape.first,
+      let samples = assembler.shape(primary(inputs[0]).value)?.first
+    else { return }
     let isBatchOpen = if case .fixed = batch { false } else { true }
     let declared = shape.enumerated().map { axis, length -> Dimension in
-      if axis == 0, isBatchOpen { return length == Self.openLengths[0] ? batch : .unknown }
+      if axis == 0, isBatchOpen { return length == samples ? batch : .unknown }
       return hasOpenLengths ? .unknown : .fixed(length)
     }
     assembler.declare(id, shape: declared, dtype: nil)

@@ -169,6 +169,10 @@ struct KerasPlanEdits {
       let layer = program.calls[lowered.calls[nodes.node.index]].layer
       // A layer that is called twice is one layer.
       guard replaced.insert(ObjectIdentifier(layer)).inserted else { continue }
+      let weight = graph[nodes.node].inputs.compactMap { $0 }.first { lowered.variables[$0] != nil }
+      if let weight, let other = graph.uses(of: weight).first(where: { !replacedNodes.contains($0.node) }) {
+        throw unsayable(other.node, "one call of the layer would be decomposed and another not")
+      }
       edits.append(.replace(try LayerRow.replacement(nodes, of: layer, plan, lowered)))
     }
   }
