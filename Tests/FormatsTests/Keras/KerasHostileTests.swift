@@ -152,6 +152,7 @@ import Formats
     writer.add("model/saved_model.pb", [1, 2, 3])
     try writer.write(to: output, work: Work())
     _ = try output.finish(work: Work())
+    try output.publish()
     let file = try MappedFile(path: output.path, work: Work())
     let zip = try ZipArchive(file.span, owner: file)
     #expect(KerasArchive.recognizes(zip))
@@ -176,6 +177,7 @@ import Formats
     try writer.copy(weights, of: zip, limit: 1 << 20, work: Work())
     try writer.write(to: output, work: Work())
     _ = try output.finish(work: Work())
+    try output.publish()
     return try failure { _ = try archive(output.path) }
   }
 }

@@ -24,6 +24,7 @@ func read(config: String, version: String = "3.15.1") throws {
   writer.add("config.json", Array(config.utf8))
   try writer.write(to: output, work: Work())
   _ = try output.finish(work: Work())
+  try output.publish()
   _ = try archive(output.path)
 }
 
@@ -109,5 +110,6 @@ func rewritten(_ name: String, _ change: (String) -> String) throws -> KerasArch
   }
   try writer.write(to: output, work: Work())
   _ = try output.finish(work: Work())
+  try output.publish()
   return try archive(output.path)
 }

@@ -126,6 +126,7 @@ private struct Opened {
       try archive?.write(making: edits, lengths: lengths, to: output, work: Work())
       ?? legacy?.write(making: edits, lengths: lengths, to: output, work: Work())
     _ = try output.finish(work: Work())
+    try output.publish()
     var result = try Opened(name, at: output.path)
     result.notes = notes ?? []
     return result
