@@ -97,9 +97,8 @@ def variables(model, path):
     return found
 
 
-def datasets(path):
-    """Where in the file each variable is, by the name that replies give it."""
-    model = read(path)
+def datasets(model, path):
+    """Where in the file that the model was read from each variable is, by the name that replies give it."""
     places = {id(variable): place for place, variable in variables(model, path).items()}
     return {name: places[id(variable)] for name, variable, _ in kernels.named(model)}
 

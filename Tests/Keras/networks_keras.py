@@ -312,7 +312,7 @@ APPLICATIONS = {
     "mobilenet_v3_large": Network(application("MobileNetV3Large", 48), pixels(48), V3_ONLY),
     "efficientnet_b0": Network(application("EfficientNetB0", 48), pixels(48)),
     "efficientnet_v2_b0": Network(application("EfficientNetV2B0", 48), pixels(48)),
-    "densenet121": Network(application("DenseNet121", 48), image(48, 48, 3)),
+    "densenet121": Network(application("DenseNet121", 64), image(64, 64, 3)),
     "vgg16": Network(application("VGG16", 32), image(32, 32, 3)),
     "xception": Network(application("Xception", 71), image(71, 71, 3)),
     "inception_v3": Network(application("InceptionV3", 75), image(75, 75, 3)),

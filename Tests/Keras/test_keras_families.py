@@ -1,6 +1,7 @@
 """Acceptance: networks of every family, as both of Keras's files, pruned by half: Keras loads the answer, and it computes
 what its masked original does, trains, and can be saved again. The same model as ONNX computes the same."""
 
+import keras
 import numpy as np
 import onnx
 import onnxruntime
@@ -43,12 +44,13 @@ def test_pruned_equals_masked_and_trains(client, network, workspace, name, form)
     assert reply.compressed.parameters < settings.left * reply.original.parameters, "hardly anything was removed"
     assert reply.compressed.macs < reply.original.macs
     removed = [entry.to_json() for entry in reply.removed]
-    hold_to_the_reply(source, output, removed)
+    whole = files_keras.read(source)
+    hold_to_the_reply(whole, source, output, removed)
 
     compressed = files_keras.read(output)
     assert type(compressed) is type(original)
     assert [layer.name for layer in compressed.layers] == [layer.name for layer in original.layers]
-    whole = masking_keras.masked(source, removed, settings.products)
+    masking_keras.silence(whole, removed, settings.products)
     verdict = masking_keras.judge(original, whole, compressed, inputs, TOLERANCE)
     assert verdict.status != "wrong", f"{verdict}"
     assert verdict.effect > 1e-3, "what was removed had no effect: nothing was proved"
@@ -68,11 +70,11 @@ def test_pruned_equals_masked_and_trains(client, network, workspace, name, form)
     assert masking_keras.distance(trained, files_keras.predict(files_keras.read(again), inputs)) <= TOLERANCE
 
 
-def hold_to_the_reply(source, output, removed):
-    """Of what the original file holds, everything but the slices that the reply says were removed."""
-    expected = kernels.remaining(
-        files_keras.weights(source), kernels.by_dataset(removed, files_keras.datasets(source))
-    )
+def hold_to_the_reply(model, source, output, removed):
+    """Of what the original file holds, everything but the slices that the reply says were removed; `model` is what Keras
+    makes of it."""
+    datasets = files_keras.datasets(model, source)
+    expected = kernels.remaining(files_keras.weights(source), kernels.by_dataset(removed, datasets))
     found = files_keras.weights(output)
     assert list(found) == list(expected)
     different = [name for name, value in expected.items() if not same(value, found[name])]
@@ -95,12 +97,12 @@ def run(graph, model, inputs):
 def train(model, inputs, outputs):
     """Three batches of `fit`: every number stays finite, and everything that is trained moves."""
     rng = np.random.default_rng(1)
-    wanted = [rng.standard_normal((3, *value.shape[1:])).astype("float32") for value in outputs]
-    fed = [np.concatenate([value, value])[:3] for value in inputs]
+    wanted = [rng.standard_normal((3 * len(value), *value.shape[1:])).astype("float32") for value in outputs]
+    fed = [np.concatenate([value] * 3) for value in inputs]
     before = [np.array(value) for value in model.get_weights()]
     trained = {id(variable) for variable in model.trainable_variables}
-    model.compile(optimizer="adam", loss="mse" if len(wanted) == 1 else ["mse"] * len(wanted))
-    history = model.fit(files_keras.given(fed), files_keras.given(wanted), batch_size=1, epochs=1, verbose=0)
+    model.compile(optimizer=keras.optimizers.Adam(1e-5), loss="mse" if len(wanted) == 1 else ["mse"] * len(wanted))
+    history = model.fit(files_keras.given(fed), files_keras.given(wanted), batch_size=len(inputs[0]), epochs=1, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
     after = model.get_weights()
     assert all(np.isfinite(value).all() for value in after if np.issubdtype(value.dtype, np.floating))
@@ -124,7 +126,8 @@ def test_a_compiled_model_comes_back_without_its_optimizer(client, network, work
         assert any("optimizer" in warning for warning in reply.warnings), reply.warnings
         assert not [name for name in files_keras.weights(output) if "optimizer" in name]
         compressed = files_keras.read(output)
-        whole = masking_keras.masked(source, [entry.to_json() for entry in reply.removed], False)
+        removed = [entry.to_json() for entry in reply.removed]
+        whole = masking_keras.silence(files_keras.read(source), removed, False)
         verdict = masking_keras.judge(original, whole, compressed, inputs, TOLERANCE)
         assert verdict.status == "exact" and verdict.effect > 1e-3, f"{verdict}"
         train(compressed, inputs, files_keras.predict(compressed, inputs))

@@ -11,7 +11,6 @@ from keras import layers
 
 import espalier
 import files_keras
-import kernels
 import masking_keras
 import networks_keras
 from test_keras_families import hold_to_the_reply
@@ -40,8 +39,9 @@ def check(client, source, output, tolerance, **request):
     """Compresses, and holds the file to the reply and to the masked original."""
     reply = client.compress(source, output, **{**SMALL, **request})
     removed = [entry.to_json() for entry in reply.removed]
-    hold_to_the_reply(source, output, removed)
-    models = [files_keras.read(source), masking_keras.masked(source, removed, False), files_keras.read(output)]
+    original, whole, compressed = (files_keras.read(path) for path in (source, source, output))
+    hold_to_the_reply(whole, source, output, removed)
+    models = [original, masking_keras.silence(whole, removed, False), compressed]
     usual, expected, found = ([part.astype("float32") for part in files_keras.predict(m, images())] for m in models)
     assert masking_keras.distance(usual, expected) > 1e-3
     assert masking_keras.distance(expected, found) <= tolerance
@@ -133,9 +133,7 @@ def test_code_is_left_alone_or_refused_by_name(client, workspace, form, kind):
     cut = {(entry.parameter, entry.axis) for entry in reply.removed}
     assert cut and not {("before/kernel", 3), ("after/kernel", 2)} & cut
     whole, loaded = (keras.models.load_model(path, compile=False, safe_mode=False) for path in (source, output))
-    kernels.silence(
-        whole, [entry.to_json() for entry in reply.removed], False, lambda variable, value: variable.assign(value)
-    )
+    masking_keras.silence(whole, [entry.to_json() for entry in reply.removed], False)
     found = [files_keras.predict(model, images()) for model in (whole, loaded)]
     assert masking_keras.distance(*found) <= 1e-5
 

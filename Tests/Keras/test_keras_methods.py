@@ -32,8 +32,9 @@ class Held:
     def judge(self, output, reply):
         """That the file is what the reply says, and computes what the masked original does."""
         removed = [entry.to_json() for entry in reply.removed]
-        hold_to_the_reply(self.source, output, removed)
-        whole = masking_keras.masked(self.source, removed, networks_keras.NETWORKS[self.name].products)
+        whole = files_keras.read(self.source)
+        hold_to_the_reply(whole, self.source, output, removed)
+        masking_keras.silence(whole, removed, networks_keras.NETWORKS[self.name].products)
         verdict = masking_keras.judge(self.original, whole, files_keras.read(output), self.inputs, 1e-5)
         assert verdict.status != "wrong" and verdict.effect > 1e-3, f"{verdict}"
         return verdict
@@ -107,7 +108,7 @@ def test_feature_maps_are_those_of_keras(client, model, samples, workspace, form
 def test_channels_by_number(client, model, workspace, name, form):
     held = model(name, form)
     inspection = client.inspect(held.source)
-    assert {layer.parameter for layer in inspection.layers} <= files_keras.datasets(held.source).keys()
+    assert {layer.parameter for layer in inspection.layers} <= {name for name, _, _ in kernels.named(held.original)}
     prunable = {group.name for group in inspection.groups if group.prunable and not group.balance}
     layer = next(layer for layer in inspection.layers if layer.name in prunable and layer.channels[1] > 8)
     chosen = [espalier.LayerSetting(layer.name, [], [0, 3])]
