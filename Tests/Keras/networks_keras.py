@@ -299,7 +299,7 @@ def operations():
     x = ops.transpose(x, (0, 2, 1))
     x = ops.mean(x, axis=-1) + ops.max(x, axis=2)
     x = layers.Dense(40, activation="relu", name="d1")(x)
-    x = x[:, :20] + x[:, 20:]
+    x = x[:, :20] + x[:, 20:40]
     return keras.Model(entry, layers.Dense(CLASSES, name="d2")(ops.squeeze(ops.expand_dims(x, 1), 1)))
 
 

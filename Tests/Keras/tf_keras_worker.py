@@ -41,7 +41,7 @@ def operations():
     x = tf.transpose(x, (0, 2, 1))
     x = tf.reduce_mean(x, axis=-1)
     x = layers.Dense(40, activation="relu", name="d1")(x)
-    return keras.Model(entry, layers.Dense(CLASSES, name="d2")(x[:, :20] + x[:, 20:]))
+    return keras.Model(entry, layers.Dense(CLASSES, name="d2")(x[:, :20] + x[:, 20:40]))
 
 
 def nested():
