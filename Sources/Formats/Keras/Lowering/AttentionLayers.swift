@@ -83,6 +83,10 @@ extension KerasLowering {
       joined = try node("Mul", [joined, node("Sigmoid", [gate], as: "gated")], as: "passed")
     }
     let output = try outputProjection(joined, a)
+    let widths = (try shape(output).last, try shape(query).last)
+    guard a.has("output_shape") || widths.0 == widths.1 else {
+      throw malformed("it gives back other channels than its queries have, and says nothing of it")
+    }
     guard try a.bool("return_attention_scores", false) else { return .tensor(tensor(output)) }
     guard rank == 3 else { throw unsupported("it returns scores of \(rank + 1) axes") }
     return .list([.tensor(tensor(output)), .tensor(tensor(weights))])

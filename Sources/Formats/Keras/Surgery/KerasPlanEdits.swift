@@ -144,6 +144,18 @@ struct KerasPlanEdits {
       edits.append(.setSetting(layer, name: name, value))
     }
     if layer.className == "EinsumDense" { collectOutputShape(of: layer) }
+    if layer.className == "MultiHeadAttention" { collectOutputWidth(of: layer) }
+  }
+
+  /// Attention gives back as many channels as its queries have unless it says otherwise.
+  private mutating func collectOutputWidth(of layer: KerasLayer) {
+    func shape(_ role: String) -> [Int] {
+      layer.variable(role).map { newShapes[$0.path] ?? $0.tensor.shape } ?? []
+    }
+    guard layer.settings["output_shape"]?.isNull ?? true, let width = shape("attention_output/kernel").last,
+      shape("query/kernel").first != width
+    else { return }
+    edits.append(.setSetting(layer, name: "output_shape", width))
   }
 
   /// EinsumDense states its output without the batch.
