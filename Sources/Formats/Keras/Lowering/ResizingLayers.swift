@@ -83,9 +83,10 @@ extension KerasLowering {
   ) throws(Failure) -> KerasTensor {
     guard rank(x) == 4, size.allSatisfy({ $0 > 0 }) else { throw unsupported("it resizes \(try shape(x)) to \(size)") }
     let value = try channelsSecond(x, isChannelsFirst: isChannelsFirst)
-    var attributes = try resizing(interpolation)
-    attributes["axes"] = .ints([2, 3])
-    let y = try node("Resize", [value, nil, nil, integers(size, as: "size")], attributes)
+    // All lengths, of which the first two stay: ONNX Runtime takes no stored sizes for some of the axes.
+    let kept = try node("Shape", [value], ["start": .int(0), "end": .int(2)], as: "kept")
+    let sizes = try node("Concat", [kept, integers(size, as: "size")], ["axis": .int(0)], as: "sizes")
+    let y = try node("Resize", [value, nil, nil, sizes], resizing(interpolation))
     return try tensor(y, isChannelsFirst: isChannelsFirst)
   }
 }
