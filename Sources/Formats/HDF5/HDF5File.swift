@@ -17,6 +17,8 @@ package struct HDF5File: Sendable {
 
   /// The most that packed datasets may unpack to, together.
   private static let unpackedLimit = 2 << 30
+  /// What small files may unpack to whatever their size.
+  private static let unpackedAllowance = 64 << 20
 
   /// A file that is HDF5, or the part `range` of one that holds it.
   /// - Throws: `Failure` of kind modelMalformed, modelUnsafe (it leads to other files), modelUnsupportedFormat,
@@ -52,7 +54,8 @@ package struct HDF5File: Sendable {
     guard Self.isHDF5(ByteSpan(base: bytes.base, count: bytes.count)) else {
       throw Failure(.modelMalformed, "what should be an HDF5 file does not begin like one; it is damaged")
     }
-    let limit = min(Self.unpackedLimit, bytes.count.multipliedReportingOverflow(by: Deflate.maximumRatio).partialValue)
+    // Weights are noise to a packer; what unpacks to more than a few times its size is zeros, or a trap.
+    let limit = min(Self.unpackedLimit, 4 * min(bytes.count, Self.unpackedLimit) + Self.unpackedAllowance)
     let answer = try worker.run(
       ["index", "\(offset)", "\(bytes.count)", "\(limit)"], input: descriptor, work: work)
     let product = try answer.product.mapped()

@@ -21,7 +21,9 @@ extension KerasArchive {
       }
     }
     try writer.write(to: output, work: work)
-    return config.notes
+    let settings = model.root.description["compile_config"]
+    return config.notes(
+      wasCompiled: weights.root.group("optimizer") != nil || settings?.members.contains { _ in true } ?? false)
   }
 }
 

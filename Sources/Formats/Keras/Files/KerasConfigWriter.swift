@@ -87,8 +87,9 @@ struct KerasConfigWriter {
   }
 
   /// What to tell of the file that is written.
-  var notes: [String] {
-    guard changesShapes else { return [] }
+  /// - Parameter wasCompiled: whether the original holds anything of training.
+  func notes(wasCompiled: Bool) -> [String] {
+    guard changesShapes, wasCompiled else { return [] }
     return [
       "the optimizer's state and the settings of compile() are not in the file: compile the model before training"
     ]

@@ -20,7 +20,8 @@ extension KerasH5 {
     let encoded = try HDF5Writer(tree).encoded(work: work)
     try output.reserve(encoded.count)
     try output.append(encoded, work: work) { _ in }
-    return config.notes
+    return config.notes(
+      wasCompiled: contents.root.attributes[Self.trainingName] != nil || contents.root.group(Self.optimizerName) != nil)
   }
 }
 

@@ -20,6 +20,8 @@ struct KerasPlanEdits {
   private var newShapes: [String: [Int]] = [:]
   private var cuts: [String: [AxisSlice]] = [:]
   private let replacedNodes: Set<NodeID>
+  /// By value: the new lengths of its axes that change.
+  private var changes: [ValueID: [Int: Int]] = [:]
 
   private var graph: Graph { lowered.graph }
 
@@ -39,7 +41,6 @@ struct KerasPlanEdits {
   }
 
   private mutating func collectLengths() {
-    var changes: [ValueID: [Int: Int]] = [:]
     for (value, axis, length) in plan.lengths { changes[value, default: [:]][axis] = length }
     for (result, arranged) in lowered.results {
       guard let changed = changes[arranged.value] else { continue }
@@ -97,9 +98,11 @@ struct KerasPlanEdits {
         let old = graph[value].tensor.flatMap(ElementArray.init(reading:))?.integers,
         let new = ElementArray(reading: tensor)?.integers, old.count == new.count, places.count == old.count
       else { throw unsayable(node, "a number that it reads would become a constant") }
-      for k in old.indices where old[k] != new[k] {
+      let becomes = SliceEnds.open(
+        graph[node], input, old: old.map(Int.init), new: new.map(Int.init), in: graph, changes)
+      for k in old.indices where Int(old[k]) != becomes[k] {
         guard let place = places[k] else { throw unsayable(node, "a number that nobody wrote would change") }
-        edits.append(.setInteger(place, Int(new[k])))
+        edits.append(.setInteger(place, becomes[k]))
       }
     case .readConstant(let node, let input, let constant):
       // A layer's bias goes with the layer where that is replaced.

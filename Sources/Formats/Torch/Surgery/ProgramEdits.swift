@@ -85,7 +85,10 @@ struct ProgramEdits {
         let old = graph[value].tensor.flatMap(ElementArray.init(reading:))?.integers,
         let new = ElementArray(reading: tensor)?.integers
       else { throw unsayable(call, "a number that it reads would become a constant") }
-      let (was, becomes) = (old.map(Int.init), openEnds(node, input, old.map(Int.init), new.map(Int.init)))
+      let (was, becomes) = (
+        old.map(Int.init),
+        SliceEnds.open(graph[node], input, old: old.map(Int.init), new: new.map(Int.init), in: graph, changes)
+      )
       if case .end(let start, let length) = source {
         try rewrite(end: becomes, start: start, length: length, of: node, call)
       } else {
@@ -144,18 +147,6 @@ struct ProgramEdits {
       throw unsayable(call, "where a range ends would change")
     }
     edits.append(.setInteger(length, last - Int(first)))
-  }
-
-  /// The ends of a slice, with those that lie behind everything left there where they still do.
-  private func openEnds(_ node: NodeID, _ input: Int, _ old: [Int], _ new: [Int]) -> [Int] {
-    let slice = graph[node]
-    guard slice.op == "Slice", input == 2, old.count == new.count, let data = slice.input(0),
-      let axes = slice.input(3).flatMap({ graph[$0].tensor }).flatMap(ElementArray.init(reading:))?.integers
-    else { return new }
-    return new.indices.map { k in
-      let isWhole = k < axes.count && changes[data]?[Int(axes[k])] == new[k]
-      return isWhole && old[k] >= Int(Int32.max) ? old[k] : new[k]
-    }
   }
 
   /// A `split` into parts of one size, or a `chunk`: the same again if it comes out so, else the sizes one by one.
