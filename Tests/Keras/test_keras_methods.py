@@ -87,20 +87,20 @@ def test_pruning(client, model, samples, workspace, name, form, method):
 @pytest.mark.parametrize("form", FORMS)
 def test_feature_maps_are_those_of_keras(client, model, samples, workspace, form):
     """PR_NN scores what the network computes: a channel that is nothing but its bias behind a ReLU goes first."""
-    original, inputs = networks_keras.made("one_dimensional")
-    first = original.layers[1]
+    original, inputs = networks_keras.made("sequential")
+    first = original.get_layer("conv2d")
     kernel, bias = (np.array(value) for value in first.get_weights())
     silent = [3, 7, 11, 12]
     bias[silent] = -1e3
     first.set_weights([kernel, bias])
     source = files_keras.write(original, workspace / f"silent{form}")
-    np.save(workspace / "x.npy", np.random.default_rng(3).standard_normal((6, 64, 4)).astype("float32"))
+    np.save(workspace / "x.npy", np.random.default_rng(3).standard_normal((6, 20, 20, 3)).astype("float32"))
     reply = client.compress(
         source, workspace / f"out{form}", compression_method="PR_NN", dataset_path=workspace / "x.npy",
         recommendation_ratio=0.2, options={"scope": "layer", "policy": "average", "include": [first.name]},
     )  # fmt: skip
     cut = next(entry for entry in reply.removed if entry.parameter == f"{first.name}/kernel")
-    assert cut.axis == 2 and {*silent} <= {*cut.indices}
+    assert cut.axis == 3 and {*silent} <= {*cut.indices}
 
 
 @pytest.mark.parametrize("form", FORMS)
