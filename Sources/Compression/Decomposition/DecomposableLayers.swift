@@ -11,6 +11,8 @@ struct DecomposableLayers: Sendable {
   private let counts: [DecomposableLayer.Key: Int]
   private let byName: [String: Int]
   private let byNode: [NodeID: Int]
+  /// Whether nodes that read one weight are calls of one layer, which is replaced at all of them or at none.
+  let areModules: Bool
 
   init(_ graph: Graph, shapes: ShapeTable) {
     var layers: [DecomposableLayer] = []
@@ -29,6 +31,7 @@ struct DecomposableLayers: Sendable {
       }
     }
     (self.layers, self.others) = (layers, others)
+    areModules = graph.constraints.tiesVectors
     counts = Dictionary(layers.map { ($0.key, 1) }, uniquingKeysWith: +)
     byName = Dictionary(layers.enumerated().map { ($1.name, $0) }) { first, _ in first }
     // A reader of the weight is one of the layers, or leads to nothing but such.

@@ -34,6 +34,10 @@ struct ManualRanks {
       ranks[layer.node] = wanted
       layers.append(layer)
     }
+    if all.areModules {
+      let keys = Set(layers.map(\.key))
+      layers = all.layers.filter { keys.contains($0.key) }
+    }
     (self.layers, self.ranks) = (layers.sorted { $0.node < $1.node }, ranks)
   }
 

@@ -84,8 +84,12 @@ struct KerasModel: Sendable {
     var wiring = KerasWiring(text, layers: layers, work: work)
     let output = try wiring.wire(root)
     let layersInOrder = entries.compactMap { maker.layers[$0.id] }
-    program = KerasProgram(
+    var program = KerasProgram(
       inputs: wiring.inputs, calls: wiring.calls, output: output, layers: layersInOrder, text: text.text)
+    if let network = root.network {
+      program.outputNames = network.outputs.references.map { network.entries[$0.entry].name }
+    }
+    self.program = program
     (shapes, invocations) = (wiring.shapes, wiring.invocations)
     var entriesByLayer: [ObjectIdentifier: KerasEntry] = [:]
     for entry in root.all { if let layer = layers[entry.id] { entriesByLayer[ObjectIdentifier(layer)] = entry } }

@@ -280,6 +280,9 @@ struct KerasLowering {
       outputs.append(id)
     }
     calls += [Int](repeating: call, count: assembler.nodeCount - calls.count)
+    for (id, name) in zip(outputs, program.outputNames) where assembler.name(id) != name {
+      assembler.rename(id, assembler.uniqueName(name))
+    }
     for id in outputs { declareShape(of: id) }
     let graph = assembler.graph(
       outputs: outputs,

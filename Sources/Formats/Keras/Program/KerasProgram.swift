@@ -13,6 +13,9 @@ package struct KerasProgram: Sendable {
   package var calls: [KerasCall]
   /// What the model returns, with lists and dictionaries as they are nested.
   package var output: KerasArgument
+  /// What Keras calls the tensors of `output`, in order: the outermost layers or models that return them. Empty where
+  /// nobody says.
+  package var outputNames: [String] = []
   /// The layers that are called, and those that models and wrappers are made of, each once, in the file's order.
   package var layers: [KerasLayer]
   /// The configuration, which places of settings lie in; it lives as long as the program.

@@ -26,8 +26,10 @@ enum LayerRow {
     let (parameter, factor) = plan.constants[constant]
     var bias = try Self.bias(of: stage, layer, plan)
     if bias == nil, isLast { bias = try followingBias(of: nodes.node, layer, plan, lowered) }
-    var settings: [(name: String, json: String)] = [("use_bias", bias == nil ? "false" : "true")]
-    if !isLast { settings.append(("activation", "\"linear\"")) }
+    let activation = isLast ? layer.settings.member("activation")?.source : nil
+    var settings: [(name: String, json: String)] = [
+      ("use_bias", bias == nil ? "false" : "true"), ("activation", activation ?? "\"linear\""),
+    ]
     let className: String
     let kernel: Tensor
     switch stage.op {
