@@ -102,7 +102,7 @@ end
 function tests.the_status_line_tells_how_far_it_is()
   Open(vim.env.ESPALIER_TEST_LARGE)
   local seen = {}
-  vim.cmd('EspalierCompress PR_GM ratio=0.5 output=' .. scratch .. '/large.onnx')
+  vim.cmd('EspalierCompress FD_TK macs=0.5 output=' .. scratch .. '/large.onnx')
   Await(function()
     local text = espalier.statusline()
     seen[text] = true
