@@ -25,7 +25,7 @@ final class KerasDocument: ModelDocument {
     try source.file.verifyUnchanged()
   }
 
-  /// Kernels that were put into the graph's order of axes count once they have been.
+  /// Kernels in the graph's order of axes count from the start, though they are made only when they are read.
   var heldBytes: Int {
     source.heldBytes + lowered.preparableBytes
       + graph.values.count * (MemoryLayout<Value>.stride + 96) + graph.nodes.count * (MemoryLayout<Node>.stride + 512)

@@ -74,6 +74,7 @@ final class TorchDocument: ModelDocument {
     }
   }
 
+  /// Reads what was written as a user's PyTorch will, and compares every shape in it with what the plan promises.
   private func prove(_ path: String, _ plan: CompressionPlan, work: Work) throws(Failure) {
     try WrittenModel.check(
       against: WrittenModel.Original(graph: graph, results: lowered.results, inputShapes: inputShapes), plan

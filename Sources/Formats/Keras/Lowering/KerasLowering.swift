@@ -34,7 +34,6 @@ struct KerasLowering {
   var variables: [ValueID: VariableView] = [:]
   var variableValues: [String: ValueID] = [:]
   var literals: [ValueID: [JSONElement?]] = [:]
-  var following: Set<ValueID> = []
   var settings: [NodeSetting: KerasSetting] = [:]
   private var repeated: [RepeatedSetting] = []
   private var results: [KerasResult: ArrangedValue] = [:]
@@ -290,7 +289,7 @@ struct KerasLowering {
       constraints: FormatConstraints(
         fixed: fixed, fixedAxes: decisive, tiesVectors: true, undivided: indivisible))
     return LoweredKeras(
-      graph: graph, calls: calls, variables: variables, literals: literals, following: following, settings: settings,
+      graph: graph, calls: calls, variables: variables, literals: literals, settings: settings,
       repeated: repeated, results: results)
   }
 

@@ -10,9 +10,6 @@ struct LoweredKeras: Sendable {
   let variables: [ValueID: VariableView]
   /// Stored integers that are literals of the configuration, by element; nil for an element that nobody wrote.
   let literals: [ValueID: [JSONElement?]]
-  /// Stored tensors of our own whose lengths and numbers are those of a variable: what is cut of them, or written anew in
-  /// them, follows by itself.
-  let following: Set<ValueID>
   /// Attributes of nodes that are settings: `groups`, parts of a split, ...
   let settings: [NodeSetting: KerasSetting]
   /// Settings that repeat a length without any node reading them: `filters`, `units`, `output_dim`.

@@ -52,7 +52,7 @@ struct KerasPlanEdits {
 
   private mutating func collectCuts() throws(Failure) {
     let unread = UnreadParts(graph, plan)
-    for slice in plan.slices where !unread.values.contains(slice.value) && !lowered.following.contains(slice.value) {
+    for slice in plan.slices where !unread.values.contains(slice.value) {
       guard let view = lowered.variables[slice.value], let variable = variables[view.path] else {
         throw misfit("it cuts '\(graph[slice.value].name)', which is no variable")
       }
@@ -108,7 +108,6 @@ struct KerasPlanEdits {
       // A layer's bias goes with the layer where that is replaced.
       guard !isReplaced(node) else { return }
       guard let value = graph[node].input(input) else { throw unsayable(node, "it would read something more") }
-      guard !lowered.following.contains(value) else { return }
       guard let view = lowered.variables[value], let variable = variables[view.path] else {
         throw unsayable(node, "what it reads is no variable")
       }
