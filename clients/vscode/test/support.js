@@ -40,8 +40,8 @@ const bytes = (field, content) => {
 };
 const integer = (field, number) => Buffer.concat([varint(field * 8), varint(number)]);
 
-/** An ONNX file of `layers` convolutions of `width` channels, which takes a while to compress. */
-function writeLargeModel(file, layers = 8, width = 512) {
+/** An ONNX file of `layers` convolutions of `width` channels, which takes seconds to decompose. */
+function writeLargeModel(file, seed = 0, layers = 12, width = 512) {
   const value = (name) => {
     const dimensions = [1, width, 4, 4].map((length) => bytes(1, integer(1, length)));
     const tensor = Buffer.concat([integer(1, 1), bytes(2, Buffer.concat(dimensions))]);
@@ -54,7 +54,7 @@ function writeLargeModel(file, layers = 8, width = 512) {
     parts.push(bytes(1, Buffer.concat([...node, bytes(4, 'Conv'), bytes(5, pads)])));
   }
   parts.push(bytes(2, 'large'));
-  const weights = Float32Array.from({ length: width * width * 9 }, (_, index) => Math.sin(index * 12.9898));
+  const weights = Float32Array.from({ length: width * width * 9 }, (_, index) => Math.sin((index + seed) * 12.9898));
   for (let layer = 0; layer < layers; layer += 1) {
     const tensor = [...[width, width, 3, 3].map((length) => integer(1, length)), integer(2, 1), bytes(8, `w${layer}`)];
     parts.push(bytes(5, Buffer.concat([...tensor, bytes(9, Buffer.from(weights.buffer))])));
