@@ -168,6 +168,14 @@ zoo-table: build .venv/stamp ## Prune every network of the zoo and write docs/zo
 digits-table: build .venv/stamp .venv-digits/stamp ## Decompose trained networks; write docs/decomposition.md, its plot
 	.venv-digits/bin/python Tests/Digits/decomposition.py
 
+.PHONY: reconstruction-table
+reconstruction-table: build .venv/stamp .venv-digits/stamp ## Refit compressed networks; write docs/reconstruction.md
+	.venv-digits/bin/python Tests/Digits/reconstruction.py
+
+.PHONY: sentence-encoder
+sentence-encoder: build .venv/stamp .venv-zoo/stamp ## Compress a pretrained sentence encoder and compare embeddings
+	.venv-zoo/bin/python Tests/Benchmarks/sentence_encoder.py
+
 .PHONY: networks
 networks: .venv-zoo/stamp .venv/stamp ## Train the networks of the demo and of digits-table again (with PyTorch, in .venv-zoo)
 	.venv-zoo/bin/python clients/python/examples/train_digits.py

@@ -69,7 +69,9 @@ package final class CompressibleModel: Sendable {
     let coupling = try coupling(key.coupling, work)
     var single = key.coupling
     single.prunesBlocks = false
-    let scored = try ScoredGroups(coupling, channels: self.coupling(single, work), key: key, maps: maps, work: work)
+    let scored = try ScoredGroups(
+      coupling, channels: self.coupling(single, work), key: key,
+      savings: key.method == .damage ? savings(of: coupling, key.coupling) : [], maps: maps, work: work)
     derived.withLock { state in
       state.scores.insert((key, scored), at: 0)
       if state.scores.count > Self.keptScores { state.scores.removeLast() }
@@ -99,6 +101,17 @@ package final class CompressibleModel: Sendable {
       if state.rankings.count > Self.keptRankings { state.rankings.removeLast() }
     }
     return ranked
+  }
+
+  /// Multiply-adds that one cell of each group stands for: of one from every block that loses as many, divided by these.
+  private func savings(of coupling: ChannelCoupling, _ options: CouplingOptions) -> [Double] {
+    let cost = removalCost(of: coupling, options)
+    return coupling.groups.map { group in
+      guard group.width > 0, group.cells.count >= group.blocks * group.width else { return 1 }
+      let cells = (0..<group.blocks).map { group.cells[$0 * group.width] }
+      guard let after = try? cost.after(cells) else { return 1 }
+      return Double(max(1, cost.table.original.macs - after.macs)) / Double(max(1, group.blocks))
+    }
   }
 
   var cost: CostTable {

@@ -66,13 +66,15 @@ package struct FormatConstraints: Sendable {
   package var tiesVectors: Bool
   /// Weights whose layers stay one layer each, with the reason as a sentence for people.
   package var undivided: [ValueID: String]
+  /// The stored tensors for whose numbers the file has a place, so that they can become others; nil if all have.
+  package var writable: Set<ValueID>?
 
   package init(
     fixed: [ValueID: String] = [:], fixedAxes: [FixedAxis: String] = [:], tiesVectors: Bool = false,
-    undivided: [ValueID: String] = [:]
+    undivided: [ValueID: String] = [:], writable: Set<ValueID>? = nil
   ) {
     (self.fixed, self.fixedAxes, self.tiesVectors) = (fixed, fixedAxes, tiesVectors)
-    self.undivided = undivided
+    (self.undivided, self.writable) = (undivided, writable)
   }
 
   package struct FixedAxis: Hashable, Comparable, Sendable {

@@ -19,6 +19,7 @@ struct RequestHandler: Sendable {
     "release": .task(ReleaseTask.init),
     "inspect": .task(InspectTask.init),
     "recommend": .task(RecommendTask.init),
+    "sensitivity": .task(SensitivityTask.init),
     "compress": .task(CompressTask.init),
     "verify": .task(VerifyTask.init),
   ]

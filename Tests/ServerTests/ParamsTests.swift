@@ -48,7 +48,8 @@ struct ParamsTests {
         "/target"
       ),
 
-      (without(adding: ["reconstruct": true]), "/reconstruct"), (without(adding: ["verify": 1]), "/verify"),
+      (without(adding: ["reconstruct": true]), "/reconstruct"),
+      (without(adding: ["reconstruct": "all"]), "/reconstruct"), (without(adding: ["verify": 1]), "/verify"),
       (without(adding: ["workDoneToken": 1.5]), "/workDoneToken"),
       (without(adding: ["input_shapes": [["shape": [1, "N"]]]]), "/input_shapes/0/shape/1"),
       (without(adding: ["input_shapes": [["batch": 1, "channel": 3]]]), "/input_shapes/0"),

@@ -20,9 +20,11 @@ struct Criterion: Sendable {
     case attention(AttentionCriterion)
   }
 
+  /// - Parameter savings: multiply-adds that a cell of each group stands for.
   /// - Throws: `datasetRequired` where feature maps are wanted and nobody makes them.
   init(
-    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, maps: (any FeatureMapSource)?, work: Work
+    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, savings: [Double],
+    maps: (any FeatureMapSource)?, work: Work
   ) throws(Failure) {
     self.coupling = coupling
     func weights(_ kind: WeightCriterion.Kind) -> Kind {
@@ -39,6 +41,9 @@ struct Criterion: Sendable {
       guard let maps else { throw key.method.needsDataset }
       kind = .featureMaps(
         try FeatureMapCriterion(coupling, isJoined: key.isJoined).votes(from: maps, work: work))
+    case .damage:
+      guard let maps else { throw key.method.needsDataset }
+      kind = .featureMaps(try DamageCriterion(coupling, savings: savings).votes(from: maps, work: work))
     case .snp:
       kind = .attention(
         try AttentionCriterion(

@@ -157,7 +157,7 @@ struct DecomposableLayers: Sendable {
   }
 
   /// Which operand of a matrix product is a weight, and where its input channels are.
-  private static func product(
+  static func product(
     _ node: Node, _ graph: Graph, _ shapes: ShapeTable, _ isConstant: [Bool]
   ) -> (form: DecomposableLayer.Form, input: Int)? {
     func isWeight(_ input: Int) -> Bool {

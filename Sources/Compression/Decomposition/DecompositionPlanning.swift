@@ -151,7 +151,7 @@ extension CompressibleModel {
 
 extension [String] {
   /// The first, and how many more there are.
-  fileprivate var summary: String {
+  var summary: String {
     guard let first else { return "" }
     return count == 1 ? "'\(first)'" : "'\(first)' and \(count - 1) more"
   }

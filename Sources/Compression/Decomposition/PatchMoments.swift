@@ -9,10 +9,9 @@ struct PatchGeometry: Sendable {
   private let pads: [Int]
   private let automatic: String
 
-  init(_ layer: DecomposableLayer, in graph: Graph) {
-    let node = graph[layer.node]
-    let rank = layer.kernel.count
-    kernel = layer.kernel
+  init(_ node: Node, kernel: [Int]) {
+    let rank = kernel.count
+    self.kernel = kernel
     strides = node.ints("strides") ?? [Int](repeating: 1, count: rank)
     dilations = node.ints("dilations") ?? [Int](repeating: 1, count: rank)
     pads = node.ints("pads") ?? [Int](repeating: 0, count: 2 * rank)
@@ -32,6 +31,49 @@ struct PatchGeometry: Sendable {
     default:
       let (begin, end) = (pads[axis], pads[axis + kernel.count])
       return (begin, max(0, (length + begin + end - extent) / stride + 1), stride, dilation)
+    }
+  }
+}
+
+/// The places that a convolution's window takes on maps of one size.
+struct PatchWindow {
+  /// How many places there are, and how many numbers a channel of a map has.
+  let places: Int
+  let area: Int
+  private let kernel: [Int]
+  private let lengths: [Int]
+  private let axes: [(begin: Int, count: Int, stride: Int, dilation: Int)]
+
+  init(_ geometry: PatchGeometry, lengths: [Int]) {
+    (kernel, self.lengths) = (geometry.kernel, lengths)
+    axes = lengths.indices.map { geometry.places(axis: $0, length: lengths[$0]) }
+    places = axes.reduce(1) { $0 * $1.count }
+    area = lengths.reduce(1, *)
+  }
+
+  /// Writes the patch at `place`, by channel and tap, zeros of the padding included.
+  /// - Parameter base: where in `elements` the first of `channels` maps begins.
+  func fill(
+    _ row: UnsafeMutablePointer<Double>, from elements: UnsafeBufferPointer<Float>, at base: Int, channels: Int,
+    place: Int
+  ) {
+    let taps = kernel.reduce(1, *)
+    for tap in 0..<taps {
+      var (rest, restOfTap, offset, stride) = (place, tap, 0, 1)
+      var isInside = true
+      for axis in axes.indices.reversed() {
+        let index =
+          rest % axes[axis].count * axes[axis].stride - axes[axis].begin + restOfTap % kernel[axis]
+          * axes[axis].dilation
+        rest /= axes[axis].count
+        restOfTap /= kernel[axis]
+        isInside = isInside && index >= 0 && index < lengths[axis]
+        offset += index * stride
+        stride *= lengths[axis]
+      }
+      for channel in 0..<channels {
+        row[channel * taps + tap] = isInside ? Double(elements[base + channel * area + offset]) : 0
+      }
     }
   }
 }
@@ -59,7 +101,7 @@ final class PatchMomentsProbe: FeatureMapProbe {
 
   init(_ layer: DecomposableLayer, tap: InputTap, sampleCount: Int, _ graph: Graph, _ algebra: LinearAlgebra) {
     (self.layer, self.graph, self.algebra, self.sampleCount) = (layer, graph, algebra, max(1, sampleCount))
-    geometry = PatchGeometry(layer, in: graph)
+    geometry = PatchGeometry(graph[layer.node], kernel: layer.kernel)
     values = [tap.value]
     size = layer.inputChannels * layer.taps
     products = [Double](repeating: 0, count: size * size)
@@ -75,13 +117,10 @@ final class PatchMomentsProbe: FeatureMapProbe {
         .runtimeFailed, "'\(graph[values[0]].name)' is not the input that '\(layer.name)' takes",
         details: ["value": .string(graph[values[0]].name)])
     }
-    let lengths = Array(map.shape[2...])
-    let axes = lengths.indices.map { geometry.places(axis: $0, length: lengths[$0]) }
-    let places = axes.reduce(1) { $0 * $1.count }
-    let positions = map.shape[0] * places
+    let window = PatchWindow(geometry, lengths: Array(map.shape[2...]))
+    let positions = map.shape[0] * window.places
     let taken = min(positions, max(1, (wanted * map.shape[0] + sampleCount - 1) / sampleCount))
     guard taken > 0 else { return }
-    let area = lengths.reduce(1, *)
     let rows = UnsafeMutablePointer<Double>.allocate(capacity: min(taken, Self.tile) * size)
     defer { rows.deallocate() }
     for start in stride(from: 0, to: taken, by: Self.tile) {
@@ -90,39 +129,16 @@ final class PatchMomentsProbe: FeatureMapProbe {
       var sum = 0.0
       for k in 0..<tile {
         let position = ((2 * (start + k) + 1) * positions) / (2 * taken)
-        let (sample, place) = (position / places, position % places)
-        fill(rows + k * size, map.elements, sample * layer.inputChannels * area, place, axes, lengths, area)
+        let (sample, place) = (position / window.places, position % window.places)
+        window.fill(
+          rows + k * size, from: map.elements, at: sample * layer.inputChannels * window.area,
+          channels: layer.inputChannels, place: place)
         for element in 0..<size { sum += rows[k * size + element] * 0 }
       }
       // Nothing times NaN or infinity is nothing.
       guard sum == 0 else { throw graph.notFinite(map.value) }
       algebra.addGram(of: rows, count: size, length: tile, layout: .elements, to: &products)
       count += tile
-    }
-  }
-
-  /// Writes one patch, by channel and tap.
-  private func fill(
-    _ row: UnsafeMutablePointer<Double>, _ elements: UnsafeBufferPointer<Float>, _ base: Int, _ place: Int,
-    _ axes: [(begin: Int, count: Int, stride: Int, dilation: Int)], _ lengths: [Int], _ area: Int
-  ) {
-    let taps = layer.taps
-    for tap in 0..<taps {
-      var (rest, restOfTap, offset, stride) = (place, tap, 0, 1)
-      var isInside = true
-      for axis in axes.indices.reversed() {
-        let index =
-          rest % axes[axis].count * axes[axis].stride - axes[axis].begin
-          + restOfTap % geometry.kernel[axis] * axes[axis].dilation
-        rest /= axes[axis].count
-        restOfTap /= geometry.kernel[axis]
-        isInside = isInside && index >= 0 && index < lengths[axis]
-        offset += index * stride
-        stride *= lengths[axis]
-      }
-      for channel in 0..<layer.inputChannels {
-        row[channel * taps + tap] = isInside ? Double(elements[base + channel * area + offset]) : 0
-      }
     }
   }
 }

@@ -104,6 +104,27 @@ struct StoredWeight: Sendable {
   }
 }
 
+extension StoredWeight {
+  /// The stored tensor with other elements, given in row-major order of the axes `order`, rounded to nearest.
+  func storing(_ elements: [Double], order: [Int]) -> Tensor {
+    let (lengths, strides) = (order.map { shape[$0] }, order.map { self.strides[$0] })
+    var stored = [Double](repeating: 0, count: elements.count)
+    var index = [Int](repeating: 0, count: order.count)
+    var offset = 0
+    for element in elements {
+      stored[offset] = element
+      for axis in index.indices.reversed() {
+        index[axis] += 1
+        offset += strides[axis]
+        if index[axis] < lengths[axis] { break }
+        offset -= strides[axis] * lengths[axis]
+        index[axis] = 0
+      }
+    }
+    return .rounding(stored, shape: tensor.shape, to: tensor.dtype)
+  }
+}
+
 extension Tensor {
   /// A tensor of `dtype` from row-major numbers, rounded to nearest.
   /// - Precondition: a floating-point type.

@@ -17,14 +17,24 @@ package struct CompressionPlan: Sendable {
   package var replacements: [NodeReplacement]
   /// What replacements read besides, and `readConstant`; names are new to the model.
   package var constants: [(name: String, tensor: Tensor)]
+  /// What stored tensors hold instead of their own numbers; at most one each, in order of the tensors.
+  package var contents: [TensorContents]
 
   package init(
     slices: [TensorSlice] = [], edits: [NodeEdit] = [], lengths: [(value: ValueID, axis: Int, length: Int)] = [],
-    replacements: [NodeReplacement] = [], constants: [(name: String, tensor: Tensor)] = []
+    replacements: [NodeReplacement] = [], constants: [(name: String, tensor: Tensor)] = [],
+    contents: [TensorContents] = []
   ) {
     (self.slices, self.edits, self.lengths) = (slices, edits, lengths)
-    (self.replacements, self.constants) = (replacements, constants)
+    (self.replacements, self.constants, self.contents) = (replacements, constants, contents)
   }
+}
+
+/// New numbers of a stored tensor, of its own type and of the shape that the plan's slices leave it.
+package struct TensorContents: Sendable {
+  package let value: ValueID
+  package let tensor: Tensor
+  package init(value: ValueID, tensor: Tensor) { (self.value, self.tensor) = (value, tensor) }
 }
 
 /// The indices that a stored tensor keeps, along one or more of its axes.

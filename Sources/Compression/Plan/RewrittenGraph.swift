@@ -16,7 +16,11 @@ struct RewrittenGraph {
     var values = original.values
     var nodes: [Node] = []
     var origin: [NodeID?] = []
-    for slice in plan.slices {
+    let refilled = Set(contents == nil ? [] : plan.contents.map(\.value))
+    for new in plan.contents where refilled.contains(new.value) {
+      values[new.value.index] = values[new.value.index].replacing(new.tensor)
+    }
+    for slice in plan.slices where !refilled.contains(slice.value) {
       guard let tensor = values[slice.value.index].tensor else { continue }
       if let contents {
         values[slice.value.index] = values[slice.value.index].replacing(try contents(tensor, slice))

@@ -13,7 +13,8 @@ struct ScoreKey: Hashable {
 
   init(_ method: CompressionMethod, _ options: PruningOptions, data: String?) {
     (self.method, coupling) = (method, options.couplingOptions)
-    isJoined = options.policy == .backward && method.isCriterion && method != .random
+    isJoined =
+      options.policy == .backward && method.isCriterion && method != .random && method != .damage
     seed = method == .random ? options.seed : nil
     components = method == .snp ? options.snpGamma : nil
     self.data = method.measuresFeatureMaps ? data : nil
@@ -25,6 +26,8 @@ struct ScoredGroups: Sendable {
   let coupling: ChannelCoupling
   /// Per group: what the recommenders see, or why it cannot be ranked.
   let groups: [Outcome]
+  /// Where scores are costs per multiply-add that goes: multiply-adds that a cell stands for, by group.
+  let savings: [Double]?
 
   enum Outcome: Sendable {
     case ranked(SelectionGroup)
@@ -37,14 +40,16 @@ struct ScoredGroups: Sendable {
   ///   - channels: the coupling of channels, where `coupling` is that of whole blocks; otherwise the same.
   ///   - maps: for the criteria that measure feature maps.
   init(
-    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, maps: (any FeatureMapSource)?, work: Work
+    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, savings: [Double] = [],
+    maps: (any FeatureMapSource)?, work: Work
   ) throws(Failure) {
     self.coupling = coupling
+    self.savings = key.method == .damage ? savings : nil
     let bytes = coupling.groups.map { group in
       group.producers.reduce(0) { $0 + (coupling.graph[$1.origin.value].tensor?.bytes.count ?? 0) }
     }
     let total = max(bytes.reduce(0, +), 1)
-    let criterion = try Criterion(coupling, channels: channels, key: key, maps: maps, work: work)
+    let criterion = try Criterion(coupling, channels: channels, key: key, savings: savings, maps: maps, work: work)
     // Reading memory is the bound: more threads than these gain nothing, and a few megabytes are sooner read than one is
     // started.
     let threads = total >> 22 > 0 ? 4 : 1
@@ -79,6 +84,15 @@ struct ScoredGroups: Sendable {
       SelectionGroup(
         blocks: group.blocks, width: group.width, members: members, removable: removable, link: group.link,
         weights: group.weights))
+  }
+}
+
+extension ScoredGroups {
+  /// What the layers that read a group's channels lose of their outputs when `cells` go, after the best refit: root mean
+  /// square over that of the outputs' variation. nil where scores tell nothing of it.
+  func predictedError(of cells: [Int], in g: Int) -> Double? {
+    guard let savings, case .ranked(let group) = groups[g], let scores = group.members.first?.scores else { return nil }
+    return (cells.reduce(0) { $0 + scores[$1] } * max(savings[g], 1)).squareRoot()
   }
 }
 
@@ -171,7 +185,8 @@ struct RankedModel: Sendable {
         values: chosen.count > 0 ? .ratio(share) : .empty, use: chosen.count > 0,
         marked: chosen.count > 0 && chosen.ratio != share ? chosen.ratio : nil,
         requested: scored.coupling.groups[g].width == 0
-          ? 0 : min(1, Double(chosen.requestedCount) / Double(scored.coupling.groups[g].width)))
+          ? 0 : min(1, Double(chosen.requestedCount) / Double(scored.coupling.groups[g].width)),
+        predictedError: scored.predictedError(of: chosen.removed, in: g))
     }
   }
 }

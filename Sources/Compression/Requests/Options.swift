@@ -77,6 +77,12 @@ package struct PruningOptions: Sendable, Hashable {
 
   package init() {}
 
+  /// The defaults of a method: costs that are measured are compared as they are.
+  package init(defaultsOf method: CompressionMethod) {
+    guard method == .damage else { return }
+    (policy, layerNorm, allocation) = (.sum, .none, .score)
+  }
+
   var couplingOptions: CouplingOptions {
     CouplingOptions(prunesBlocks: reshapeChannelAxis.prunesBlocks, exactOnly: exactOnly)
   }
@@ -92,6 +98,7 @@ package enum CompressionMethod: String, Sendable, CaseIterable {
   case batchNormL2 = "PR_BN_L2"
   case groupL2 = "PR_GROUP_L2"
   case random = "PR_RANDOM"
+  case damage = "PR_REC"
   case tucker = "FD_TK"
   case svd = "FD_SVD"
   case cp = "FD_CP"
@@ -113,7 +120,7 @@ package enum CompressionMethod: String, Sendable, CaseIterable {
   }
 
   /// Whether it may look at what the model computes on samples.
-  package var measuresFeatureMaps: Bool { self == .nuclearNorm || self == .snp }
+  package var measuresFeatureMaps: Bool { self == .nuclearNorm || self == .snp || self == .damage }
 }
 
 package enum RecommendationMethod: String, Sendable, CaseIterable {

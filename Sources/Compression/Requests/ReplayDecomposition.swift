@@ -21,7 +21,10 @@ package struct DecompositionListing: Sendable {
   package var replaced: [Entry]
   /// New biases, by layer.
   package var adjusted: [String: String]
-  package init(replaced: [Entry], adjusted: [String: String]) { (self.replaced, self.adjusted) = (replaced, adjusted) }
+  package var refilled: [RefilledParameter]
+  package init(replaced: [Entry], adjusted: [String: String], refilled: [RefilledParameter] = []) {
+    (self.replaced, self.adjusted, self.refilled) = (replaced, adjusted, refilled)
+  }
 }
 
 extension CompressibleModel {
@@ -74,7 +77,7 @@ extension CompressibleModel {
         throw misfit("'\(entry.layer)' is replaced by other nodes than it lists")
       }
     }
-    return planned
+    return try refilling(planned, listing.refilled, from: compressed)
   }
 
   private func factors(

@@ -1,16 +1,30 @@
 import ModelGraph
 
-/// What an earlier compression said it removed: its reply's `removed[]` and `copied[]`.
+/// What an earlier compression said it removed and adjusted: its reply's `removed[]`, `copied[]` and `adjusted[]`.
 package struct RemovalListing: Sendable {
   package var removed: [RemovedSlices]
   package var copied: [CopiedVector]
-  package init(removed: [RemovedSlices], copied: [CopiedVector]) { (self.removed, self.copied) = (removed, copied) }
+  package var refilled: [RefilledParameter]
+  package init(removed: [RemovedSlices], copied: [CopiedVector], refilled: [RefilledParameter] = []) {
+    (self.removed, self.copied, self.refilled) = (removed, copied, refilled)
+  }
+}
+
+/// A stored tensor that holds other numbers than the original's, as a reply's `adjusted[]` lists it.
+package struct RefilledParameter: Sendable {
+  package var layer: String
+  package var parameter: String
+  package init(layer: String, parameter: String) { (self.layer, self.parameter) = (layer, parameter) }
 }
 
 extension CompressibleModel {
   /// Works out again what removing the listed slices makes of the model.
   /// - Throws: `invalidParams` where the listing names what the model does not have, or is not what any removal takes.
-  package func plan(_ listing: RemovalListing, work: Work) throws(Failure) -> PlannedCompression {
+  /// - Parameter compressed: what the compression wrote, from which adjusted numbers are taken; not needed if none are
+  ///   listed.
+  package func plan(
+    _ listing: RemovalListing, in compressed: Graph? = nil, work: Work
+  ) throws(Failure) -> PlannedCompression {
     // Whole blocks are units of their own under the second reading; nothing in a listing says which one made it.
     var first: Failure?
     let listed = listing.inGraphTerms(graph)
@@ -22,13 +36,52 @@ extension CompressibleModel {
           Removal(coupling, classes: classes), layers: [], skipped: [], warnings: [], work)
         planned.certificate = try proof.report()
         if let odd = planned.firstDeviation(from: listing) { throw .misfit(listing: odd) }
-        return planned
+        return try refilling(planned, listing.refilled, from: compressed ?? graph)
       } catch {
         if error.kind == .cancelled { throw error }
         if first == nil { first = error }
       }
     }
     throw first ?? .misfit(listing: "it is empty")
+  }
+}
+
+extension CompressibleModel {
+  /// The plan with the listed parameters as `compressed` holds them.
+  func refilling(
+    _ planned: PlannedCompression, _ listed: [RefilledParameter], from compressed: Graph
+  ) throws(Failure) -> PlannedCompression {
+    guard !listed.isEmpty else { return planned }
+    func misfit(_ what: String) -> Failure {
+      Failure(
+        .invalidParams, "'adjusted' is not what a compression of this model changes: \(what)",
+        details: ["path": .string("/adjusted")])
+    }
+    let ours = Dictionary(graph.valueIDs.filter { graph[$0].isStored }.map { (graph[$0].name, $0) }) { first, _ in first
+    }
+    let theirs = Dictionary(compressed.values.compactMap { value in value.tensor.map { (value.name, $0) } }) {
+      first, _ in first
+    }
+    let nodes = Dictionary(graph.nodeIDs.map { (graph.displayName($0), $0) }) { first, _ in first }
+    let rewritten = RewrittenGraph(graph, applying: planned.plan).graph
+    var planned = planned
+    var contents: [ValueID: Tensor] = [:]
+    for entry in listed {
+      guard let id = ours[entry.parameter] else { throw misfit("it stores no '\(entry.parameter)'") }
+      guard let tensor = theirs[entry.parameter], let expected = rewritten[id].tensor, tensor.dtype == expected.dtype,
+        tensor.shape == expected.shape, tensor.dtype.isFloat
+      else { throw misfit("'\(entry.parameter)' is not in the compressed model, or not with the shape it has left") }
+      contents[id] = tensor
+      guard let node = nodes[entry.layer] else { continue }
+      if !planned.approximations.contains(where: { $0.node == node }) {
+        planned.approximations.append(
+          Approximation(
+            node: node, name: entry.layer, op: graph[node].op, reason: "its stored numbers were changed on purpose"))
+      }
+    }
+    planned.plan.contents = contents.sorted { $0.key < $1.key }.map { TensorContents(value: $0.key, tensor: $0.value) }
+    planned.approximations.sort { $0.node < $1.node }
+    return planned
   }
 }
 

@@ -116,12 +116,14 @@ package struct LayerSetting: Sendable, Equatable {
   package var requested: Double?
   /// Of decompositions.
   package var ranks: RankReport?
+  /// Of what the layers that read its channels compute, relative; of methods that measure it.
+  package var predictedError: Double?
   package init(
     name: String, channels: [Int], values: Values, use: Bool, marked: Double? = nil, requested: Double? = nil,
-    ranks: RankReport? = nil
+    ranks: RankReport? = nil, predictedError: Double? = nil
   ) {
     (self.name, self.channels, self.values, self.use) = (name, channels, values, use)
-    (self.marked, self.requested, self.ranks) = (marked, requested, ranks)
+    (self.marked, self.requested, self.ranks, self.predictedError) = (marked, requested, ranks, predictedError)
   }
 }
 
@@ -198,6 +200,11 @@ package struct RecommendationRequest: Sendable {
 }
 
 package struct Recommendation: Sendable {
+  /// Of the layers' predicted errors the root of the sum of squares, as if they were independent; nil where none is known.
+  package var predictedError: Double? {
+    let errors = availableLayers.compactMap(\.predictedError)
+    return errors.isEmpty ? nil : errors.reduce(0) { $0 + $1 * $1 }.squareRoot()
+  }
   package var availableLayers: [LayerSetting]
   package var skipped: [SkippedLayer]
   package var goal: RecommendationGoal
@@ -256,6 +263,8 @@ package struct PlannedCompression: Sendable {
   package var copied: [CopiedVector]
   package var replaced: [ReplacedLayer] = []
   package var adjusted: [AdjustedParameter] = []
+  /// What fitting weights anew came to; nil where that was not asked for.
+  package var reconstruction: ReconstructionReport?
   package var skipped: [SkippedLayer]
   package var warnings: [String]
   /// Where the result can only be approximate; empty if it equals the original with the removed channels silenced.

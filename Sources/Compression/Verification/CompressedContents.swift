@@ -81,6 +81,7 @@ package struct CompressedContents {
   private func firstDifferenceOfTensors(_ work: Work) throws(Failure) -> String? {
     var slices: [ValueID: TensorSlice] = [:]
     for slice in plan.slices { slices[slice.value] = slice }
+    let contents = Dictionary(plan.contents.map { ($0.value, $0.tensor) }) { first, _ in first }
     let total = max(1, original.values.reduce(0) { $0 + ($1.tensor?.bytes.count ?? 0) })
     var done = 0
     for id in original.valueIDs {
@@ -91,7 +92,13 @@ package struct CompressedContents {
         if unread.values.contains(id) || original.uses(of: id).isEmpty || isLowered && isReplaced(id) { continue }
         return "the stored tensor '\(original[id].name)' is gone"
       }
-      if let difference = try difference(of: original[id].name, tensor, slices[id], found, work) { return difference }
+      if let wanted = contents[id] {
+        if !found.isSame(as: wanted) {
+          return "'\(original[id].name)' does not hold the new numbers that it is to hold"
+        }
+      } else if let difference = try difference(of: original[id].name, tensor, slices[id], found, work) {
+        return difference
+      }
       work.progress(Double(done) / Double(total), "comparing stored tensors")
     }
     let known = Set(original.values.lazy.filter(\.isStored).map(\.name))

@@ -19,6 +19,8 @@ extension PlannedCompression {
     -> Graph
   {
     switch (change, counterpart) {
+    // Where weights are new, no silence makes the original equal; how far it is from what was asked for, it tells itself.
+    case (.removal, .original) where !plan.contents.isEmpty: return original
     case (.removal(let removal), _):
       return try MaskedOriginal(removal, plan, shapes: shapes).graph(
         restrictingStatistics: counterpart != .original, work: work)
@@ -38,6 +40,8 @@ extension PlannedCompression {
   /// The twin in words.
   package var twinDescription: String {
     switch change {
+    case .removal where !plan.contents.isEmpty:
+      "the original with the new weights in which the removed channels are silenced and the normalizations see only what stays"
     case .removal:
       "the original in which the removed channels are silenced and the normalizations see only what stays"
     case .decomposition: "the original with the products of the factors as weights"
@@ -49,8 +53,12 @@ extension PlannedCompression {
     guard let first = approximations.first else { return nil }
     let others = approximations.count > 1 ? " (and \(approximations.count - 1) more)" : ""
     return switch change {
+    case .removal where !plan.contents.isEmpty:
+      "the weights of \(first.op) '\(first.name)'\(others) were fitted anew; the outputs equal those of the original with these weights where the removed channels are silenced"
     case .removal:
       "\(first.op) '\(first.name)'\(others) takes statistics across channels of which some were removed; where it sees only what stays, the outputs are equal"
+    case .decomposition where !plan.contents.isEmpty:
+      "the weights of \(first.op) '\(first.name)'\(others) were fitted anew or are now products of lower rank; the outputs equal those of the original with these weights"
     case .decomposition:
       "the weight of \(first.op) '\(first.name)'\(others) is now a product of lower rank; the outputs equal those of the original with these products as weights"
     }

@@ -18,12 +18,14 @@ package struct MaskedOriginal {
   private let mixers: [NodeID: Reason]
   /// Nodes that sum channels with weights of their own, whatever else they do.
   private let consumers: Set<NodeID>
-  private var graph: Graph { removal.coupling.graph }
+  /// The original, with what the plan puts in the place of stored numbers.
+  private let graph: Graph
   private var analysis: CouplingAnalysis { removal.coupling.analysis }
 
   /// - Parameter shapes: of the original under the lengths with which it will be run.
   package init(_ removal: Removal, _ plan: CompressionPlan, shapes: ShapeTable) {
     (self.removal, self.plan, self.shapes) = (removal, plan, shapes)
+    graph = removal.coupling.graph.withContents(of: plan)
     mixers = removal.mixers()
     consumers = Set(removal.coupling.facts.roles.lazy.filter { $0.role.kind == .consumer }.map(\.role.node))
   }

@@ -11,7 +11,7 @@ package struct ReconstructedOriginal {
   private let decompositions: [LayerDecomposition]
 
   init(_ decompositions: [LayerDecomposition], _ plan: CompressionPlan, of original: Graph) {
-    (self.decompositions, self.plan, self.original) = (decompositions, plan, original)
+    (self.decompositions, self.plan, self.original) = (decompositions, plan, original.withContents(of: plan))
   }
 
   /// - Parameter isRounded: whether products are moved by half a unit in the last place of single precision, one up, the

@@ -103,8 +103,9 @@ extension AttributeMessage {
 extension TensorCut {
   /// What is left of `tensor`, copied; for small tensors.
   fileprivate func applied(to tensor: Tensor) -> Tensor {
+    let source = elements(of: tensor).bytes
     let bytes = TensorBytes(count: gather.outputBytes) {
-      if let base = $0.baseAddress { gather.copyRows(0..<gather.rowCount, from: tensor.bytes.base, to: base) }
+      if let base = $0.baseAddress { gather.copyRows(0..<gather.rowCount, from: source.base, to: base) }
     }
     return Tensor(dtype: tensor.dtype, shape: gather.outputShape, bytes: bytes)
   }

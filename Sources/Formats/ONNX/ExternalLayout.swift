@@ -107,7 +107,8 @@ struct ExternalLayout {
     for tensor in tensors.inFileOrder {
       let cut = tensor.value.flatMap { cuts[$0] }
       let reference = tensor.reference
-      var placement = atReference[reference]?.first { $0.axes == cut?.axes }?.placement
+      let isNew = cut?.contents != nil
+      var placement = isNew ? nil : atReference[reference]?.first { $0.axes == cut?.axes }?.placement
       if placement == nil {
         let isAfterGap = reference.offset > previousEnd
         let alignment = Self.alignment(
@@ -121,7 +122,7 @@ struct ExternalLayout {
           piece = WireMessage.Piece(content: .span(bytes), count: bytes.count)
         }
         let new = ExternalPlacement(location: name, offset: message.count, length: piece.count, isCopy: false)
-        atReference[reference, default: []].append((cut?.axes, new))
+        if !isNew { atReference[reference, default: []].append((cut?.axes, new)) }
         placement = new
         message.append(piece)
         previousEnd = max(previousEnd, reference.offset + tensor.byteCount)

@@ -45,6 +45,7 @@ struct ONNXSurgeon {
       unreadNames.formUnion(document.graph[node].outputs.compactMap { $0.map { document.graph[$0].name } })
     }
     try collectCuts(plan)
+    try collectContents(plan)
     collectLengths(plan)
   }
 
@@ -94,6 +95,21 @@ struct ONNXSurgeon {
         throw Failure(
           .certificateFailed, "the plan cuts '\(value.name)' twice", details: ["value": .string(value.name)])
       }
+    }
+  }
+
+  private mutating func collectContents(_ plan: CompressionPlan) throws(Failure) {
+    for new in plan.contents where !unread.values.contains(new.value) {
+      let value = graph[new.value]
+      let shape = cuts[new.value]?.gather.outputShape ?? value.tensor?.shape
+      guard let tensor = value.tensor, let width = tensor.dtype.byteWidth, new.tensor.dtype == tensor.dtype,
+        new.tensor.shape == shape, let whole = try? Gather(shape: new.tensor.shape, elementBytes: width, axes: [])
+      else {
+        throw Failure(
+          .certificateFailed, "the plan's new numbers do not fit '\(value.name)'",
+          details: ["value": .string(value.name)])
+      }
+      cuts[new.value] = TensorCut(axes: cuts[new.value]?.axes ?? [], gather: whole, contents: new.tensor)
     }
   }
 

@@ -2,17 +2,22 @@ import Compression
 import ModelGraph
 import Numerics
 
-/// What a plan leaves of a stored tensor.
+/// What a plan makes of a stored tensor.
 struct TensorCut {
   let axes: [AxisSlice]
+  /// Of the elements that are stored, or of all of the new ones.
   let gather: Gather
+  /// New elements, where they are not the stored ones.
+  var contents: Tensor?
+
+  func elements(of stored: Tensor) -> Tensor { contents ?? stored }
 }
 
 extension TensorMessage {
   /// The tensor's elements after `cut`, as raw bytes.
   static func rawPiece(_ tensor: Tensor, _ cut: TensorCut?) -> WireMessage.Piece {
-    if let gather = cut?.gather {
-      WireMessage.Piece(content: .gathered(gather, tensor.bytes), count: gather.outputBytes)
+    if let cut {
+      WireMessage.Piece(content: .gathered(cut.gather, cut.elements(of: tensor).bytes), count: cut.gather.outputBytes)
     } else {
       WireMessage.Piece(content: .tensor(tensor.bytes), count: tensor.bytes.count)
     }
@@ -61,8 +66,9 @@ extension TensorMessage {
     // Packed floats and doubles are raw bytes.
     if field == Field.floatData || field == Field.doubleData { return Self.rawPiece(tensor, cut) }
     let elements = TypedElements(dtype: dtype, expectedBytes: byteCount)
-    let count = elements.encode(cut.gather, tensor.bytes).count
-    return WireMessage.Piece(content: .gatheredEntries(cut.gather, tensor.bytes, elements), count: count)
+    let bytes = cut.elements(of: tensor).bytes
+    let count = elements.encode(cut.gather, bytes).count
+    return WireMessage.Piece(content: .gatheredEntries(cut.gather, bytes, elements), count: count)
   }
 
   /// The TensorProto with its bytes elsewhere, nil if they stay where the file says they are.

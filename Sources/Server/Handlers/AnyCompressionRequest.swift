@@ -31,7 +31,8 @@ enum AnyCompressionRequest: Sendable {
         let (recommendation, goal) = try params.recommendation()
         choice = .recommended(recommendation, goal)
       }
-      self = .pruning(CompressionRequest(method: method, choice: choice, options: try PruningOptions(params)))
+      self = .pruning(
+        CompressionRequest(method: method, choice: choice, options: try PruningOptions(params, of: method)))
     }
   }
 
@@ -70,7 +71,7 @@ extension Params {
     guard !method.measuresFeatureMaps, method.decomposition == nil else { return }
     throw .invalidParams(
       pointer("dataset_path"),
-      "'dataset_path' is read by PR_NN, PR_SNP and decompositions, and to verify: leave it out, or compress with 'verify'"
+      "'dataset_path' is read by PR_NN, PR_SNP, PR_REC and decompositions, to verify, and by reconstruct 'least_squares': leave it out, or compress with one of these"
     )
   }
 }

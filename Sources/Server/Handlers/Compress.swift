@@ -16,9 +16,9 @@ struct CompressTask: ModelTask {
   private let overwrite: Bool
   private let verify: Bool
   private let dataset: WirePath?
+  private let reconstruction: ReconstructionMode
 
   init(_ params: Params) throws(ResponseError) {
-    try params.refuse("reconstruct")
     model = try params.modelReference()
     let method = try params.compressionMethod()
     request = try AnyCompressionRequest(method, params)
@@ -34,7 +34,15 @@ struct CompressTask: ModelTask {
     }
     verify = try params.bool("verify") ?? false
     dataset = try params.datasetPath()
-    if dataset != nil, !verify { try params.requireDatasetReader(method) }
+    reconstruction = try params.choice("reconstruct", of: ReconstructionMode.self) ?? .none
+    if dataset != nil, !verify, reconstruction != .leastSquares { try params.requireDatasetReader(method) }
+    if dataset == nil, reconstruction == .leastSquares {
+      throw ResponseError(
+        Failure(
+          .datasetRequired,
+          "least_squares fits weights to what the model computes on inputs: give a few hundred, without labels, as dataset_path; reconstruct 'bias' needs none"
+        ))
+    }
   }
 
   var title: String { "Compressing" }
@@ -53,14 +61,22 @@ struct CompressTask: ModelTask {
           .invalidCombination,
           "the model is an ONNX model already, and output_path gets it as ONNX; leave onnx_output_path out")
       }
-      let writing = work.part(verify ? 0.2...1 : 0.6...1)
-      var (planned, written) = try request.plan(
-        model, dataset: dataset, in: server, work: work.part(0...(verify ? 0.2 : 0.6))
-      ) { planned, proved throws(Failure) in
-        try output.map { output throws(Failure) in
-          try write(planned, of: model, to: output, proved: proved, runtime: runtime, in: server, work: writing)
+      // Shares of the time that deciding, fitting and writing take.
+      let (decided, fitted) = reconstruction == .none ? (verify ? 0.2 : 0.6, verify ? 0.2 : 0.6) : (0.1, 0.9)
+      let (decision, (reconstructed, written)) = try request.plan(
+        model, dataset: dataset, in: server, work: work.part(0...decided)
+      ) { planned, proved throws(Failure) -> (PlannedCompression?, Written?) in
+        let reconstructed = try reconstruct(
+          planned, of: model, proved: proved, in: server, work: work.part(decided...fitted))
+        let written = try output.map { output throws(Failure) in
+          try write(
+            reconstructed ?? planned, of: model, to: output, proved: proved, runtime: runtime, in: server,
+            work: work.part(fitted...1))
         }
+        return (reconstructed, written)
       }
+      var planned = reconstructed ?? decision
+      planned.certificate = decision.certificate
       if let written {
         planned.compressed.sizeBytes = written.files.reduce(0) { $0 + $1.sizeBytes }
         planned.warnings += written.files.flatMap(\.notes)
@@ -73,12 +89,36 @@ struct CompressTask: ModelTask {
     }
   }
 
+  /// The plan with other weights; nil where none are asked for.
+  private func reconstruct(
+    _ planned: PlannedCompression, of model: ModelCache.Use, proved: @escaping AnyCompressionRequest.Proved,
+    in server: Server, work: Work
+  ) throws(Failure) -> PlannedCompression? {
+    switch reconstruction {
+    case .none: return nil
+    case .bias:
+      try proved()
+      return try model.compressible.compensate(planned, work: work)
+    case .leastSquares:
+      guard let dataset else { return nil }
+      // Nothing is fitted for a plan that could not be proved.
+      try proved()
+      let runner = try DatasetNetworkRunner(dataset, for: model.document, in: server, work: work)
+      let compressible = model.compressible
+      return try detached(work: work) { () -> Result<PlannedCompression, Failure> in
+        Result { () throws(Failure) in try compressible.reconstruct(planned, on: runner, work: work) }
+      }
+    }
+  }
+
+  private typealias Written = (files: [WrittenFile], report: VerificationReport?)
+
   /// Writes the file, and publishes it once it is proved and, given a runtime, verified.
   private func write(
     _ planned: PlannedCompression, of model: ModelCache.Use, to output: WirePath,
     proved: @escaping AnyCompressionRequest.Proved,
     runtime: ONNXRuntime?, in server: Server, work: Work
-  ) throws(Failure) -> (files: [WrittenFile], report: VerificationReport?) {
+  ) throws(Failure) -> Written {
     let verifier = try runtime.map { runtime throws(Failure) in
       Verifier(
         runtime: runtime, document: model.document, planned: planned,

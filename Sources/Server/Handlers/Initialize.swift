@@ -35,8 +35,9 @@ func handleInitialize(_ session: Session, _ params: Params) throws(ResponseError
       ],
       "compression_methods": .array(CompressionMethod.allCases.map { .string($0.rawValue) }),
       "recommendation_methods": .array(RecommendationMethod.allCases.map { .string($0.rawValue) }),
+      "reconstruction_methods": .array(ReconstructionMode.allCases.map { .string($0.rawValue) }),
       "options": PruningOptions.wireDescription,
-      "progress": ["inspect", "recommend", "compress", "verify"],
+      "progress": ["inspect", "recommend", "sensitivity", "compress", "verify"],
       "verification": ["certificate", "outputs"],
       "limits": [
         "max_message_bytes": .int(session.server.configuration.maximumMessageBytes),

@@ -27,7 +27,7 @@ struct RecommendTask: ModelTask {
       let (recommendation, goal) = try params.recommendation()
       request = .pruning(
         RecommendationRequest(
-          method: method, recommendation: recommendation, goal: goal, options: try PruningOptions(params)))
+          method: method, recommendation: recommendation, goal: goal, options: try PruningOptions(params, of: method)))
     }
     dataset = try params.datasetPath()
     if dataset != nil { try params.requireDatasetReader(method) }

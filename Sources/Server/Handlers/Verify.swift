@@ -36,9 +36,11 @@ struct VerifyTask: ModelTask {
     return try server.cache.withModel(model, work: work) { model, work throws(Failure) in
       let planned: PlannedCompression
       switch listing {
-      case .removal(let listing): planned = try model.compressible.plan(listing, work: work.part(0...0.2))
+      case .removal(let listing):
+        let graph = listing.refilled.isEmpty ? nil : try open(model, work).graph
+        planned = try model.compressible.plan(listing, in: graph, work: work.part(0...0.2))
       case .decomposition(let listing):
-        let contents = try ModelFormats.open(path: compressed.path, work: work)
+        let contents = try open(model, work)
         planned = try model.compressible.plan(listing, in: contents.graph, work: work.part(0...0.2))
       }
       let verifier = Verifier(
@@ -49,5 +51,14 @@ struct VerifyTask: ModelTask {
       try model.document.verifyUnchanged()
       return planned.verificationJSON(report, reasonIfSkipped: "")
     }
+  }
+
+  /// The compressed file, with the lengths that the original has.
+  private func open(_ model: ModelCache.Use, _ work: Work) throws(Failure) -> any ModelDocument {
+    let (graph, shapes) = (model.document.graph, model.compressible.shapes)
+    let inputShapes = graph.inputs.compactMap { id in
+      shapes.nominal[id].map { InputShape(name: graph[id].name, shape: $0) }
+    }
+    return try ModelFormats.open(path: compressed.path, inputShapes: inputShapes, work: work)
   }
 }

@@ -17,6 +17,7 @@ extension PlannedCompression {
       "verification": verification,
       "warnings": .array(warnings.map(JSONValue.string)),
     ]
+    object.append("reconstruction", reconstruction?.json)
     if let goal {
       object.append("requested", goal.json)
       object.append("achieved", RecommendationGoal.achieved(achievedRatio, original, compressed))
@@ -34,6 +35,34 @@ extension ReplacedLayer {
     object.append("output_error", outputError.map(JSONValue.double))
     return .object(object)
   }
+}
+
+extension ReconstructionReport {
+  fileprivate var json: JSONValue {
+    var object: JSONObject = [
+      "method": .string(mode.rawValue), "samples": .int(sampleCount), "held_out": .int(heldOutCount),
+      "kept": .bool(isKept),
+    ]
+    object.append("error_before", errorBefore.map(JSONValue.finite))
+    object.append("error_after", errorAfter.map(JSONValue.finite))
+    object.append("layers", .array(layers.map(\.json)))
+    object.append("skipped", .array(skipped.map(\.json)))
+    return .object(object)
+  }
+}
+
+extension ReconstructionReport.Layer {
+  fileprivate var json: JSONValue {
+    [
+      "name": .string(name), "positions": .int(positions), "ridge": ridge.map(JSONValue.double) ?? .null,
+      "error_before": .finite(errorBefore), "error_after": .finite(errorAfter),
+    ]
+  }
+}
+
+extension JSONValue {
+  /// Null for what is no number.
+  fileprivate static func finite(_ number: Double) -> JSONValue { number.isFinite ? .double(number) : .null }
 }
 
 extension AdjustedParameter {

@@ -21,10 +21,29 @@ extension Params {
         relativeError: try entry.require("relative_error", error))
     }
     var adjusted: [String: String] = [:]
-    for entry in try objects("adjusted") ?? [] {
+    for entry in try objects("adjusted") ?? [] where try !entry.isOfRefilled {
       adjusted[try entry.require("layer", entry.string("layer"))] = try entry.require(
         "parameter", entry.string("parameter"))
     }
-    return DecompositionListing(replaced: replaced, adjusted: adjusted)
+    return DecompositionListing(replaced: replaced, adjusted: adjusted, refilled: try refilledParameters())
+  }
+
+  /// Entries of `adjusted` that keep the name they had.
+  func refilledParameters() throws(ResponseError) -> [RefilledParameter] {
+    var refilled: [RefilledParameter] = []
+    for entry in try objects("adjusted") ?? [] where try entry.isOfRefilled {
+      refilled.append(
+        RefilledParameter(
+          layer: try entry.require("layer", entry.string("layer")),
+          parameter: try entry.require("parameter", entry.string("parameter"))))
+    }
+    return refilled
+  }
+
+  private var isOfRefilled: Bool {
+    get throws(ResponseError) {
+      guard let original = value("original")?.stringValue else { return false }
+      return try string("parameter") == original
+    }
   }
 }

@@ -11,8 +11,8 @@ extension PruningOptions {
   ]
 
   /// Reads the member `options`.
-  init(_ params: Params) throws(ResponseError) {
-    self.init()
+  init(_ params: Params, of method: CompressionMethod) throws(ResponseError) {
+    self.init(defaultsOf: method)
     guard let options = try params.options() else { return }
     policy = try options.choice("policy", of: Policy.self) ?? policy
     layerNorm = try options.choice("layer_norm", of: LayerNorm.self) ?? layerNorm

@@ -3,7 +3,7 @@ import JSON
 
 extension Recommendation {
   var json: JSONValue {
-    [
+    var object: JSONObject = [
       "available_layers": .array(availableLayers.map(\.json)),
       "skipped": .array(skipped.map(\.json)),
       "estimate": ["original": original.json, "compressed": compressed.json],
@@ -12,6 +12,8 @@ extension Recommendation {
       "requested": goal.json,
       "achieved": RecommendationGoal.achieved(achievedRatio, original, compressed),
     ]
+    object.append("predicted_error", predictedError.map(JSONValue.double))
+    return .object(object)
   }
 }
 
@@ -58,6 +60,7 @@ extension LayerSetting {
     if let marked { object.append("marked", .double(marked)) }
     if let requested { object.append("requested", .double(requested)) }
     if let ranks { object.append("ranks", ranks.json) }
+    object.append("predicted_error", predictedError.map(JSONValue.double))
     return .object(object)
   }
 }

@@ -15,7 +15,7 @@ extension Params {
         axis: try entry.require("axis", entry.int("axis", in: 0...Int.max)),
         indices: try entry.require("indices", entry.ints("indices", atLeast: 0)))
     }
-    return RemovalListing(removed: removed, copied: copied)
+    return RemovalListing(removed: removed, copied: copied, refilled: try refilledParameters())
   }
 
   private func removedSlices() throws(ResponseError) -> RemovedSlices {

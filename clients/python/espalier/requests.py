@@ -74,7 +74,7 @@ Target = Mapping[str, float]
 # What decides which channels matter least, and how layers are decomposed; protocol.md says what each means.
 COMPRESSION_METHODS = (
     "PR_L2", "PR_GM", "PR_NN", "PR_SNP", "PR_ID", "PR_L1", "PR_BN_L2", "PR_GROUP_L2", "PR_RANDOM",
-    "FD_TK", "FD_SVD", "FD_CP",
+    "PR_REC", "FD_TK", "FD_SVD", "FD_CP",
 )  # fmt: skip
 
 
@@ -139,6 +139,7 @@ def compress(
     dry_run: bool = False,
     verify: bool = False,
     dataset_path: Optional[PathLike] = None,
+    reconstruct: Optional[str] = None,
     onnx_output_path: Optional[PathLike] = None,
     progress: ProgressOption = None,
     timeout: Optional[float] = None,
@@ -147,8 +148,10 @@ def compress(
 
     With `verify` the file is run before it gets its name, on the first samples of the dataset at `dataset_path`
     or on numbers made up, and not written if it does not compute what it must (kind `verify.failed`). PR_NN and
-    PR_SNP measure on that dataset too, and decompositions weigh errors by it. A PyTorch model is written as ONNX
-    besides, to `onnx_output_path`. A `dry_run` decides and proves everything, writes nothing and needs no path.
+    PR_SNP measure on that dataset too, and decompositions weigh errors by it. With `reconstruct="least_squares"` the
+    weights that are left are fitted to that dataset, without labels or training, so that the model computes what the
+    original does: ask for it whenever there are a few hundred inputs ("bias" needs none). A PyTorch model is written
+    as ONNX besides, to `onnx_output_path`. A `dry_run` decides and proves everything, writes nothing and needs no path.
     """
     if [recommendation_ratio, target, layers].count(None) != 2:
         raise ValueError("compress takes either recommendation_ratio, target or layers")
@@ -164,6 +167,7 @@ def compress(
         "dry_run": dry_run or None,
         "verify": verify or None,
         "dataset_path": _optional(dataset_path),
+        "reconstruct": reconstruct,
         "onnx_output_path": _optional(onnx_output_path),
     }
     if layers is not None:

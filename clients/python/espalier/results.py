@@ -297,6 +297,20 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class Reconstruction:
+    """What fitting weights anew came to. Errors are of the model's outputs on `held_out` inputs, relative
+    to the original's; `kept` is false where the new weights were no better and the old ones stayed."""
+
+    method: str
+    samples: int
+    held_out: int
+    kept: bool
+    error_before: Optional[float] = None
+    error_after: Optional[float] = None
+    raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class Compression:
     original: Size
     compressed: Size
@@ -309,6 +323,7 @@ class Compression:
     copied: List[CopiedVector] = field(default_factory=list)
     replaced: List[ReplacedLayer] = field(default_factory=list)
     adjusted: List[AdjustedParameter] = field(default_factory=list)
+    reconstruction: Optional[Reconstruction] = None
     warnings: List[str] = field(default_factory=list)
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

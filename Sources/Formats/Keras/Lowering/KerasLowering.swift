@@ -287,7 +287,8 @@ struct KerasLowering {
       outputs: outputs,
       definitions: OperatorDefinitions(opsets: ["": Self.opset], irVersion: Self.irVersion),
       constraints: FormatConstraints(
-        fixed: fixed, fixedAxes: decisive, tiesVectors: true, undivided: indivisible))
+        fixed: fixed, fixedAxes: decisive, tiesVectors: true, undivided: indivisible,
+        writable: Set(variables.keys)))
     return LoweredKeras(
       graph: graph, calls: calls, variables: variables, literals: literals, settings: settings,
       repeated: repeated, results: results)

@@ -35,6 +35,7 @@ struct KerasPlanEdits {
     replacedNodes = Set(plan.replacements.map(\.node))
     collectLengths()
     try collectCuts()
+    try collectContents()
     for edit in plan.edits { try translate(edit) }
     for layer in program.layers { collectSettings(of: layer) }
     try collectReplacements()
@@ -52,6 +53,7 @@ struct KerasPlanEdits {
 
   private mutating func collectCuts() throws(Failure) {
     let unread = UnreadParts(graph, plan)
+    let refilled = Set(plan.contents.map(\.value))
     for slice in plan.slices where !unread.values.contains(slice.value) {
       guard let view = lowered.variables[slice.value], let variable = variables[view.path] else {
         throw misfit("it cuts '\(graph[slice.value].name)', which is no variable")
@@ -65,10 +67,24 @@ struct KerasPlanEdits {
       }
       let cut = try VariableCut(slice, graph[slice.value], variable, view)
       newShapes[view.path] = cut.shape
+      // What is written anew says what is left by itself.
+      guard !refilled.contains(slice.value) else { continue }
       switch cut.form {
       case .gather(let gather): edits.append(.cut(variable: view.path, gather))
       case .contents(let tensor): edits.append(.setVariable(view.path, tensor))
       }
+    }
+  }
+
+  private mutating func collectContents() throws(Failure) {
+    let unread = UnreadParts(graph, plan)
+    for new in plan.contents where !unread.values.contains(new.value) {
+      guard let view = lowered.variables[new.value], let variable = variables[view.path] else {
+        throw misfit("it has new numbers for '\(graph[new.value].name)', which is no variable")
+      }
+      edits.append(
+        .setVariable(
+          view.path, try view.variable(of: new.tensor, like: newShapes[view.path] ?? variable.tensor.shape)))
     }
   }
 

@@ -64,8 +64,17 @@ struct EditedWeights {
     }
   }
 
+  /// - Parameter tensor: of the shape that is left of the tensor, where it is cut first.
   mutating func set(_ name: String, _ tensor: Tensor) throws(Failure) {
-    try edit(name, try contents(tensor, like: require(name)))
+    let entry = try require(name)
+    if let cut = edited[name], cut.layout.sizes == tensor.shape.map(SizeExpression.number) {
+      for alias in aliases(of: entry) { edited[alias] = nil }
+    }
+    try edit(name, try contents(tensor, like: entry))
+  }
+
+  private func aliases(of entry: ExportedWeights.Entry) -> [String] {
+    weights.names.filter { weights.entries[$0]?.parameter.storage == entry.parameter.storage }
   }
 
   private func contents(_ tensor: Tensor, like entry: ExportedWeights.Entry) throws(Failure) -> Contents {
@@ -81,7 +90,7 @@ struct EditedWeights {
   private mutating func edit(_ name: String, _ contents: Contents) throws(Failure) {
     let entry = try require(name)
     let storage = entry.parameter.storage
-    let aliases = weights.names.filter { weights.entries[$0]?.parameter.storage == storage }
+    let aliases = aliases(of: entry)
     guard aliases.allSatisfy({ edited[$0] == nil }) else {
       throw Failure(.certificateFailed, "the tensor '\(name)' is edited twice", details: ["parameter": .string(name)])
     }

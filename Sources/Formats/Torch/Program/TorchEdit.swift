@@ -18,7 +18,7 @@ package enum TorchEdit: Sendable {
   case setAttribute(module: String, name: String, value: TorchArgument)
   /// A parameter keeps some of its indices. At most one per parameter name; tied names are edited together.
   case cut(parameter: String, Gather)
-  /// A parameter gets other contents.
+  /// A parameter gets other contents, of the shape that is left of it.
   case setParameter(name: String, Tensor)
   /// A row of layers takes the place of a call of a module or function that applies `weight`.
   case replace(TorchReplacement)

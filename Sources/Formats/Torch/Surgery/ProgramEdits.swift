@@ -57,6 +57,13 @@ struct ProgramEdits {
       newShapes[name] = gather.outputShape
       for alias in aliases(of: name) { newShapes[alias] = gather.outputShape }
     }
+    for new in plan.contents where !unread.values.contains(new.value) {
+      let shape = lowered.parameters[new.value].flatMap { newShapes[$0] } ?? graph[new.value].tensor?.shape
+      guard let name = lowered.parameters[new.value], new.tensor.shape == shape else {
+        throw misfit("it has new numbers for '\(graph[new.value].name)', which is no parameter of their shape")
+      }
+      edits.append(.setParameter(name: name, new.tensor))
+    }
   }
 
   private func aliases(of name: String) -> [String] {

@@ -31,6 +31,7 @@ class CompressionMethod(Word):
     PR_BN_L2 = "PR_BN_L2"
     PR_GROUP_L2 = "PR_GROUP_L2"
     PR_RANDOM = "PR_RANDOM"
+    PR_REC = "PR_REC"
 
 
 class RecommendationMethod(Word):
