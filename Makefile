@@ -119,7 +119,7 @@ PREFIX ?= /usr/local
 bindir := $(PREFIX)/bin
 unitdir := $(PREFIX)/lib/systemd/user
 PROGRAMS := espalierd espalier-hdf5
-UNITS := espalierd.socket espalierd.service espalierd-proxy.service
+UNITS := espalierd.socket espalierd.service
 
 .PHONY: install
 install: build ## Install the daemon and its systemd user units below PREFIX (default /usr/local)

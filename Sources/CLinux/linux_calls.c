@@ -2,6 +2,7 @@
 #include "linux_calls.h"
 
 #include <malloc.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -10,6 +11,10 @@
 int linux_pidfd_open(int process_id) { return (int)syscall(SYS_pidfd_open, process_id, 0); }
 
 int linux_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
+
+int linux_event(void) { return eventfd(0, EFD_CLOEXEC); }
+
+int linux_raise(int event) { return eventfd_write(event, 1); }
 
 int linux_peer_uid(int descriptor, unsigned *uid) {
   struct ucred peer;

@@ -45,7 +45,7 @@ struct Arguments {
     Option(name: "pipe", value: "PATH", help: "Listen on this Unix socket.") { (arguments, value) throws(UsageError) in
       try arguments.choose(.socket(value))
     },
-    Option(name: "listen", value: nil, help: "Listen on the default Unix socket.") {
+    Option(name: "listen", value: nil, help: "Listen on the socket that systemd passes on, or the default one.") {
       (arguments, _) throws(UsageError) in try arguments.choose(.defaultSocket)
     },
     Option(name: "print-address", value: nil, help: "Print the path of the default Unix socket and exit.") {

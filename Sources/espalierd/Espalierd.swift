@@ -42,22 +42,33 @@ enum Espalierd {
     }
     let log = Logger(label: "espalierd") { _ in DescriptorLogHandler(sink, level: arguments.logLevel) }
     let configuration = configuration(arguments)
-    let path: String
-    switch arguments.mode {
-    case .socket(let chosen): path = chosen
-    case .defaultSocket: path = SocketHost.defaultAddress(configuration)
-    default:
-      guard let streams else { fail("no file descriptors are left", EX_OSERR) }
-      StandardStreamsHost.run(
-        streams, configuration: configuration, loader: .files, log: log, clientProcessID: arguments.clientProcessID)
-    }
     do throws(SocketError) {
-      if arguments.mode == .defaultSocket { try RuntimeDirectory.create(RuntimeDirectory.containing(path)) }
-      SocketHost.run(
-        try UnixSocketListener(path: path), configuration: configuration, loader: .files, log: log)
+      guard let listener = try listener(arguments.mode, configuration) else {
+        guard let streams else { fail("no file descriptors are left", EX_OSERR) }
+        StandardStreamsHost.run(
+          streams, configuration: configuration, loader: .files, log: log, clientProcessID: arguments.clientProcessID)
+      }
+      SocketHost.run(listener, configuration: configuration, loader: .files, log: log)
     } catch {
       if case .inUse = error { fail("\(error)", EX_UNAVAILABLE) }
       fail("\(error)", EX_CONFIG)
+    }
+  }
+
+  /// nil for the standard streams.
+  private static func listener(
+    _ mode: Arguments.Mode, _ configuration: Configuration
+  ) throws(SocketError) -> UnixSocketListener? {
+    switch mode {
+    case .socket(let path): return try UnixSocketListener(path: path)
+    case .defaultSocket:
+      if let passedOn = try UnixSocketListener(passedOnBy: { getenv($0).map { String(cString: $0) } }) {
+        return passedOn
+      }
+      let path = SocketHost.defaultAddress(configuration)
+      try RuntimeDirectory.create(RuntimeDirectory.containing(path))
+      return try UnixSocketListener(path: path)
+    default: return nil
     }
   }
 }

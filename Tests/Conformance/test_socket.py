@@ -119,6 +119,52 @@ def test_a_daemon_that_nobody_uses_ends(listening):
     assert not daemon.path.exists()
 
 
+def activated(listener, *arguments, count=1):
+    """A daemon that is started as systemd does: the socket is descriptor 3, and the environment says whose it is."""
+    script = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS={count} exec "$0" --listen "$@"'
+    return subprocess.Popen(
+        ["bash", "-c", script, server_path(), *map(str, arguments)], pass_fds=[listener.fileno()],
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def ask(path):
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(10)
+    peer.connect(str(path))
+    peer.sendall(b'Content-Length: 40\r\n\r\n{"jsonrpc":"2.0","id":1,"method":"ping"}')
+    return peer
+
+
+def test_a_socket_that_is_passed_on_outlives_the_daemon(tmp_path):
+    path = tmp_path / "activated.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        for _ in range(2):
+            early = ask(path)  # before there is a daemon, which systemd then starts
+            with activated(listener, "--idle-minutes", 0.005) as process:
+                assert b"-32002" in early.recv(4096)
+                early.close()
+                assert process.wait(10) == 0
+            assert path.exists()
+        waiting = ask(path)
+        with activated(listener) as process:
+            assert b"-32002" in waiting.recv(4096)
+            process.terminate()
+            assert process.wait(10) == 0
+        assert path.exists()
+        # Nothing was shut down: who connects now waits for the next daemon.
+        ask(path).close()
+
+
+def test_only_one_listening_socket_is_taken(tmp_path):
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket() as network:
+        network.listen()
+        for passed, count, reason in (silent, 1, "no Unix socket"), (network, 1, "no Unix socket"), (silent, 2, "2 sockets"):
+            with activated(passed, count=count) as process:
+                assert process.wait(10) == 78 and reason in process.stderr.read().decode()
+
+
 def test_comings_and_goings_leave_nothing(listening):  # S5
     daemon = listening()
     daemon.connect().initialize()

@@ -12,5 +12,11 @@ int linux_memory_file(const char *name);
 /// errno.
 int linux_peer_uid(int descriptor, unsigned *uid);
 
+/// A descriptor that is readable from when it was raised, close-on-exec; -1 with errno on failure.
+int linux_event(void);
+
+/// 0 on success, -1 with errno.
+int linux_raise(int event);
+
 /// Makes one heap of the process, which all threads share and which gives memory back in steps of megabytes.
 void linux_configure_heap(void);

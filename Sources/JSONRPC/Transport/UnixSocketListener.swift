@@ -3,8 +3,9 @@ import Glibc
 
 /// A Unix socket that only this user's processes can reach, and only one daemon at a time can have.
 ///
-/// The lock file beside it is held for the daemon's life and settles who that is. Deciding by a failed connect instead
-/// would let two starters remove each other's socket.
+/// One of our own has a lock file beside it, which is held for the daemon's life and settles who that is. Deciding by a
+/// failed connect instead would let two starters remove each other's socket. One that a service manager passes on stays
+/// its own: it listens before us and after us, and hands it to one daemon at a time.
 package final class UnixSocketListener: Sendable {
   package enum Arrival {
     case peer(Endpoint)
@@ -16,7 +17,10 @@ package final class UnixSocketListener: Sendable {
 
   package let path: String
   private let descriptor: Int32
-  private let lock: Int32
+  private let isPassedOn: Bool
+  /// Readable from when the listener was stopped. Shutting the socket down instead would take it from whoever else holds
+  /// it.
+  private let stopping: Int32
   /// Given up for a moment when descriptors run out, to be able to turn a peer away instead of leaving it waiting.
   private let reserve: Int32
 
@@ -26,7 +30,8 @@ package final class UnixSocketListener: Sendable {
     self.path = path
     let address = try unixAddress(path)
     try RuntimeDirectory.check(RuntimeDirectory.containing(path))
-    lock = try UnixSocketListener.lock("\(path).lock", for: path)
+    // Held open, and with that locked, until the process ends.
+    _ = try UnixSocketListener.lock("\(path).lock", for: path)
     try UnixSocketListener.removeStale(path)
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     guard descriptor >= 0 else { throw .system("cannot make a socket", errno) }
@@ -41,22 +46,53 @@ package final class UnixSocketListener: Sendable {
     guard status == 0, listen(descriptor, UnixSocketListener.backlog) == 0 else {
       throw .system("cannot listen on \(path)", errno)
     }
-    self.descriptor = descriptor
-    reserve = open("/dev/null", O_RDONLY | O_CLOEXEC)
+    (self.descriptor, isPassedOn) = (descriptor, false)
+    (stopping, reserve) = try UnixSocketListener.ownDescriptors()
+  }
+
+  /// The one socket that a service manager passes on to this process (sd_listen_fds(3)); nil if it passes none.
+  package init?(passedOnBy environment: (String) -> String?) throws(SocketError) {
+    guard environment("LISTEN_PID").flatMap({ Int32($0) }) == getpid(), let count = environment("LISTEN_FDS") else {
+      return nil
+    }
+    guard count == "1" else {
+      throw .unsafe("the service manager passes on \(count) sockets; one is expected (one ListenStream= in the unit)")
+    }
+    let descriptor = UnixSocketListener.firstPassedOn
+    var (address, length) = (sockaddr_un(), socklen_t(MemoryLayout<sockaddr_un>.size))
+    let status = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+    }
+    var (listens, size) = (Int32(0), socklen_t(MemoryLayout<Int32>.size))
+    guard status == 0, address.sun_family == sa_family_t(AF_UNIX),
+      getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0, listens != 0
+    else {
+      throw .unsafe("what the service manager passes on is no Unix socket that listens (ListenStream= with a path)")
+    }
+    path = withUnsafeBytes(of: address.sun_path) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    (self.descriptor, isPassedOn) = (descriptor, true)
+    (stopping, reserve) = try UnixSocketListener.ownDescriptors()
+  }
+
+  /// SD_LISTEN_FDS_START.
+  private static let firstPassedOn: Int32 = 3
+
+  private static func ownDescriptors() throws(SocketError) -> (stopping: Int32, reserve: Int32) {
+    let stopping = linux_event()
+    guard stopping >= 0 else { throw .system("cannot make an event", errno) }
+    return (stopping, open("/dev/null", O_RDONLY | O_CLOEXEC))
   }
 
   /// Waits for a peer, at most `seconds`. Peers of other users are turned away.
   package func accept(waiting seconds: Double?) -> Arrival {
-    var poll = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    var polled = [descriptor, stopping].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
     let milliseconds = seconds.map { Int32(min(max($0, 0) * 1000, 1e9).rounded(.up)) } ?? -1
-    guard Glibc.poll(&poll, 1, milliseconds) > 0 else { return .nobody }
+    guard poll(&polled, nfds_t(polled.count), milliseconds) > 0 else { return .nobody }
+    guard polled[1].revents == 0 else { return .stopped }
     let peer = Glibc.accept(descriptor, nil, nil)
     if peer < 0 {
-      switch errno {
-      case EMFILE, ENFILE: turnAway()
-      case EINVAL: return .stopped
-      default: break
-      }
+      if errno == EMFILE || errno == ENFILE { turnAway() }
       return .nobody
     }
     _ = fcntl(peer, F_SETFD, FD_CLOEXEC)
@@ -69,10 +105,11 @@ package final class UnixSocketListener: Sendable {
     return .peer(Endpoint(input: peer, output: peer))
   }
 
-  /// Takes no more peers and removes the socket. The lock file stays: removing it would let two daemons hold two locks.
+  /// Takes no more peers and removes a socket of our own. Its lock file stays: removing it would let two daemons hold two
+  /// locks. Of a socket that was passed on, those who wait are served by who gets it next.
   package func stop() {
-    unlink(path)
-    shutdown(descriptor, Int32(SHUT_RDWR))
+    if !isPassedOn { unlink(path) }
+    _ = linux_raise(stopping)
   }
 
   private func turnAway() {
