@@ -1,10 +1,11 @@
-"""Every example in protocol.md, executed against the daemon."""
+"""Every example in protocol.md, executed against the daemon; what goes over the wire is what the schema says."""
 import json
 import re
 import shutil
 
 import pytest
 
+import protocol_schema
 from wire_session import MODELS, ROOT
 
 BLOCK = re.compile(r"^```json (request|response|notification|message)\n(.*?)^```$", re.M | re.S)
@@ -100,6 +101,8 @@ def test_examples(heading, blocks, stdio, tmp_path):
     if any('"method": "exit"' in text for _, text in blocks):
         assert daemon.exit_status() == 0
     session.check_transcript()
+    # All that the examples get wrong as written can be seen in the message.
+    assert protocol_schema.check_transcript(session.transcript) == []
 
 
 def test_the_document_has_examples_of_every_method():

@@ -17,6 +17,7 @@ from .requests import COMPRESSION_METHODS, InputShapes, Options, Target
 from .results import (
     AdjustedParameter,
     Approximation,
+    AssumedLength,
     CachedModel,
     Compression,
     CopiedVector,
@@ -31,6 +32,8 @@ from .results import (
     RankLimits,
     Ranks,
     Recommendation,
+    Reconstruction,
+    RefittedLayer,
     RemovedSlices,
     ReplacedLayer,
     Size,
@@ -43,6 +46,7 @@ from .sweeps import Sensitivity, Sweep, SweepPoint, sensitivity, sweep
 __all__ = [
     "AdjustedParameter",
     "Approximation",
+    "AssumedLength",
     "AsyncClient",
     "COMPRESSION_METHODS",
     "CachedModel",
@@ -70,6 +74,8 @@ __all__ = [
     "RankLimits",
     "Ranks",
     "Recommendation",
+    "Reconstruction",
+    "RefittedLayer",
     "RemovedSlices",
     "ReplacedLayer",
     "Sensitivity",

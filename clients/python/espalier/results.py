@@ -90,6 +90,14 @@ class Group:
 
 
 @dataclass(frozen=True)
+class AssumedLength:
+    """The length that an open dimension was given for counting."""
+
+    symbol: str
+    length: int
+
+
+@dataclass(frozen=True)
 class Inspection:
     model: ModelFile
     cached: bool
@@ -99,6 +107,7 @@ class Inspection:
     macs: int
     layers: List[Layer]
     groups: List[Group]
+    assumed_lengths: List[AssumedLength] = field(default_factory=list)
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -142,6 +151,8 @@ class LayerSetting:
     requested: Optional[float] = None
     # Of decompositions.
     ranks: Optional[Ranks] = None
+    # Of PR_REC: what the layers that read these channels lose of their outputs after the best refit.
+    predicted_error: Optional[float] = None
 
     def to_json(self) -> Dict[str, Any]:
         entry = {"name": self.name, "channels": self.channels, "values": self.values, "use": self.use}
@@ -178,6 +189,8 @@ class Recommendation:
     # What was asked for, {"ratio"} or the target, and what became of it: the ratio, and the shares that are left.
     requested: Optional[Dict[str, float]] = None
     achieved: Optional[Dict[str, float]] = None
+    # Of PR_REC: those of its layers, as if they were independent.
+    predicted_error: Optional[float] = None
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -297,6 +310,17 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class RefittedLayer:
+    """How the fit of one layer came out, on the inputs that chose its ridge: None where its old weight stays."""
+
+    name: str
+    positions: int
+    ridge: Optional[float] = None
+    error_before: Optional[float] = None
+    error_after: Optional[float] = None
+
+
+@dataclass(frozen=True)
 class Reconstruction:
     """What fitting weights anew came to. Errors are of the model's outputs on `held_out` inputs, relative
     to the original's; `kept` is false where the new weights were no better and the old ones stayed."""
@@ -307,6 +331,9 @@ class Reconstruction:
     kept: bool
     error_before: Optional[float] = None
     error_after: Optional[float] = None
+    layers: List[RefittedLayer] = field(default_factory=list)
+    # Weighted layers that were not fitted.
+    skipped: List[SkippedLayer] = field(default_factory=list)
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -325,6 +352,9 @@ class Compression:
     adjusted: List[AdjustedParameter] = field(default_factory=list)
     reconstruction: Optional[Reconstruction] = None
     warnings: List[str] = field(default_factory=list)
+    # As in `Recommendation`; None where the request named layers.
+    requested: Optional[Dict[str, float]] = None
+    achieved: Optional[Dict[str, float]] = None
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
