@@ -1,4 +1,4 @@
-"""The documents do what they say: every command and example in them is executed, every link leads somewhere.
+"""Documents do what they say: every command and example in them is executed, every link leads somewhere.
 
 Blocks of a page run in its order, in one folder with the shipped networks in it. A block that cannot run here says so to
 the reader, in its first line; their number is written down below, so that none becomes one unnoticed.

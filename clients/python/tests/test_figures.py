@@ -1,4 +1,4 @@
-"""What docs/images/coupling.py draws is what the daemon does with the same blocks, and the pictures are those it draws."""
+"""What docs/images/coupling.py draws is what the daemon does with the same blocks; the pictures are those it draws."""
 
 import runpy
 
@@ -26,11 +26,13 @@ def network(nodes, weights, shapes, path):
 
 def residual(path):
     weights = [(w.name, (w.outputs, w.inputs, 1, 1)) for w in FIGURES["RESIDUAL"]]
+
     def conv(name, x, y):
         return helper.make_node("Conv", [x, name], [y], name=name)
+
     nodes = [
-        conv("stem", "x", "s"), conv("conv1", "s", "a"), helper.make_node("Relu", ["a"], ["b"]), conv("conv2", "b", "c"),
-        helper.make_node("Add", ["s", "c"], ["d"]), conv("head", "d", "y"),
+        conv("stem", "x", "s"), conv("conv1", "s", "a"), helper.make_node("Relu", ["a"], ["b"]),
+        conv("conv2", "b", "c"), helper.make_node("Add", ["s", "c"], ["d"]), conv("head", "d", "y"),
     ]  # fmt: skip
     network(nodes, weights, {}, path)
     return "stem", lambda weight, rows: 0 if rows else 1
@@ -39,17 +41,25 @@ def residual(path):
 def attention(path):
     """With what is around it: an embedding that makes the stream, the shortcut, a head."""
     weights = [(w.name, (w.inputs, w.outputs)) for w in FIGURES["ATTENTION"]] + [("embed", (3, 4)), ("head", (4, 3))]
+
     def product(name, x, y):
         return helper.make_node("MatMul", [x, name], [y], name=name)
+
+    def transposed(x, y, order):
+        return helper.make_node("Transpose", [x], [y], perm=order)
+
     nodes = [product("embed", "x", "t")]
     for name in ("query", "key", "value"):
         nodes += [
-            product(name, "t", name + "1"), helper.make_node("Reshape", [name + "1", "split"], [name + "2"]),
-            helper.make_node("Transpose", [name + "2"], [name + "3"], perm=[0, 2, 3, 1] if name == "key" else [0, 2, 1, 3]),
+            product(name, "t", name + "1"),
+            helper.make_node("Reshape", [name + "1", "split"], [name + "2"]),
+            transposed(name + "2", name + "3", [0, 2, 3, 1] if name == "key" else [0, 2, 1, 3]),
         ]  # fmt: skip
     nodes += [
-        helper.make_node("MatMul", ["query3", "key3"], ["scores"]), helper.make_node("Softmax", ["scores"], ["p"], axis=-1),
-        helper.make_node("MatMul", ["p", "value3"], ["v"]), helper.make_node("Transpose", ["v"], ["w"], perm=[0, 2, 1, 3]),
+        helper.make_node("MatMul", ["query3", "key3"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["p"], axis=-1),
+        helper.make_node("MatMul", ["p", "value3"], ["v"]),
+        transposed("v", "w", [0, 2, 1, 3]),
         helper.make_node("Reshape", ["w", "join"], ["z"]), product("output", "z", "o"),
         helper.make_node("Add", ["t", "o"], ["u"]), product("head", "u", "y"),
     ]  # fmt: skip

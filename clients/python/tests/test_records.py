@@ -60,9 +60,14 @@ def test_records_have_the_members_of_the_schema(name):
 
 @pytest.mark.parametrize(
     "function, definition",
-    [(requests.inspect, "InspectParams"), (requests.recommend, "RecommendParams"), (requests.compress, "CompressParams"),
-     (requests.verify, "VerifyParams"), (requests.release, "ReleaseParams")],
-)  # fmt: skip
+    [
+        (requests.inspect, "InspectParams"),
+        (requests.recommend, "RecommendParams"),
+        (requests.compress, "CompressParams"),
+        (requests.verify, "VerifyParams"),
+        (requests.release, "ReleaseParams"),
+    ],
+)
 def test_requests_have_the_params_of_the_schema(function, definition):
     named = set(inspect.signature(function).parameters) - {"progress", "timeout"}
     if "compression" in named:  # `verify` takes the reply instead of its members
