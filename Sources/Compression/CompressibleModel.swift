@@ -25,6 +25,7 @@ package final class CompressibleModel: Sendable {
     var decomposableLayers: DecomposableLayers?
     var spectra: [DecompositionMethod: SpectrumTable] = [:]
     /// On the inputs of the data asked for last.
+    var channelMoments: (data: String, moments: ChannelMoments)?
     var whitenedSpectra: (method: DecompositionMethod, data: String, table: SpectrumTable)?
   }
 
@@ -44,7 +45,8 @@ package final class CompressibleModel: Sendable {
       let labels = state.analysis?.facts.frozen.count ?? 0
       let cells = state.scores.reduce(0) { $0 + $1.scored.cellCount }
       let spectra = state.spectra.values.reduce(0) { $0 + $1.byteCount }
-      return labels * (24 + 32 * state.couplings.count) + cells * 24 * (1 + state.rankings.count) + spectra
+      let moments = state.channelMoments?.moments.byteCount ?? 0
+      return moments + labels * (24 + 32 * state.couplings.count) + cells * 24 * (1 + state.rankings.count) + spectra
     }
   }
 
@@ -64,14 +66,19 @@ package final class CompressibleModel: Sendable {
     return coupling
   }
 
-  func scores(_ key: ScoreKey, maps: (any FeatureMapSource)?, _ work: Work) throws(Failure) -> ScoredGroups {
+  /// - Parameter found: of PR_REC, told of every group as soon as it is known, unless all were known before.
+  func scores(
+    _ key: ScoreKey, maps: (any FeatureMapSource)?, _ work: Work,
+    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote?) -> Void)? = nil
+  ) throws(Failure) -> ScoredGroups {
     if let known = derived.withLock({ $0.scores.first { $0.key == key }?.scored }) { return known }
     let coupling = try coupling(key.coupling, work)
     var single = key.coupling
     single.prunesBlocks = false
     let scored = try ScoredGroups(
       coupling, channels: self.coupling(single, work), key: key,
-      savings: key.method == .damage ? savings(of: coupling, key.coupling) : [], maps: maps, work: work)
+      damage: key.method == .damage ? damage(coupling, key.coupling, maps: maps, work, found: found) : nil, maps: maps,
+      work: work)
     derived.withLock { state in
       state.scores.insert((key, scored), at: 0)
       if state.scores.count > Self.keptScores { state.scores.removeLast() }
@@ -89,18 +96,51 @@ package final class CompressibleModel: Sendable {
   /// The groups that `options` admit, ranked.
   /// - Parameter maps: for the methods that measure feature maps; the others do without.
   func ranking(
-    _ method: CompressionMethod, _ options: PruningOptions, maps: (any FeatureMapSource)?, _ work: Work
+    _ method: CompressionMethod, _ options: PruningOptions, maps: (any FeatureMapSource)?, _ work: Work,
+    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote?) -> Void)? = nil
   ) throws(Failure) -> RankedModel {
     let key = RankingKey(
       score: ScoreKey(method, options, data: maps?.identity), options: RankingOptions(options),
       include: options.include, exclude: options.exclude)
     if let known = derived.withLock({ $0.rankings.first { $0.key == key }?.ranked }) { return known }
-    let ranked = try RankedModel(scores(key.score, maps: maps, work), options: options, work: work)
+    let ranked = try RankedModel(scores(key.score, maps: maps, work, found: found), options: options, work: work)
     derived.withLock { state in
       state.rankings.insert((key, ranked), at: 0)
       if state.rankings.count > Self.keptRankings { state.rankings.removeLast() }
     }
     return ranked
+  }
+
+  private func damage(
+    _ coupling: ChannelCoupling, _ options: CouplingOptions, maps: (any FeatureMapSource)?, _ work: Work,
+    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote?) -> Void)?
+  ) throws(Failure) -> [DamageCriterion.Vote?] {
+    guard let maps else { throw CompressionMethod.damage.needsDataset }
+    let (votes, moments) = try DamageCriterion(coupling).votes(
+      from: maps, known: moments(of: maps), savings: savings(of: coupling, options), work: work, found: found)
+    keep(moments, of: maps)
+    return votes
+  }
+
+  /// Of each group, what its readers lose of what they compute by the removal of some cells, after the best refit: root
+  /// mean square over that of its variation; nil where nothing is known of it.
+  /// - Parameter cells: by group.
+  func predictedErrors(
+    of cells: [[Int]], _ coupling: ChannelCoupling, maps: any FeatureMapSource, _ work: Work
+  ) throws(Failure) -> [Double?] {
+    let (shares, moments) = try DamageCriterion(coupling).shares(
+      of: cells, from: maps, known: moments(of: maps), work: work)
+    keep(moments, of: maps)
+    return shares.map { $0?.squareRoot() }
+  }
+
+  private func moments(of maps: any FeatureMapSource) -> ChannelMoments? {
+    derived.withLock { derived in derived.channelMoments.flatMap { $0.data == maps.identity ? $0.moments : nil } }
+  }
+
+  private func keep(_ moments: ChannelMoments?, of maps: any FeatureMapSource) {
+    guard let moments else { return }
+    derived.withLock { $0.channelMoments = (maps.identity, moments) }
   }
 
   /// Multiply-adds that one cell of each group stands for: of one from every block that loses as many, divided by these.

@@ -19,7 +19,7 @@ struct RequestHandler: Sendable {
     "release": .task(ReleaseTask.init),
     "inspect": .task(InspectTask.init),
     "recommend": .task(RecommendTask.init),
-    "sensitivity": .task(SensitivityTask.init),
+    "sensitivity": .streaming(SensitivityTask.init),
     "compress": .task(CompressTask.init),
     "verify": .task(VerifyTask.init),
   ]
@@ -41,6 +41,21 @@ struct RequestHandler: Sendable {
   ) -> RequestHandler {
     RequestHandler(socketOnly: false) { (session, id, method, params) throws(ResponseError) in
       try session.start(id, method, token: params.token("workDoneToken"), task: make(params))
+      return nil
+    }
+  }
+
+  /// The same for work whose result is told in parts to whoever gives a token for that.
+  private static func streaming<Task: ModelTask>(
+    _ make: @escaping @Sendable (Params, PartialResults?) throws(ResponseError) -> Task
+  ) -> RequestHandler {
+    RequestHandler(socketOnly: false) { (session, id, method, params) throws(ResponseError) in
+      let (progress, parts) = (try params.token("workDoneToken"), try params.token("partialResultToken"))
+      if let parts, parts == progress {
+        throw .invalidParams(params.pointer("partialResultToken"), "'partialResultToken' must differ from workDoneToken")
+      }
+      let results = parts.map { PartialResults(token: $0, connection: session.connection) }
+      try session.start(id, method, token: progress, task: make(params, results))
       return nil
     }
   }

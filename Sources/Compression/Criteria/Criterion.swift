@@ -10,6 +10,8 @@ struct Criterion: Sendable {
   }
 
   let coupling: ChannelCoupling
+  /// By group and cell, the share of the variance of what reads it that goes with it when its turn comes; of PR_REC.
+  let damages: [[Double]]?
   private let kind: Kind
 
   private enum Kind: Sendable {
@@ -20,13 +22,14 @@ struct Criterion: Sendable {
     case attention(AttentionCriterion)
   }
 
-  /// - Parameter savings: multiply-adds that a cell of each group stands for.
+  /// - Parameter damage: of PR_REC, what it found.
   /// - Throws: `datasetRequired` where feature maps are wanted and nobody makes them.
   init(
-    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, savings: [Double],
+    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, damage: [DamageCriterion.Vote?]?,
     maps: (any FeatureMapSource)?, work: Work
   ) throws(Failure) {
     self.coupling = coupling
+    damages = damage?.map { $0?.damages ?? [] }
     func weights(_ kind: WeightCriterion.Kind) -> Kind {
       .weights(WeightCriterion(kind, isJoined: key.isJoined, coupling))
     }
@@ -42,8 +45,8 @@ struct Criterion: Sendable {
       kind = .featureMaps(
         try FeatureMapCriterion(coupling, isJoined: key.isJoined).votes(from: maps, work: work))
     case .damage:
-      guard let maps else { throw key.method.needsDataset }
-      kind = .featureMaps(try DamageCriterion(coupling, savings: savings).votes(from: maps, work: work))
+      guard let damage else { throw key.method.needsDataset }
+      kind = .featureMaps(damage.map(Votes.init))
     case .snp:
       kind = .attention(
         try AttentionCriterion(
@@ -61,6 +64,16 @@ struct Criterion: Sendable {
     case .random(let seed):
       guard !coupling.groups[g].producers.isEmpty else { return .unavailable(WeightCriterion.noProducers) }
       return .members([MemberScores(RandomScores.scores(count: coupling.groups[g].cells.count, group: g, seed: seed))])
+    }
+  }
+}
+
+extension Criterion.Votes {
+  init(_ vote: DamageCriterion.Vote?) {
+    if let vote {
+      self = .members([MemberScores(vote.scores)])
+    } else {
+      self = .unavailable("no layer whose weight could be fitted reads its channels")
     }
   }
 }

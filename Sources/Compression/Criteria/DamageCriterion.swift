@@ -1,21 +1,13 @@
 import ModelGraph
 import Numerics
 
-/// PR_REC: what the layers that read a group's channels lose of their outputs, after the best refit, by the removal of
-/// each, given all that went before it (optimal brain surgeon by channels: Hassibi and Stork 1993; Frantar et al., NeurIPS
-/// 2022): greedy elimination in the inverse covariance of what they read.
-///
-/// A channel c that goes costs A_cc / P_cc, with A the Gram matrix of the weights' columns and P the inverse covariance;
-/// what is left makes up for it, A <- A - a u' - u a' + A_cc u u' with u = P_c / P_cc and a = A_c, and P <- P - P_cc u u'.
-/// Kernels are taken as if all their taps read the same channels. Costs are shares of the variance of the layer's output,
-/// or of the sum that it joins.
-struct DamageCriterion {
-  private let coupling: ChannelCoupling
+/// PR_REC, and what of it is said of other methods' choices: what the layers that read a group's channels lose of their
+/// outputs, after the best refit, by the removal of some (`ChannelLoss`), measured on samples.
+struct DamageCriterion: Sendable {
+  let coupling: ChannelCoupling
   private let algebra: LinearAlgebra
   /// By group, the layers that read its channels, and the stored axes along which they do.
   private let consumers: [[Consumer]]
-  /// Multiply-adds that one cell of a group saves, by group.
-  private let savings: [Double]
 
   private struct Consumer: Sendable {
     let layer: RefitLayer
@@ -25,11 +17,12 @@ struct DamageCriterion {
 
   /// Inputs of more channels are not measured: their covariance would take too much memory.
   private static let mostChannels = 4096
-  /// Of the mean variance: as the refit holds on to old weights.
-  private static let ridge = 1e-3
+  /// Bytes of covariances that are held at a time, and of those that are kept for the next request.
+  private static let budget = 512 << 20
+  private static let mostKept = 256 << 20
 
-  init(_ coupling: ChannelCoupling, savings: [Double]) throws(Failure) {
-    (self.coupling, self.savings) = (coupling, savings)
+  init(_ coupling: ChannelCoupling) throws(Failure) {
+    self.coupling = coupling
     algebra = try LinearAlgebra.loaded()
     let graph = coupling.graph
     let layers = RefitLayers(
@@ -49,179 +42,170 @@ struct DamageCriterion {
     self.consumers = consumers
   }
 
-  /// Per group.
-  func votes(from source: any FeatureMapSource, work: Work) throws(Failure) -> [Criterion.Votes] {
-    let wanted = coupling.groups.indices.filter { coupling.groups[$0].cells.count > 1 }
-    var moments: [InputTap: InputMomentsProbe] = [:]
-    var sums: [ValueID: VarianceProbe] = [:]
-    for consumer in wanted.flatMap({ consumers[$0] }) {
-      if moments[consumer.tap] == nil {
-        moments[consumer.tap] = InputMomentsProbe([consumer.tap], coupling.graph, algebra)
+  /// Of every group, by cell, the share of what its readers compute that goes with it when its turn comes: every time
+  /// the cell goes whose loss costs least, given all that went before, for every multiply-add that it saves.
+  ///
+  /// - Parameters:
+  ///   - known: what was measured before on the same data.
+  ///   - found: told of every group as soon as it is known, in no order, by any thread.
+  func votes(
+    from source: any FeatureMapSource, known: ChannelMoments?, savings: [Double], work: Work,
+    found: (@Sendable (_ g: Int, _ vote: Vote?) -> Void)? = nil
+  ) throws(Failure) -> (votes: [Vote?], moments: ChannelMoments?) {
+    var votes = [Vote?](repeating: nil, count: coupling.groups.count)
+    let wanted = coupling.groups.indices.filter { coupling.groups[$0].cells.count > 1 && !consumers[$0].isEmpty }
+    for g in coupling.groups.indices where !wanted.contains(g) { found?(g, nil) }
+    let moments = try forEachPart(of: wanted, from: source, known: known, work) { part, moments, work throws(Failure) in
+      // Who listens hears them in order, others sooner.
+      let isOrdered = found != nil
+      let some = try work.concurrentMap(
+        part, cost: { g in isOrdered ? 1 : cost(of: g) }, naming: { "ranked \(coupling.groups[$0].name)" }
+      ) { g, work throws(Failure) in
+        let vote = try vote(on: g, moments, saving: max(savings[g], 1), work)
+        found?(g, vote)
+        return vote
       }
-      if let sum = consumer.layer.shortcut?.sum { sums[sum] = sums[sum] ?? VarianceProbe(sum, coupling.graph) }
+      for (g, vote) in zip(part, some) { votes[g] = vote }
     }
-    let probes: [any FeatureMapProbe] =
-      moments.sorted { $0.key < $1.key }.map(\.value) + sums.sorted { $0.key < $1.key }.map(\.value)
-    try FeatureMapPass.run(probes, source: source, shapes: coupling.analysis.shapes, work: work.part(0...0.6))
-    let known = moments.mapValues(\.moments)
-    let variances = sums.mapValues(\.variance)
-    let found = try work.part(0.6...1).concurrentMap(
-      Array(coupling.groups.indices),
-      cost: { g in consumers[g].reduce(1) { $0 + Double($1.tap.channels * $1.tap.channels) } },
-      naming: { [coupling] in "ranked \(coupling.groups[$0].name)" }
-    ) { [self] g, work throws(Failure) in try damages(of: g, known, variances, work) }
-    return zip(coupling.groups.indices, found).map { g, damages in
-      guard let damages else { return .unavailable("no layer whose weight could be fitted reads its channels") }
-      let saving = max(savings[g], 1)
-      return .members([MemberScores(damages.map { $0 / saving })])
+    return (votes, moments)
+  }
+
+  struct Vote: Sendable {
+    /// By cell, what its removal costs per multiply-add when its turn comes; never less than what went before.
+    var scores: [Double]
+    /// By cell, the share of the variance of what reads it.
+    var damages: [Double]
+  }
+
+  /// The share of the variance of what reads each group that goes with some of its cells.
+  /// - Parameter cells: by group.
+  /// - Returns: by group; nil where nothing is known of it.
+  func shares(
+    of cells: [[Int]], from source: any FeatureMapSource, known: ChannelMoments?, work: Work
+  ) throws(Failure) -> (shares: [Double?], moments: ChannelMoments?) {
+    var shares = [Double?](repeating: nil, count: coupling.groups.count)
+    let wanted = coupling.groups.indices.filter { !cells[$0].isEmpty && !consumers[$0].isEmpty }
+    let moments = try forEachPart(of: wanted, from: source, known: known, work) { part, moments, work throws(Failure) in
+      let some = try work.concurrentMap(
+        part, cost: cost, naming: { "weighed \(coupling.groups[$0].name)" }
+      ) { g, work throws(Failure) in
+        var found: [Double] = []
+        for loss in losses(of: g, moments) {
+          try work.checkCancellation()
+          if let share = loss.share(of: cells[g], algebra) { found.append(share) }
+        }
+        return found.isEmpty ? Double?.none : found.reduce(0, +)
+      }
+      for (g, share) in zip(part, some) { shares[g] = share }
+    }
+    return (shares, moments)
+  }
+
+  // MARK: One group
+
+  private func cost(of g: Int) -> Double { consumers[g].reduce(1) { $0 + Double($1.tap.channels * $1.tap.channels) } }
+
+  private func losses(of g: Int, _ moments: ChannelMoments) -> [ChannelLoss] {
+    consumers[g].compactMap { consumer in
+      guard let input = moments.inputs[consumer.tap], input.count > 0 else { return nil }
+      return ChannelLoss(
+        consumer.layer, input, cells: coupling.cells(ofFilters: consumer.origin, group: g),
+        cellCount: coupling.groups[g].cells.count,
+        total: consumer.layer.shortcut.flatMap { moments.variances[$0.sum] }, algebra)
     }
   }
 
-  /// By cell, what its removal costs when its turn comes; never less than what went before.
-  private func damages(
-    of g: Int, _ known: [InputTap: InputMoments], _ variances: [ValueID: Double], _ work: Work
-  ) throws(Failure) -> [Double]? {
+  private func vote(
+    on g: Int, _ moments: ChannelMoments, saving: Double, _ work: Work
+  ) throws(Failure) -> Vote? {
     let count = coupling.groups[g].cells.count
-    var eliminations: [Elimination] = []
-    for consumer in consumers[g] {
-      guard let moments = known[consumer.tap], moments.count > 0,
-        let elimination = Elimination(
-          consumer.layer, moments, cells: coupling.cells(ofFilters: consumer.origin, group: g), cellCount: count,
-          total: consumer.layer.shortcut.flatMap { variances[$0.sum] }, ridge: Self.ridge, algebra)
-      else { continue }
-      eliminations.append(elimination)
+    var eliminations: [ChannelElimination] = []
+    for loss in losses(of: g, moments) {
+      try work.checkCancellation()
+      if let elimination = ChannelElimination(loss, algebra) { eliminations.append(elimination) }
     }
     guard !eliminations.isEmpty else { return nil }
-    var damages = [Double](repeating: 0, count: count)
+    var vote = Vote(scores: [Double](repeating: 0, count: count), damages: [Double](repeating: 0, count: count))
     var left = Array(0..<count)
     var last = 0.0
     while !left.isEmpty {
       try work.checkCancellation()
       var (best, least) = (0, Double.infinity)
       for (k, cell) in left.enumerated() {
-        let cost = eliminations.reduce(0) { $0 + $1.cost(of: cell) }
+        var cost = 0.0
+        for elimination in eliminations { cost += elimination.cost(of: cell) }
         if cost < least { (best, least) = (k, cost) }
       }
       let cell = left.remove(at: best)
-      var damage = 0.0
-      for k in eliminations.indices { damage += eliminations[k].remove(cell) }
+      var (cost, excess) = (0.0, 0.0)
+      for k in eliminations.indices {
+        let part = eliminations[k].remove(cell)
+        cost += part.cost
+        excess += part.excess
+      }
+      vote.damages[cell] = cost - excess
       // In the order in which they go, of equals too.
-      last = max(damage, last * (1 + 1e-9), Double.leastNormalMagnitude)
-      damages[cell] = last
+      last = max(cost, last * (1 + 1e-9), Double.leastNormalMagnitude)
+      vote.scores[cell] = last / saving
     }
-    return damages
+    return vote
+  }
+
+  // MARK: What is measured
+
+  /// As many groups at a time as there is room for the covariances of what reads them.
+  /// - Returns: what was measured, if it is worth keeping.
+  private func forEachPart(
+    of groups: [Int], from source: any FeatureMapSource, known: ChannelMoments?, _ work: Work,
+    _ body: (_ part: [Int], _ moments: ChannelMoments, _ work: Work) throws(Failure) -> Void
+  ) throws(Failure) -> ChannelMoments? {
+    var parts: [[Int]] = []
+    var (held, bytes) = (Set<InputTap>(), 0)
+    for g in groups {
+      let fresh = Set(consumers[g].map(\.tap)).subtracting(held)
+      let size = fresh.reduce(0) { $0 + $1.channels * $1.channels * MemoryLayout<Double>.size }
+      if parts.isEmpty || bytes + size > Self.budget {
+        parts.append([])
+        (held, bytes) = ([], 0)
+      }
+      parts[parts.count - 1].append(g)
+      held.formUnion(consumers[g].map(\.tap))
+      bytes += size
+    }
+    var kept: ChannelMoments?
+    for (k, part) in parts.enumerated() {
+      let work = work.part(Double(k) / Double(parts.count)...Double(k + 1) / Double(parts.count))
+      let moments = try moments(of: part, from: source, known: known, work.part(0...0.6))
+      try body(part, moments, work.part(0.6...1))
+      if parts.count == 1, moments.byteCount <= Self.mostKept { kept = moments }
+    }
+    return kept
+  }
+
+  private func moments(
+    of groups: [Int], from source: any FeatureMapSource, known: ChannelMoments?, _ work: Work
+  ) throws(Failure) -> ChannelMoments {
+    let readers = groups.flatMap { consumers[$0] }
+    let taps = Set(readers.map(\.tap)), sums = Set(readers.compactMap { $0.layer.shortcut?.sum })
+    var result = known ?? ChannelMoments()
+    let inputs = taps.subtracting(result.inputs.keys).sorted().map {
+      InputMomentsProbe([$0], sampleCount: source.sampleCount, coupling.graph, algebra)
+    }
+    let variances = sums.subtracting(result.variances.keys).sorted().map { VarianceProbe($0, coupling.graph) }
+    guard !inputs.isEmpty || !variances.isEmpty else { return result }
+    try FeatureMapPass.run(inputs + variances, source: source, shapes: coupling.analysis.shapes, work: work)
+    for probe in inputs { result.inputs[probe.taps[0]] = probe.moments }
+    for probe in variances { result.variances[probe.values[0]] = probe.variance }
+    return result
   }
 }
 
-/// One layer's part of a greedy elimination.
-private struct Elimination {
-  private let size: Int
-  /// By cell, the layer's inputs that go with it.
-  private let inputs: [[Int]]
-  /// `[size, size]`: the Gram matrix of the weight's columns, and the inverse covariance.
-  private var weights: [Double]
-  private var precision: [Double]
-  private var active: [Int]
-  /// What costs are shares of.
-  private let total: Double
+/// What layers read, and how sums that they join vary, on some data.
+struct ChannelMoments: Sendable {
+  var inputs: [InputTap: InputMoments] = [:]
+  var variances: [ValueID: Double] = [:]
 
-  init?(
-    _ layer: RefitLayer, _ moments: InputMoments, cells: [Int], cellCount: Int, total: Double?, ridge: Double,
-    _ algebra: LinearAlgebra
-  ) {
-    let size = moments.size
-    self.size = size
-    guard cells.count == size else { return nil }
-    var inputs = [[Int]](repeating: [], count: cellCount)
-    for (input, cell) in cells.enumerated() where cell >= 0 { inputs[cell].append(input) }
-    self.inputs = inputs
-    var covariance: [Double]
-    if case .none = layer.intercept { covariance = moments.secondMoment } else { covariance = moments.covariance }
-    LinearAlgebra.mirrorUpper(&covariance, size: size)
-    let mean = (0..<size).reduce(0) { $0 + covariance[$1 * size + $1] } / Double(size)
-    guard mean > 0, mean.isFinite else { return nil }
-    let gram = layer.columnGram(size: size, algebra)
-    var own = 0.0
-    for k in 0..<size * size { own += gram[k] * covariance[k] }
-    self.total = max(own, total ?? 0)
-    weights = gram
-    precision = [Double](repeating: 0, count: size * size)
-    active = Array(0..<size)
-    guard self.total > 0, self.total.isFinite else { return nil }
-    for k in 0..<size { covariance[k * size + k] += ridge * mean }
-    guard algebra.cholesky(of: &covariance, size: size) else { return nil }
-    for k in 0..<size { precision[k * size + k] = 1 }
-    algebra.solve(&precision, count: size, byCholesky: covariance, size: size)
-  }
-
-  func cost(of cell: Int) -> Double {
-    inputs[cell].reduce(0) { $0 + max(0, weights[$1 * size + $1]) / precision[$1 * size + $1] } / total
-  }
-
-  /// - Returns: what it costs.
-  mutating func remove(_ cell: Int) -> Double {
-    // Taken out, so that they are changed in place.
-    var (weights, precision) = (self.weights, self.precision)
-    (self.weights, self.precision) = ([], [])
-    defer { (self.weights, self.precision) = (weights, precision) }
-    var damage = 0.0
-    for input in inputs[cell] {
-      let (pivot, own) = (precision[input * size + input], max(0, weights[input * size + input]))
-      guard pivot > 0 else { continue }
-      damage += own / pivot / total
-      active.removeAll { $0 == input }
-      let a = active.map { weights[input * size + $0] }
-      let u = active.map { precision[input * size + $0] / pivot }
-      for (r, row) in active.enumerated() {
-        let (ar, ur, base) = (a[r], u[r], row * size)
-        for (c, column) in active.enumerated() {
-          weights[base + column] += own * ur * u[c] - ar * u[c] - ur * a[c]
-          precision[base + column] -= pivot * ur * u[c]
-        }
-      }
-    }
-    return damage
-  }
-}
-
-extension RefitLayer {
-  /// Where its input channels are met, those of all groups.
-  fileprivate var tap: InputTap? {
-    switch form {
-    case .convolution(let geometry, let groups):
-      InputTap(value: input, axis: 1, channels: length / geometry.kernel.reduce(1, *) * groups)
-    case .product(let inputAxis, _): InputTap(value: input, axis: inputAxis, channels: length)
-    }
-  }
-
-  /// The Gram matrix of what input channels are multiplied with, over outputs (weighed by what a normalization behind
-  /// multiplies them with) and taps: `[size, size]`, zero between groups.
-  fileprivate func columnGram(size: Int, _ algebra: LinearAlgebra) -> [Double] {
-    var gram = [Double](repeating: 0, count: size * size)
-    let (rows, channels) = (self.rows, size / groups)
-    let taps = max(1, length / max(1, channels))
-    for group in 0..<groups {
-      var columns = [Double](repeating: 0, count: outputsPerGroup * taps * channels)
-      for o in 0..<outputsPerGroup {
-        let output = group * outputsPerGroup + o
-        let gain = gains?[output] ?? 1
-        for channel in 0..<channels {
-          for tap in 0..<taps {
-            columns[(o * taps + tap) * channels + channel] = gain * rows[output * length + channel * taps + tap]
-          }
-        }
-      }
-      var block = [Double](repeating: 0, count: channels * channels)
-      algebra.addGram(of: columns, count: channels, length: outputsPerGroup * taps, layout: .elements, to: &block)
-      LinearAlgebra.mirrorUpper(&block, size: channels)
-      for i in 0..<channels {
-        for j in 0..<channels {
-          gram[(group * channels + i) * size + group * channels + j] = block[i * channels + j]
-        }
-      }
-    }
-    return gram
-  }
+  var byteCount: Int { inputs.keys.reduce(0) { $0 + ($1.channels + 2) * $1.channels * MemoryLayout<Double>.size } }
 }
 
 /// The variance of a value's channels, their sum: axis 1 of maps, the last axis of others.
@@ -244,12 +228,19 @@ private final class VarianceProbe: FeatureMapProbe {
       (sums, squares) = ([Double](repeating: 0, count: channels), [Double](repeating: 0, count: channels))
       count = 0
     }
-    for (k, element) in map.elements.enumerated() {
-      let (channel, x) = (k / inner % channels, Double(element))
-      sums[channel] += x
-      squares[channel] += x * x
+    let elements = map.elements
+    for start in stride(from: 0, to: elements.count, by: max(1, inner)) {
+      var (sum, square) = (0.0, 0.0)
+      for k in start..<start + inner {
+        let x = Double(elements[k])
+        sum += x
+        square += x * x
+      }
+      let channel = start / inner % channels
+      sums[channel] += sum
+      squares[channel] += square
     }
-    count += map.elements.count / max(1, channels)
+    count += elements.count / max(1, channels)
     guard sums.allSatisfy(\.isFinite) else { throw graph.notFinite(map.value) }
   }
 

@@ -208,14 +208,23 @@ extension InputMoments {
 final class InputMomentsProbe: FeatureMapProbe {
   let values: [ValueID]
   private(set) var moments: InputMoments
-  private let taps: [InputTap]
+  let taps: [InputTap]
   private let graph: Graph
   private let algebra: LinearAlgebra
+  /// How many positions of how many samples; nil for all.
+  private let wanted: (positions: Int, samples: Int)?
   /// Positions that are turned at a time.
   private static let tile = 1024
+  /// More positions say little more: so many for every channel, or so many in all.
+  private static let positionsPerChannel = 8
+  private static let manyPositions = 1 << 14
 
-  init(_ taps: [InputTap], _ graph: Graph, _ algebra: LinearAlgebra) {
+  /// - Parameter sampleCount: where an even choice of positions is enough, of how many samples it is made.
+  init(_ taps: [InputTap], sampleCount: Int? = nil, _ graph: Graph, _ algebra: LinearAlgebra) {
     (self.taps, self.graph, self.algebra) = (taps, graph, algebra)
+    wanted = sampleCount.map {
+      (positions: max(Self.manyPositions, Self.positionsPerChannel * taps[0].channels), samples: max(1, $0))
+    }
     values = taps.map(\.value)
     moments = InputMoments(size: taps[0].channels)
   }
@@ -232,7 +241,8 @@ final class InputMomentsProbe: FeatureMapProbe {
       let inner = map.shape[(axis + 1)...].reduce(1, *)
       let outer = map.shape[..<axis].reduce(1, *)
       // Positions go through outer and inner indices; a tile is [positions, channels].
-      let positions = outer * inner
+      let all = outer * inner
+      let positions = wanted.map { min(all, max(1, ($0.positions * map.shape[0] + $0.samples - 1) / $0.samples)) } ?? all
       let scratch = UnsafeMutableBufferPointer<Double>.allocate(capacity: min(positions, Self.tile) * tap.channels)
       defer { scratch.deallocate() }
       for start in stride(from: 0, to: positions, by: Self.tile) {
@@ -240,7 +250,8 @@ final class InputMomentsProbe: FeatureMapProbe {
         let count = min(Self.tile, positions - start)
         var isFinite = true
         for k in 0..<count {
-          let (block, offset) = ((start + k) / inner, (start + k) % inner)
+          let position = positions == all ? start + k : ((2 * (start + k) + 1) * all) / (2 * positions)
+          let (block, offset) = (position / inner, position % inner)
           let first = block * tap.channels * inner + offset
           for channel in 0..<tap.channels {
             let element = map.elements[first + channel * inner]

@@ -135,7 +135,7 @@ struct RankModel: Sendable {
           LayerSetting(
             name: layer.name, channels: [layer.inputChannels, layer.outputChannels],
             values: choice?.ranks.map { .ranks($0) } ?? .empty, use: choice?.ranks != nil,
-            ranks: candidate.report(choice))
+            ranks: candidate.report(choice), predictedError: candidate.report(choice).outputError)
         )
       }
     }

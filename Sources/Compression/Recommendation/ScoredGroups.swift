@@ -26,8 +26,8 @@ struct ScoredGroups: Sendable {
   let coupling: ChannelCoupling
   /// Per group: what the recommenders see, or why it cannot be ranked.
   let groups: [Outcome]
-  /// Where scores are costs per multiply-add that goes: multiply-adds that a cell stands for, by group.
-  let savings: [Double]?
+  /// By group and cell, the share of the variance of what reads it that goes with it when its turn comes; of PR_REC.
+  private let damages: [[Double]]?
 
   enum Outcome: Sendable {
     case ranked(SelectionGroup)
@@ -38,29 +38,33 @@ struct ScoredGroups: Sendable {
 
   /// - Parameters:
   ///   - channels: the coupling of channels, where `coupling` is that of whole blocks; otherwise the same.
+  ///   - damage: of PR_REC, what it found.
   ///   - maps: for the criteria that measure feature maps.
   init(
-    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, savings: [Double] = [],
+    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, damage: [DamageCriterion.Vote?]? = nil,
     maps: (any FeatureMapSource)?, work: Work
   ) throws(Failure) {
     self.coupling = coupling
-    self.savings = key.method == .damage ? savings : nil
     let bytes = coupling.groups.map { group in
       group.producers.reduce(0) { $0 + (coupling.graph[$1.origin.value].tensor?.bytes.count ?? 0) }
     }
     let total = max(bytes.reduce(0, +), 1)
-    let criterion = try Criterion(coupling, channels: channels, key: key, savings: savings, maps: maps, work: work)
+    let criterion = try Criterion(coupling, channels: channels, key: key, damage: damage, maps: maps, work: work)
+    damages = criterion.damages
     // Reading memory is the bound: more threads than these gain nothing, and a few megabytes are sooner read than one is
     // started.
     let threads = total >> 22 > 0 ? 4 : 1
     groups = try work.concurrentMap(
       Array(bytes.indices), threads: threads, cost: { Double(bytes[$0]) },
       naming: { "scored \(coupling.groups[$0].name)" }
-    ) { g, work throws(Failure) in try Self.outcome(g, criterion, work) }
+    ) { g, work throws(Failure) in 
+      try Self.outcome(g, coupling) { () throws(Failure) in try criterion.votes(on: g, work: work) }
+    }
   }
 
-  private static func outcome(_ g: Int, _ criterion: Criterion, _ work: Work) throws(Failure) -> Outcome {
-    let coupling = criterion.coupling
+  static func outcome(
+    _ g: Int, _ coupling: ChannelCoupling, votes: () throws(Failure) -> Criterion.Votes
+  ) throws(Failure) -> Outcome {
     let group = coupling.groups[g]
     guard group.cells.count > 1 else {
       let channels = group.weights.reduce(0, +)
@@ -68,7 +72,7 @@ struct ScoredGroups: Sendable {
         channels > 1 ? "its \(channels) channels can only go all together" : "it has a single channel")
     }
     let members: [MemberScores]
-    switch try criterion.votes(on: g, work: work) {
+    switch try votes() {
     case .unavailable(let reason): return .unavailable(reason)
     case .members(let found): members = found
     }
@@ -91,8 +95,8 @@ extension ScoredGroups {
   /// What the layers that read a group's channels lose of their outputs when `cells` go, after the best refit: root mean
   /// square over that of the outputs' variation. nil where scores tell nothing of it.
   func predictedError(of cells: [Int], in g: Int) -> Double? {
-    guard let savings, case .ranked(let group) = groups[g], let scores = group.members.first?.scores else { return nil }
-    return (cells.reduce(0) { $0 + scores[$1] } * max(savings[g], 1)).squareRoot()
+    guard let damages, !damages[g].isEmpty else { return nil }
+    return max(0, cells.reduce(0) { $0 + damages[g][$1] }).squareRoot()
   }
 }
 

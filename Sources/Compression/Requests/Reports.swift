@@ -116,7 +116,8 @@ package struct LayerSetting: Sendable, Equatable {
   package var requested: Double?
   /// Of decompositions.
   package var ranks: RankReport?
-  /// Of what the layers that read its channels compute, relative; of methods that measure it.
+  /// Where there are data: of what the layers that read its channels compute, after the best refit of their weights; of
+  /// decompositions of what the layer itself computes. Relative.
   package var predictedError: Double?
   package init(
     name: String, channels: [Int], values: Values, use: Bool, marked: Double? = nil, requested: Double? = nil,
@@ -190,12 +191,14 @@ package struct RecommendationRequest: Sendable {
   package var options: PruningOptions
   /// For the methods that measure feature maps.
   package var maps: (any FeatureMapSource)?
+  /// On which errors are predicted.
+  package var data: (any FeatureMapSource)?
   package init(
     method: CompressionMethod, recommendation: RecommendationMethod, goal: RecommendationGoal, options: PruningOptions,
-    maps: (any FeatureMapSource)? = nil
+    maps: (any FeatureMapSource)? = nil, data: (any FeatureMapSource)? = nil
   ) {
     (self.method, self.recommendation, self.goal) = (method, recommendation, goal)
-    (self.options, self.maps) = (options, maps)
+    (self.options, self.maps, self.data) = (options, maps, data)
   }
 }
 

@@ -38,6 +38,7 @@ func handleInitialize(_ session: Session, _ params: Params) throws(ResponseError
       "reconstruction_methods": .array(ReconstructionMode.allCases.map { .string($0.rawValue) }),
       "options": PruningOptions.wireDescription,
       "progress": ["inspect", "recommend", "sensitivity", "compress", "verify"],
+      "partial_results": ["sensitivity"],
       "verification": ["certificate", "outputs"],
       "limits": [
         "max_message_bytes": .int(session.server.configuration.maximumMessageBytes),

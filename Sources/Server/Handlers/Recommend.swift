@@ -30,7 +30,6 @@ struct RecommendTask: ModelTask {
           method: method, recommendation: recommendation, goal: goal, options: try PruningOptions(params, of: method)))
     }
     dataset = try params.datasetPath()
-    if dataset != nil { try params.requireDatasetReader(method) }
   }
 
   var title: String { "Recommending" }
@@ -44,8 +43,15 @@ struct RecommendTask: ModelTask {
       let recommendation: Recommendation
       switch request {
       case .pruning(var request):
-        request.maps = try server.featureMaps(for: request.method, of: model.document, dataset: dataset, work: work)
-        recommendation = try model.compressible.recommend(request, work: work)
+        request.data = try server.featureMaps(of: model.document, dataset: dataset, work: work)
+        request.maps = request.method.measuresFeatureMaps ? request.data : nil
+        let (compressible, final) = (model.compressible, request)
+        recommendation =
+          dataset == nil
+          ? try compressible.recommend(final, work: work)
+          : try detached(work: work) { () -> Result<Recommendation, Failure> in
+            Result { () throws(Failure) in try compressible.recommend(final, work: work) }
+          }
       case .decomposition(var request):
         request.maps = try server.featureMaps(of: model.document, dataset: dataset, work: work)
         let (compressible, final) = (model.compressible, request)

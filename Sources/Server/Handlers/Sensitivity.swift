@@ -4,16 +4,19 @@ import JSONRPC
 import ModelGraph
 import Runtime
 
-/// `sensitivity`: what each group of channels costs at each share, measured on samples.
+/// `sensitivity`: what each group of channels costs at each share, measured on samples; told group by group to whoever
+/// wants it so.
 struct SensitivityTask: ModelTask {
   private let model: ModelReference
   private let dataset: WirePath
   private let options: PruningOptions
   private let ratios: [Double]
+  private let parts: PartialResults?
 
   private static let usualRatios = (1...9).map { Double($0) / 10 }
 
-  init(_ params: Params) throws(ResponseError) {
+  init(_ params: Params, parts: PartialResults?) throws(ResponseError) {
+    self.parts = parts
     model = try params.modelReference()
     guard let dataset = try params.datasetPath() else {
       throw ResponseError(
@@ -42,14 +45,20 @@ struct SensitivityTask: ModelTask {
   func run(in server: Server, work: Work) throws(Failure) -> JSONValue {
     try server.cache.withModel(model, work: work) { model, work throws(Failure) in
       let maps = try DatasetFeatureMaps(dataset, for: model.document, in: server, work: work)
-      let (compressible, options, ratios) = (model.compressible, options, ratios)
+      let (compressible, options, ratios, parts) = (model.compressible, options, ratios, parts)
+      // What is left behind when the request is cancelled tells no more.
+      defer { parts?.close() }
+      var found: (@Sendable ([SensitivityReport.Group]) -> Void)?
+      if let parts { found = { groups in parts.send(["groups": .array(groups.map(\.json))]) } }
+      let listener = found
       // Linear algebra looks up only now and then.
-      let report = try detached(work: work) { () -> Result<SensitivityReport, Failure> in
+      var report = try detached(work: work) { () -> Result<SensitivityReport, Failure> in
         Result { () throws(Failure) in
-          try compressible.sensitivity(ratios: ratios, options, maps: maps, work: work)
+          try compressible.sensitivity(ratios: ratios, options, maps: maps, work: work, found: listener)
         }
       }
       try model.document.verifyUnchanged()
+      if parts != nil { report.groups = [] }
       return report.json
     }
   }
