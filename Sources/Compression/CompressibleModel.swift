@@ -12,6 +12,7 @@ package final class CompressibleModel: Sendable {
   /// Bytes of the file or files the graph was read from.
   package let sizeBytes: Int
   package let shapes: GraphShapes
+  private let findRewritingCost: FindRewritingCost
   private let derived = Mutex(Derived())
 
   private struct Derived {
@@ -21,6 +22,8 @@ package final class CompressibleModel: Sendable {
     var scores: [(key: ScoreKey, scored: ScoredGroups)] = []
     var rankings: [(key: RankingKey, ranked: RankedModel)] = []
     var cost: CostTable?
+    /// What was found, which may be that nobody knows.
+    var rewritingCost: RewritingCost??
     var removalCosts: [CouplingOptions: RemovalCost] = [:]
     var decomposableLayers: DecomposableLayers?
     var spectra: [DecompositionMethod: SpectrumTable] = [:]
@@ -32,10 +35,17 @@ package final class CompressibleModel: Sendable {
   private static let keptScores = 8
   private static let keptRankings = 8
 
-  /// - Parameter inputShapes: per graph input name, lengths that override what the file declares.
+  package typealias FindRewritingCost = @Sendable (Work) throws(Failure) -> RewritingCost?
+
+  /// - Parameters:
+  ///   - inputShapes: per graph input name, lengths that override what the file declares.
+  ///   - rewritingCost: asks the file's format, when a size on file is to be told.
   /// - Throws: `Failure` if shapes contradict each other or an input's shape is neither declared nor given.
-  package init(graph: Graph, sizeBytes: Int, inputShapes: [String: [Int]] = [:], work: Work = Work()) throws(Failure) {
-    (self.graph, self.sizeBytes) = (graph, sizeBytes)
+  package init(
+    graph: Graph, sizeBytes: Int, inputShapes: [String: [Int]] = [:], work: Work = Work(),
+    rewritingCost: @escaping FindRewritingCost = { _ in nil }
+  ) throws(Failure) {
+    (self.graph, self.sizeBytes, findRewritingCost) = (graph, sizeBytes, rewritingCost)
     shapes = try graph.inferShapes(given: inputShapes)
   }
 
@@ -159,6 +169,22 @@ package final class CompressibleModel: Sendable {
     let cost = CostTable(graph: graph, shapes: shapes, sizeBytes: sizeBytes)
     derived.withLock { $0.cost = cost }
     return cost
+  }
+
+  func rewritingCost(_ work: Work) throws(Failure) -> RewritingCost? {
+    if let known = derived.withLock({ $0.rewritingCost }) { return known }
+    let cost = try findRewritingCost(work)
+    derived.withLock { $0.rewritingCost = .some(cost) }
+    return cost
+  }
+
+  /// A size whose bytes are those of the tensors alone, with what the file takes besides.
+  /// - Parameter rows: numbers of layers that stand in the place of one each.
+  func onFile(_ size: ModelSize, rows: [Int] = [], _ work: Work) throws(Failure) -> ModelSize {
+    guard let cost = try rewritingCost(work) else { return size }
+    var size = size
+    size.sizeBytes += cost.rewriting + rows.reduce(0) { $0 + cost.row(of: $1) }
+    return size
   }
 
   /// - Parameter coupling: the one that the model has under `options`.

@@ -18,6 +18,9 @@ package protocol ModelDocument: Sendable {
   /// Private memory held, in bytes (mapped file pages are not counted).
   var heldBytes: Int { get }
 
+  /// What writing the model anew takes beside its tensors; nil where that is not known before.
+  func rewritingCost(work: Work) throws(Failure) -> RewritingCost?
+
   /// Writes the model with `plan` applied to `path`, whole or not at all: a temporary file beside the target, checked,
   /// synced, then renamed. Everything the plan does not touch keeps its bytes.
   /// - Parameter check: gets the path of the complete model, under another name than it is to have, before it is
@@ -35,6 +38,7 @@ package typealias FileCheck = (_ path: String) throws(Failure) -> Void
 extension ModelDocument {
   package var exampleShapes: [String: [Int]] { [:] }
   package var isONNX: Bool { false }
+  package func rewritingCost(work: Work) throws(Failure) -> RewritingCost? { nil }
 
   package func write(
     applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work

@@ -24,7 +24,14 @@ package enum ModelFormats {
     guard let canonical = canonicalPath(path) else { throw .cannotOpen(path, errno) }
     if let refusal = KerasRefusals.refusal(ofDirectory: canonical) { throw refusal }
     let file = try MappedFile(path: canonical, work: work)
-    let document = try open(file, as: format, inputShapes: inputShapes, work: work)
+    let document: any ModelDocument
+    do throws(Failure) {
+      document = try open(file, as: format, inputShapes: inputShapes, work: work)
+    } catch {
+      // A file that changed while it was read explains whatever was wrong with it.
+      if error.kind == .modelMalformed { try file.verifyUnchanged() }
+      throw error
+    }
     guard format == nil || format == document.description.format else {
       throw unexpected("a \(document.description.format) model", path, format)
     }
@@ -37,14 +44,7 @@ package enum ModelFormats {
     let path = file.identity.path
     if FileSignature.isZip(file.span) {
       guard format != "onnx" else { throw unexpected("a zip archive", path, format) }
-      let zip: ZipArchive
-      do throws(Failure) {
-        zip = try ZipArchive(file.span, owner: file)
-      } catch {
-        // A file that changed while it was read explains whatever was wrong with it.
-        if error.kind == .modelMalformed { try file.verifyUnchanged() }
-        throw error
-      }
+      let zip = try ZipArchive(file.span, owner: file)
       if KerasArchive.recognizes(zip) {
         return try KerasDocument(
           KerasArchive(file: file, zip: zip, work: work), inputShapes: inputShapes, work: work)

@@ -140,16 +140,22 @@ package enum CostModel {
     return tensor.elementCount
   }
 
+  /// The same of a value; 0 too where the file has its numbers elsewhere than among its weights.
+  package static func parameters(of value: Value) -> Int {
+    value.isImplied ? 0 : value.tensor.map(parameters(of:)) ?? 0
+  }
+
   /// The parameters of the whole graph: every stored tensor that something reads, once however often it is shared.
   /// What steers a resampling is no parameter.
   package static func parameters(of graph: Graph) -> Int {
     let outputs = Set(graph.outputs)
     var total = 0
     for (index, value) in graph.values.enumerated() {
-      guard let tensor = value.tensor else { continue }
+      let count = parameters(of: value)
+      guard count > 0 else { continue }
       let id = ValueID(index)
       let isRead = graph.uses(of: id).contains { !isSetting($0, graph) } || outputs.contains(id)
-      if isRead { total += parameters(of: tensor) }
+      if isRead { total += count }
     }
     return total
   }
@@ -163,7 +169,7 @@ package enum CostModel {
     for (position, input) in graph[node].inputs.enumerated() {
       guard let input, !isSetting(Use(node: node, input: position), graph) else { continue }
       let source = source(of: input, in: graph)
-      if let tensor = graph[source].tensor, sources.insert(source).inserted { total += parameters(of: tensor) }
+      if sources.insert(source).inserted { total += parameters(of: graph[source]) }
     }
     return total
   }

@@ -117,14 +117,17 @@ package final class Value: Sendable {
   package let tensor: Tensor?
   /// How the file has a stored tensor's axes; nil where it has them as they are here.
   package let storedAxes: StoredAxes?
+  /// Whether the file has the tensor's numbers elsewhere than among its weights, in a setting or by a rule: it is stored
+  /// here and no parameter there.
+  package let isImplied: Bool
 
   package init(
     name: String, dtype: DType? = nil, declaredShape: [Dimension]? = nil, producer: NodeID? = nil,
-    tensor: Tensor? = nil, storedAxes: StoredAxes? = nil
+    tensor: Tensor? = nil, storedAxes: StoredAxes? = nil, isImplied: Bool = false
   ) {
     (self.name, self.dtype, self.declaredShape, self.producer, self.tensor) =
       (name, dtype ?? tensor?.dtype, declaredShape, producer, tensor)
-    self.storedAxes = storedAxes
+    (self.storedAxes, self.isImplied) = (storedAxes, isImplied)
   }
 
   package var isStored: Bool { tensor != nil }
@@ -138,8 +141,13 @@ package struct StoredAxes: Sendable, Equatable {
   package let axes: [[Int]]
   /// In the file.
   package let shape: [Int]
+  /// As `axes`, of a kernel of one filter per channel that takes this one's place: (h, w, channels, 1) where this one is
+  /// (h, w, in, out). Nil where it lies as this one.
+  package let depthwise: [[Int]]?
 
-  package init(axes: [[Int]], shape: [Int]) { (self.axes, self.shape) = (axes, shape) }
+  package init(axes: [[Int]], shape: [Int], depthwise: [[Int]]? = nil) {
+    (self.axes, self.shape, self.depthwise) = (axes, shape, depthwise)
+  }
 }
 
 /// One axis of a declared shape.
@@ -173,6 +181,9 @@ package final class Node: Sendable {
     (self.name, self.op, self.domain, self.opset) = (name, op, domain, opset)
     (self.inputs, self.outputs, self.attributes, self.captures) = (inputs, outputs, attributes, captures)
   }
+
+  /// Of operators that stand for what has no form in ONNX; a graph with such nodes is never run.
+  package static let opaqueDomain = "espalier.opaque"
 
   /// The operator's name in tables: bare for standard operators, "com.microsoft.FusedConv" for others.
   package var qualifiedOperator: String { domain.isEmpty ? op : "\(domain).\(op)" }

@@ -20,6 +20,7 @@ package struct GraphAssembler {
     var producer: NodeID?
     var tensor: Tensor?
     var storedAxes: StoredAxes?
+    var isImplied = false
   }
 
   /// - Parameters:
@@ -52,7 +53,11 @@ package struct GraphAssembler {
   }
 
   /// A stored tensor of our own making, named after `base`.
-  package mutating func constant(_ base: String, _ tensor: Tensor) -> ValueID { stored(names.make(base), tensor) }
+  package mutating func constant(_ base: String, _ tensor: Tensor) -> ValueID {
+    let id = stored(names.make(base), tensor)
+    values[id.index].isImplied = true
+    return id
+  }
 
   private mutating func define(_ name: String, dtype: DType?, shape: [Int]?) -> ValueID {
     values.append(Draft(name: name, dtype: dtype, producer: nil))
@@ -150,7 +155,7 @@ package struct GraphAssembler {
       values: values.map {
         Value(
           name: $0.name, dtype: $0.dtype, declaredShape: $0.declaredShape, producer: $0.producer, tensor: $0.tensor,
-          storedAxes: $0.storedAxes)
+          storedAxes: $0.storedAxes, isImplied: $0.isImplied)
       }, nodes: nodes, inputs: inputs, outputs: outputs, definitions: definitions,
       constraints: constraints)
   }

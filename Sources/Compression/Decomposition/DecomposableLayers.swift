@@ -55,6 +55,13 @@ struct DecomposableLayers: Sendable {
   /// How many layers apply the weight so.
   func count(of key: DecomposableLayer.Key) -> Int { counts[key] ?? 0 }
 
+  /// Per layer the names it answers to: calls of one layer answer to one another's.
+  var names: [[String]] {
+    guard areModules else { return layers.map { [$0.name] } }
+    let calls = Dictionary(grouping: layers, by: \.key)
+    return layers.map { calls[$0.key]?.map(\.name) ?? [$0.name] }
+  }
+
   func layer(named name: String) -> DecomposableLayer? { byName[name].map { layers[$0] } }
 
   /// Whether the stored weight leaves the model once all layers that apply it so are decomposed.

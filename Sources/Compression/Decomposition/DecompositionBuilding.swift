@@ -41,7 +41,7 @@ struct DecompositionBuilding {
       let parts = zip(replacement.stages, indices).map { stage, index in
         ReplacedLayer.Part(
           name: stage.name, op: stage.op, parameter: plan.constants[index].name,
-          shape: FileAxes(graph[layer.weight.source]).fileShape(plan.constants[index].tensor.shape))
+          shape: FileAxes(graph[layer.weight.source]).fileShape(plan.constants[index].tensor.shape, of: stage))
       }
       replaced.append(
         (

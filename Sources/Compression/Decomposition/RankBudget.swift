@@ -15,13 +15,13 @@ struct RankBudget {
 
   let candidates: [WeightCandidate]
   private let rule: RankRule
-  private let measured: (WeightCandidate, WeightCost) -> Int
+  private let measured: (WeightCandidate, WeightCost, _ isReplaced: Bool) -> Int
   private let work: Work
 
   /// - Parameter measured: what of a candidate's cost the budget is about.
   init(
     _ candidates: [WeightCandidate], _ rule: RankRule, work: Work,
-    measured: @escaping (WeightCandidate, WeightCost) -> Int
+    measured: @escaping (WeightCandidate, WeightCost, _ isReplaced: Bool) -> Int
   ) {
     (self.candidates, self.rule, self.work, self.measured) = (candidates, rule, work, measured)
   }
@@ -55,7 +55,7 @@ struct RankBudget {
 
   /// Of a candidate at ranks; nil where it stays.
   private func size(_ candidate: WeightCandidate, _ ranks: [Int]?) -> Int {
-    measured(candidate, ranks.map(candidate.cost(at:)) ?? candidate.cost)
+    measured(candidate, ranks.map(candidate.cost(at:)) ?? candidate.cost, ranks != nil)
   }
 
   // MARK: At a price

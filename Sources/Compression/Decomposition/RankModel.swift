@@ -18,7 +18,7 @@ struct RankModel: Sendable {
   ) throws(Failure) {
     (self.method, self.layers, rule) = (method, layers, RankRule(options))
     let filter = try LayerFilter(
-      include: options.include, exclude: options.exclude, names: layers.layers.map { [$0.name] },
+      include: options.include, exclude: options.exclude, names: layers.names,
       others: layers.others.map(\.name))
     let wanted = only.map { Set($0.map(\.node)) }
     var left = layers.others
@@ -54,8 +54,10 @@ struct RankModel: Sendable {
 
   // MARK: Choosing
 
+  /// - Parameter rewriting: what a file takes beside its tensors; nil where nobody knows.
   func choices(
-    _ goal: RecommendationGoal, _ options: DecompositionOptions, original: ModelSize, work: Work
+    _ goal: RecommendationGoal, _ options: DecompositionOptions, original: ModelSize, rewriting: RewritingCost?,
+    work: Work
   ) throws(Failure) -> [RankChoice?] {
     guard method != .cp else {
       throw Failure(
@@ -68,7 +70,7 @@ struct RankModel: Sendable {
       return candidates.map { $0.choice(calibration: ratio, rule, zeroRank: options.zeroRank) }
     case .energy(let share): return candidates.map { $0.choice(energy: share, rule) }
     case .size(let measure, let share):
-      let ranks = try ranks(measure, share, original, work)
+      let ranks = try ranks(measure, share, original, rewriting, work)
       return zip(candidates, ranks).map { candidate, ranks in
         RankChoice(
           verdict: ranks.map { .ranks($0) }
@@ -80,19 +82,23 @@ struct RankModel: Sendable {
   }
 
   private func ranks(
-    _ measure: ModelSize.Measure, _ share: Double, _ original: ModelSize, _ work: Work
+    _ measure: ModelSize.Measure, _ share: Double, _ original: ModelSize, _ rewriting: RewritingCost?, _ work: Work
   ) throws(Failure) -> [[Int]?] {
-    let budget = RankBudget(candidates, rule, work: work) { candidate, cost in
+    // New names and nodes take some bytes too.
+    func row(_ candidate: WeightCandidate) -> Int {
+      rewriting?.row(of: candidate.largestRow) ?? Self.bytesPerLayer
+    }
+    let budget = RankBudget(candidates, rule, work: work) { candidate, cost, isReplaced in
       switch measure {
       case .parameters: cost.parameters
       case .macs: cost.macs
-      case .sizeBytes: cost.parameters * (candidate.layer.weight.dtype.byteWidth ?? 4)
+      case .sizeBytes:
+        cost.parameters * (candidate.layer.weight.dtype.byteWidth ?? 4) + (isReplaced ? row(candidate) : 0)
       }
     }
     let whole = budget.total(candidates.map { _ in nil })
     let others = original[measure] - whole
-    // New names and nodes take some bytes too.
-    let overhead = measure == .sizeBytes ? candidates.count * Self.bytesPerLayer : 0
+    let overhead = measure == .sizeBytes ? rewriting?.rewriting ?? 0 : 0
     let most = Int((share * Double(original[measure]) * (1 + 1e-12)).rounded(.down))
     let least = Int((share * (1 - RankBudget.tolerance) * Double(original[measure])).rounded(.up))
     let fixed = others + overhead
@@ -125,6 +131,11 @@ struct RankModel: Sendable {
         (after.parameters - before.parameters) * (candidate.layer.weight.dtype.byteWidth ?? 4)
     }
     return size
+  }
+
+  /// How many layers stand in the place of one, at most, by weight that is replaced.
+  func rows(_ choices: [RankChoice?]) -> [Int] {
+    zip(candidates, choices).compactMap { $1?.ranks == nil ? nil : $0.largestRow }
   }
 
   func settings(_ choices: [RankChoice?]) -> [LayerSetting] {
@@ -164,6 +175,15 @@ struct RankModel: Sendable {
 }
 
 extension WeightCandidate {
+  /// Layers that stand in its place, where no rank is full.
+  var largestRow: Int {
+    switch method {
+    case .svd: 2
+    case .tucker: 3
+    case .cp: layer.kernel.count + 2
+    }
+  }
+
   func report(_ choice: RankChoice?) -> RankReport {
     // No spectrum bounds what a sum of products of vectors loses.
     let lost = method == .cp ? nil : choice?.ranks.map { spectra.lostShare(at: $0).squareRoot() }

@@ -119,6 +119,20 @@ package struct NodeReplacement: Sendable {
       (self.name, self.outputName, self.op, self.domain) = (name, outputName, op, domain)
       (self.inputs, self.attributes) = (inputs, attributes)
     }
+
+    /// Whether it is a convolution of one filter per channel such as layers for these take: over one or two axes, with one
+    /// stride and no dilation besides.
+    package func isDepthwise(_ weight: [Int]) -> Bool {
+      let rank = weight.count - 2
+      guard op == "Conv", case .int(let groups)? = attributes["group"], groups > 1, weight[0] == groups,
+        weight[1] == 1, rank <= 2
+      else { return false }
+      func differ(from one: Int, _ name: String) -> Bool {
+        if case .ints(let values)? = attributes[name] { values.contains { $0 != one } } else { false }
+      }
+      guard case .ints(let strides)? = attributes["strides"], let stride = strides.first else { return true }
+      return !differ(from: stride, "strides") && (stride == 1 || !differ(from: 1, "dilations"))
+    }
   }
 
   package enum Operand: Sendable, Equatable {

@@ -34,17 +34,17 @@ struct CostTable: Sendable {
       guard let tensor = graph[id].tensor, let shape = try shape(id) else { continue }
       let gone = tensor.elementCount - shape.reduce(1, *)
       size.sizeBytes -= gone * (tensor.dtype.byteWidth ?? 0)
-      if CostModel.parameters(of: tensor) > 0 { size.parameters -= gone }
+      if CostModel.parameters(of: graph[id]) > 0 { size.parameters -= gone }
     }
     for (source, count) in copies {
       guard let tensor = graph[source].tensor else { continue }
       size.sizeBytes += count * (tensor.dtype.byteWidth ?? 0)
-      if CostModel.parameters(of: tensor) > 0 { size.parameters += count }
+      if CostModel.parameters(of: graph[source]) > 0 { size.parameters += count }
     }
     for id in replaced {
       guard let tensor = graph[id].tensor else { continue }
       size.sizeBytes -= tensor.bytes.count
-      size.parameters -= CostModel.parameters(of: tensor)
+      size.parameters -= CostModel.parameters(of: graph[id])
     }
     size.macs = 0
     for (id, _) in nodes {

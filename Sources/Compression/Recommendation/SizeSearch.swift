@@ -8,7 +8,7 @@ import ModelGraph
 struct SizeSearch {
   /// How far below the wanted size the result may stay, as a share of it.
   static let tolerance = 0.01
-  /// Of the sizes on file only tensors are foreseen, not what writing them takes: this share is left to that.
+  /// Where of sizes on file only tensors are foreseen, not what writing them takes, this share is left to that.
   private static let fileSlack = 0.002
   /// Sizes that are worked out to come nearer, after halving.
   private static let evaluations = 400
@@ -17,16 +17,20 @@ struct SizeSearch {
   private let options: PruningOptions
   private let alignment: ChannelAlignment
   private let original: Int
+  private let isExact: Bool
   private let size: (Selection) throws(Failure) -> Int
   private let work: Work
 
-  /// - Parameter size: what a selection leaves of `original`.
+  /// - Parameters:
+  ///   - isExact: whether sizes on file are all that what is written will have.
+  ///   - size: what a selection leaves of `original`.
   init(
-    _ ranked: RankedGroups, options: PruningOptions, original: Int, work: Work,
+    _ ranked: RankedGroups, options: PruningOptions, original: Int, isExact: Bool, work: Work,
     size: @escaping (Selection) throws(Failure) -> Int
   ) throws(Failure) {
     alignment = try ChannelAlignment(options)
-    (self.ranked, self.options, self.original, self.work, self.size) = (ranked, options, original, work, size)
+    (self.ranked, self.options, self.original, self.isExact) = (ranked, options, original, isExact)
+    (self.work, self.size) = (work, size)
   }
 
   /// - Throws: `targetUnreachable`, with the closest share that can be reached; `invalidParams` unless 0 < share < 1.
@@ -37,7 +41,7 @@ struct SizeSearch {
         .invalidParams, "target \(measure.rawValue) is \(share), expected the share to be left: above 0 and below 1",
         details: ["path": path])
     }
-    let room = measure == .sizeBytes ? 1 - Self.fileSlack : 1
+    let room = measure == .sizeBytes && !isExact ? 1 - Self.fileSlack : 1
     // A share that is a size divided by the original means that size, whatever the quotient was rounded to.
     let most = Int((share * room * Double(original) * (1 + 1e-12)).rounded(.down))
     let least = Int((share * (1 - Self.tolerance) * Double(original)).rounded(.up))

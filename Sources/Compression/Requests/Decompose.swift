@@ -9,10 +9,13 @@ extension CompressibleModel {
       throw Failure(.invalidCombination, "ranks that are given need no recommendation")
     }
     let model = try rankModel(request, work)
-    let choices = try model.choices(goal, request.options, original: cost.original, work: work)
+    let choices = try model.choices(
+      goal, request.options, original: cost.original, rewriting: rewritingCost(work), work: work)
     return Recommendation(
       availableLayers: model.settings(choices), skipped: model.skipped(choices), goal: goal, achievedRatio: nil,
-      original: cost.original, compressed: model.size(after: choices, of: cost.original))
+      original: cost.original,
+      compressed: try onFile(
+        model.size(after: choices, of: cost.original), rows: model.rows(choices), work))
   }
 
   /// Decides on ranks, computes the factors, works out every edit, and proves the result.
@@ -24,7 +27,8 @@ extension CompressibleModel {
     case .recommended(let wanted):
       model = try rankModel(request, isForFactors: true, work.part(0...0.3))
       goal = wanted
-      choices = try model.choices(wanted, request.options, original: cost.original, work: work)
+      choices = try model.choices(
+        wanted, request.options, original: cost.original, rewriting: rewritingCost(work), work: work)
     case .layers(let settings):
       let manual = try ManualRanks(settings, request.method, decomposableLayers)
       model = try rankModel(request, only: manual.layers, isForFactors: true, work.part(0...0.3))

@@ -4,11 +4,13 @@ import ModelGraph
 struct FileAxes {
   private let axes: [[Int]]
   private let shape: [Int]
+  private let depthwise: [[Int]]?
 
   init(_ value: Value) {
     let own = value.tensor?.shape ?? []
     axes = value.storedAxes?.axes ?? own.indices.map { [$0] }
     shape = value.storedAxes?.shape ?? own
+    depthwise = value.storedAxes?.depthwise
   }
 
   /// The file's axis that an axis of the graph begins with.
@@ -23,8 +25,9 @@ struct FileAxes {
     return zip(own, lists).map { ($0, $1, shape[$0]) }.filter { $0.kept.count < $0.length }
   }
 
-  /// The shape that a tensor in the place of this one has in the file.
-  func fileShape(_ graphShape: [Int]) -> [Int] {
+  /// The shape that the weight of a stage in the place of the layer that reads this one has in the file.
+  func fileShape(_ graphShape: [Int], of stage: NodeReplacement.Stage) -> [Int] {
+    let axes = stage.isDepthwise(graphShape) ? depthwise ?? axes : axes
     guard graphShape.count == axes.count, axes.allSatisfy({ $0.count == 1 }) else { return graphShape }
     return axes.indices.sorted { axes[$0][0] < axes[$1][0] }.map { graphShape[$0] }
   }

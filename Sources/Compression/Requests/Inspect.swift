@@ -67,7 +67,7 @@ extension CompressibleModel {
     let read = CostModel.source(of: weight, in: graph)
     if graph[read].isStored { return total }
     while let value = open.popLast() {
-      if let tensor = graph[value].tensor { total += CostModel.parameters(of: tensor) }
+      total += CostModel.parameters(of: graph[value])
       for case let input? in graph[value].producer.map({ graph[$0].inputs }) ?? [] where seen.insert(input).inserted {
         open.append(input)
       }

@@ -32,7 +32,7 @@ extension CompressibleModel {
       availableLayers: settings,
       skipped: model.held(selection, options: request.options) + model.skipped,
       goal: request.goal,
-      achievedRatio: selection.achievedRatio, original: cost.original, compressed: compressed)
+      achievedRatio: selection.achievedRatio, original: cost.original, compressed: try onFile(compressed, work))
   }
 }
 
@@ -79,9 +79,11 @@ extension CompressibleModel {
         "VBMF's ratios and energies are about ranks; a pruning method takes a ratio of channels or a size")
     case .size(let measure, let share):
       let cost = removalCost(of: model.scored.coupling, options.couplingOptions)
-      return try SizeSearch(model.ranked, options: options, original: cost.table.original[measure], work: work) {
-        selection throws(Failure) in
-        try cost.after(model.classes(selection))[measure]
+      let rewriting = measure == .sizeBytes ? try rewritingCost(work) : nil
+      return try SizeSearch(
+        model.ranked, options: options, original: cost.table.original[measure], isExact: rewriting != nil, work: work
+      ) { selection throws(Failure) in
+        try cost.after(model.classes(selection))[measure] + (rewriting?.rewriting ?? 0)
       }.selection(share: share, of: measure)
     }
   }

@@ -92,9 +92,13 @@ package struct ZipWriter {
     try file.append(archive, work: work) { progress($0, archive.count) }
   }
 
+  /// The bytes of the archive.
+  var count: Int { encoded(checksums: entries.map { _ in 0 }).count }
+
   /// The archive as pieces. Reads every tensor once, for its checksum, which stands before it.
-  func encoded(work: Work) throws(Failure) -> WireMessage {
-    let checksums = try checksums(work: work)
+  func encoded(work: Work) throws(Failure) -> WireMessage { encoded(checksums: try checksums(work: work)) }
+
+  private func encoded(checksums: [UInt32]) -> WireMessage {
     var archive = WireMessage()
     var directory: [UInt8] = []
     for (entry, crc32) in zip(entries, checksums) {

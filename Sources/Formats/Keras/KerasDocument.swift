@@ -33,6 +33,14 @@ final class KerasDocument: ModelDocument {
 
   func verifyUnchanged() throws(Failure) { try source.file.verifyUnchanged() }
 
+  func rewritingCost(work: Work) throws(Failure) -> RewritingCost? {
+    let undivided = Set(graph.constraints.undivided.keys.compactMap { lowered.variables[$0]?.path })
+    let layers = source.program.calls.map(\.layer).filter { layer in
+      layer.variable("kernel").map { !undivided.contains($0.path) } ?? false
+    }
+    return try source.rewritingCost(replacing: layers, work: work)
+  }
+
   func write(
     applying plan: CompressionPlan, to path: String, overwrite: Bool, checking check: FileCheck?, work: Work
   ) throws(Failure) -> [WrittenFile] {

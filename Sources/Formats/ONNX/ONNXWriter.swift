@@ -30,11 +30,18 @@ package struct ONNXWriter {
   /// - Parameters:
   ///   - additionalOutputs: values that are to be outputs besides the graph's own, after them.
   ///   - messageLimit: bytes beyond which tensors get a file of their own.
-  /// - Throws: `modelUnsupportedOperator` for a graph with inputs that are no tensors.
+  /// - Throws: `modelUnsupportedOperator` for a graph with inputs that are no tensors, or parts that have no form in ONNX.
   package init(
     _ graph: Graph, additionalOutputs: [ValueID] = [], messageLimit: Int = largestMessage
   ) throws(Failure) {
     (self.graph, self.messageLimit) = (graph, messageLimit)
+    if let node = graph.nodes.first(where: { $0.domain == Node.opaqueDomain }) {
+      throw Failure(
+        .modelUnsupportedOperator,
+        "'\(node.name)' (\(node.op)) has no form in ONNX, so that the model can be neither written as ONNX nor run: leave "
+          + "out onnx_output_path and verify, and take a method that looks at weights alone",
+        details: ["node": .string(node.name), "op": .string(node.op)])
+    }
     var listed = Set(graph.outputs)
     outputs = graph.outputs + additionalOutputs.filter { listed.insert($0).inserted }
     // The empty name means absence.

@@ -21,11 +21,12 @@ final class CachedModel: Sendable {
   init(_ key: Key, _ loader: ModelLoader, work: Work) throws(Failure) {
     self.key = key
     document = try loader.open(key.path, key.format, key.inputShapes, work.part(0...0.5))
-    let graph = document.graph
+    let (document, graph) = (document, document.graph)
     var shapes = try key.inputShapes.lengths(of: graph.inputs.map { (graph[$0].name, graph[$0].dtype) })
     shapes.merge(document.exampleShapes) { given, _ in given }
     compressible = try CompressibleModel(
-      graph: document.graph, sizeBytes: document.description.sizeBytes, inputShapes: shapes, work: work.part(0.5...1))
+      graph: document.graph, sizeBytes: document.description.sizeBytes, inputShapes: shapes, work: work.part(0.5...1),
+      rewritingCost: { work throws(Failure) in try document.rewritingCost(work: work) })
     try document.verifyUnchanged()
   }
 

@@ -1,16 +1,12 @@
 import ModelGraph
 
 extension KerasArchive {
-  package func write(
-    making edits: [KerasEdit], lengths: [KerasResult: [Int: Int]], to output: OutputFile, work: Work
-  ) throws(Failure) -> [String] {
-    let isKeras3 = KerasVersion.isKeras3(version ?? "3")
-    let config = try KerasConfigWriter(model, making: edits, lengths: lengths, isKeras3: isKeras3)
+  package func contents(_ config: KerasConfigWriter, work: Work) throws(Failure) -> KerasContents {
     var tree = try config.edited(weights.root)
     if !config.replacements.byEntry.isEmpty {
       tree = try ArchiveGroups(replacements: config.replacements.byEntry).arranged(model.root, tree)
     }
-    if config.changesShapes { tree.setMember("optimizer", nil) }
+    if config.dropsTraining { tree.setMember("optimizer", nil) }
     let encoded = try HDF5Writer(tree).encoded(work: work)
     var writer = ZipWriter(alignment: 1)
     for entry in zip.entries {
@@ -20,10 +16,7 @@ extension KerasArchive {
       default: try writer.copy(entry, of: zip, limit: Self.packedLimit, work: work)
       }
     }
-    try writer.write(to: output, work: work)
-    let settings = model.root.description["compile_config"]
-    return config.notes(
-      wasCompiled: weights.root.group("optimizer") != nil || settings?.members.contains { _ in true } ?? false)
+    return KerasContents(form: .archive(writer))
   }
 }
 

@@ -3,14 +3,13 @@ import ModelGraph
 
 /// A `.keras` archive: `metadata.json`, `config.json` and `model.weights.h5`, as Keras 3 and tf.keras 2.13 to 2.15 write
 /// it.
-///
-/// Invariant: every tensor and every place in the text points into bytes that `file` keeps mapped or this holds.
 package struct KerasArchive: KerasFile {
   package let file: MappedFile
   let zip: ZipArchive
-  let model: KerasModel
+  package let model: KerasModel
   let weights: HDF5File
-  let version: String?
+  package let version: String?
+  package let isKeras3: Bool
   private let unpackedBytes: Int
 
   static let configName = "config.json"
@@ -29,24 +28,13 @@ package struct KerasArchive: KerasFile {
   /// - Throws: `Failure` of kind modelUnsupportedFormat, modelUnsupportedOperator, modelUnsafe, modelMalformed,
   ///   modelChanged, resourceLimit or cancelled.
   package init(file: MappedFile, zip: ZipArchive, work: Work) throws(Failure) {
-    do throws(Failure) {
-      try self.init(unchecked: file, zip, work: work)
-    } catch {
-      // A file that changed while it was read explains whatever was wrong with it.
-      if error.kind == .modelMalformed { try file.verifyUnchanged() }
-      throw error
-    }
-    try file.verifyUnchanged()
-  }
-
-  private init(unchecked file: MappedFile, _ zip: ZipArchive, work: Work) throws(Failure) {
     if let refusal = KerasRefusals.savedModel(zip) { throw refusal }
     (self.file, self.zip) = (file, zip)
     guard let config = zip.entry(named: Self.configName) else { throw KerasRefusals.missing(Self.configName) }
     let bytes = try zip.contents(of: config, limit: KerasText.byteLimit, work: work)
     let text = try KerasText(bytes, name: Self.configName)
     version = try Self.version(zip, work: work)
-    let isKeras3 = KerasVersion.isKeras3(version ?? "3")
+    isKeras3 = KerasVersion.isKeras3(version ?? "3")
     var reader = KerasConfigReader(text, isKeras3: isKeras3, work: work)
     let root = try reader.model()
     try KerasForeignCode.check(root, text)
@@ -72,16 +60,14 @@ package struct KerasArchive: KerasFile {
   }
 
   package var format: String { "keras" }
-  package var framework: String? { version.map { "keras \($0.prefix(40))" } }
-  package var program: KerasProgram { model.program }
   package var heldBytes: Int { model.heldBytes + weights.heldBytes + unpackedBytes }
+  package var wasCompiled: Bool {
+    weights.root.group("optimizer") != nil
+      || model.root.description["compile_config"]?.members.contains { _ in true } ?? false
+  }
 
-  func reopened(_ path: String, work: Work) throws(Failure) -> any KerasFile {
+  package func reopened(_ path: String, work: Work) throws(Failure) -> any KerasFile {
     let file = try MappedFile(path: path, work: work)
     return try KerasArchive(file: file, zip: try ZipArchive(file.span, owner: file), work: work)
   }
-}
-
-enum KerasVersion {
-  static func isKeras3(_ version: String) -> Bool { (Int(version.prefix { $0.isNumber }) ?? 3) >= 3 }
 }

@@ -64,7 +64,7 @@ struct KerasBinding {
 }
 
 /// A model of Keras's as it was read: its description, and the program made of it.
-struct KerasModel: Sendable {
+package struct KerasModel: Sendable {
   let root: KerasEntry
   let program: KerasProgram
   let text: KerasText

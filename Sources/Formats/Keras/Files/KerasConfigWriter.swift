@@ -4,23 +4,25 @@ import Numerics
 
 /// Edits of a model of Keras's, sorted by what they concern, and the configuration that comes of them. What no edit
 /// concerns keeps its bytes.
-struct KerasConfigWriter {
+package struct KerasConfigWriter {
   /// The new configuration.
   let text: [UInt8]
   let replacements: KerasReplacements
   /// By path: what stays of a variable.
   let cuts: [String: Gather]
   let contents: [String: Tensor]
-  /// Whether shapes change, which the optimizer's state and all else that belongs to training does not survive.
-  let changesShapes: Bool
+  /// Whether the optimizer's state and all else that belongs to training goes, which no change of shapes leaves as it was.
+  let dropsTraining: Bool
 
+  /// - Parameter dropsTraining: whether it goes even if no shape changes.
   init(
-    _ model: KerasModel, making edits: [KerasEdit], lengths: [KerasResult: [Int: Int]], isKeras3: Bool
+    _ model: KerasModel, making edits: [KerasEdit], lengths: [KerasResult: [Int: Int]], isKeras3: Bool,
+    dropsTraining: Bool = false
   ) throws(Failure) {
     var (cuts, contents): ([String: Gather], [String: Tensor]) = ([:], [:])
     var changes = KerasTextChanges()
     var edited: Set<String> = []
-    var changesShapes = false
+    var dropsTraining = dropsTraining
     var sizes: [String: [Int]] = [:]
     var units: [ObjectIdentifier: Int] = [:]
     for layer in model.program.layers {
@@ -44,18 +46,18 @@ struct KerasConfigWriter {
         guard sizes[path] != tensor.shape else { continue }
       case .replace(let replacement): edited.formUnion(replacement.layer.variables.map(\.path))
       }
-      changesShapes = true
+      dropsTraining = true
     }
     try Self.requireEqualDirections(model, units)
     let shapes = KerasShapes(model, lengths, edited: edited)
     shapes.write(to: &changes)
     replacements = try KerasReplacements(edits, model, isKeras3: isKeras3, shapes: shapes)
     try replacements.write(to: &changes)
-    if changesShapes, model.root.description["compile_config"] != nil {
+    if dropsTraining, model.root.description["compile_config"] != nil {
       changes.set("compile_config", of: model.root.description, to: "{}")
     }
     text = changes.isEmpty ? Array(model.text.bytes.buffer) : changes.applied(to: model.text.bytes.buffer)
-    (self.cuts, self.contents, self.changesShapes) = (cuts, contents, changesShapes)
+    (self.cuts, self.contents, self.dropsTraining) = (cuts, contents, dropsTraining)
   }
 
   /// Keras takes what both directions of a Bidirectional return for twice what the first one returns.
@@ -89,7 +91,7 @@ struct KerasConfigWriter {
   /// What to tell of the file that is written.
   /// - Parameter wasCompiled: whether the original holds anything of training.
   func notes(wasCompiled: Bool) -> [String] {
-    guard changesShapes, wasCompiled else { return [] }
+    guard dropsTraining, wasCompiled else { return [] }
     return [
       "the optimizer's state and the settings of compile() are not in the file: compile the model before training"
     ]

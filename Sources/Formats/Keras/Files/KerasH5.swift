@@ -3,13 +3,12 @@ import ModelGraph
 
 /// A whole model in one HDF5 file, as Keras before version 3 and its `.h5` option since write it: the configuration is an
 /// attribute, the weights are listed by layer.
-///
-/// Invariant: every tensor points into bytes that `file` keeps mapped or this holds.
 package struct KerasH5: KerasFile {
   package let file: MappedFile
-  let contents: HDF5File
-  let model: KerasModel
-  let version: String?
+  let tree: HDF5File
+  package let model: KerasModel
+  package let version: String?
+  package let isKeras3: Bool
   private let textBytes: Int
 
   static let configName = "model_config"
@@ -19,20 +18,9 @@ package struct KerasH5: KerasFile {
   /// - Throws: `Failure` of kind modelUnsupportedFormat, modelUnsupportedOperator, modelUnsafe, modelMalformed,
   ///   modelChanged, resourceLimit or cancelled.
   package init(file: MappedFile, work: Work) throws(Failure) {
-    do throws(Failure) {
-      try self.init(unchecked: file, work: work)
-    } catch {
-      // A file that changed while it was read explains whatever was wrong with it.
-      if error.kind == .modelMalformed { try file.verifyUnchanged() }
-      throw error
-    }
-    try file.verifyUnchanged()
-  }
-
-  private init(unchecked file: MappedFile, work: Work) throws(Failure) {
     self.file = file
-    contents = try HDF5File(file, work: work)
-    let root = contents.root
+    tree = try HDF5File(file, work: work)
+    let root = tree.root
     guard let config = root.attributes[Self.configName] else {
       throw KerasRefusals.withoutConfiguration(root) ?? KerasRefusals.missing(Self.configName)
     }
@@ -44,7 +32,7 @@ package struct KerasH5: KerasFile {
     let text = try KerasText(bytes, name: Self.configName)
     version =
       root.attributes["keras_version"]?.string ?? root.group(LegacyWeights.folder)?.attributes["keras_version"]?.string
-    let isKeras3 = KerasVersion.isKeras3(version ?? "2")
+    isKeras3 = KerasVersion.isKeras3(version ?? "2")
     var reader = KerasConfigReader(text, isKeras3: isKeras3, work: work)
     let entry = try reader.model()
     try KerasForeignCode.check(entry, text)
@@ -53,11 +41,12 @@ package struct KerasH5: KerasFile {
   }
 
   package var format: String { "keras.h5" }
-  package var framework: String? { version.map { "keras \($0.prefix(40))" } }
-  package var program: KerasProgram { model.program }
-  package var heldBytes: Int { model.heldBytes + contents.heldBytes + textBytes }
+  package var heldBytes: Int { model.heldBytes + tree.heldBytes + textBytes }
+  package var wasCompiled: Bool {
+    tree.root.attributes[Self.trainingName] != nil || tree.root.group(Self.optimizerName) != nil
+  }
 
-  func reopened(_ path: String, work: Work) throws(Failure) -> any KerasFile {
+  package func reopened(_ path: String, work: Work) throws(Failure) -> any KerasFile {
     try KerasH5(file: try MappedFile(path: path, work: work), work: work)
   }
 }

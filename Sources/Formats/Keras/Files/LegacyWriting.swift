@@ -1,27 +1,19 @@
 import ModelGraph
 
 extension KerasH5 {
-  package func write(
-    making edits: [KerasEdit], lengths: [KerasResult: [Int: Int]], to output: OutputFile, work: Work
-  ) throws(Failure) -> [String] {
-    let isKeras3 = KerasVersion.isKeras3(version ?? "2")
-    let config = try KerasConfigWriter(model, making: edits, lengths: lengths, isKeras3: isKeras3)
-    var tree = try config.edited(contents.root)
+  package func contents(_ config: KerasConfigWriter, work: Work) throws(Failure) -> KerasContents {
+    var tree = try config.edited(self.tree.root)
     for entry in model.root.network?.entries ?? [] {
       try LegacyLists(replacements: config.replacements.byEntry).replace(in: entry, &tree, model)
     }
     if let attribute = tree.attributes[Self.configName] {
       tree.attributes.set(attribute.replacing(string: String(decoding: config.text, as: UTF8.self)))
     }
-    if config.changesShapes {
+    if config.dropsTraining {
       tree.attributes.remove(Self.trainingName)
       tree.setMember(Self.optimizerName, nil)
     }
-    let encoded = try HDF5Writer(tree).encoded(work: work)
-    try output.reserve(encoded.count)
-    try output.append(encoded, work: work) { _ in }
-    return config.notes(
-      wasCompiled: contents.root.attributes[Self.trainingName] != nil || contents.root.group(Self.optimizerName) != nil)
+    return KerasContents(form: .pieces(try HDF5Writer(tree).encoded(work: work)))
   }
 }
 

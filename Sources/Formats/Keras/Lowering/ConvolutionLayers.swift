@@ -43,7 +43,9 @@ extension KerasLowering {
     guard kernel.tensor.shape.count == rank + 2 else {
       throw malformed("its kernel has the shape \(kernel.tensor.shape)")
     }
-    let weight = try variable(kernel, [[rank + 1], [rank]] + (0..<rank).map { [$0] })
+    let spatial = (0..<rank).map { [$0] }
+    let weight = try variable(
+      kernel, [[rank + 1], [rank]] + spatial, depthwise: [[rank], [rank + 1]] + spatial)
     return (weight, Array(kernel.tensor.shape.prefix(rank)))
   }
 

@@ -218,13 +218,16 @@ struct KerasLowering {
     }
   }
 
-  private func foreign(_ layer: KerasLayer) -> Failure {
+  func foreign(_ layer: KerasLayer) -> Failure {
     context.unsupported(
       layer.className == "Lambda"
-        ? "it is code inside the file, which is never run; write it as operations of keras.ops or as Keras's own layers"
+        ? "it is code inside the file, which is never run; write it as operations of keras.ops or as Keras's own layers, "
+          + Self.export
         : "it is a class of its own, whose code is not in the file; write it as Keras's own layers or operations of "
-          + "keras.ops, or export the model as ONNX (model.export(..., format=\"onnx\"))")
+          + "keras.ops, " + Self.export)
   }
+
+  private static let export = "or export the model as ONNX (model.export(..., format=\"onnx\"))"
 
   private func operand(_ argument: KerasArgument) throws(Failure) -> LoweredOperand {
     switch argument {
@@ -295,7 +298,7 @@ struct KerasLowering {
   }
 
   /// What the model returns has as many samples as what it takes, and its other lengths where no length is open.
-  private mutating func declareShape(of id: ValueID) {
+  mutating func declareShape(of id: ValueID) {
     guard let shape = assembler.shape(id), let batch = program.inputs.first?.shape.first,
       let samples = assembler.shape(primary(inputs[0]).value)?.first
     else { return }

@@ -124,7 +124,10 @@ extension KerasLowering {
   }
 
   /// A variable with its axes in the order `axes`, several as one where lists are longer.
-  mutating func variable(_ variable: KerasVariable, _ axes: [[Int]]) throws(Failure) -> ValueID {
+  /// - Parameter depthwise: the same for a kernel of one filter per channel in its place.
+  mutating func variable(
+    _ variable: KerasVariable, _ axes: [[Int]], depthwise: [[Int]]? = nil
+  ) throws(Failure) -> ValueID {
     let view = VariableView(path: variable.path, axes: axes)
     if let known = variableValues[variable.path] {
       guard variables[known] != view else { return known }
@@ -147,7 +150,7 @@ extension KerasLowering {
     let isAsStored = axes == tensor.shape.indices.map { [$0] }
     let id = assembler.stored(
       variable.name, Tensor(dtype: tensor.dtype, shape: shape, bytes: bytes),
-      as: isAsStored ? nil : StoredAxes(axes: axes, shape: tensor.shape))
+      as: isAsStored ? nil : StoredAxes(axes: axes, shape: tensor.shape, depthwise: depthwise))
     variableValues[variable.path] = id
     variables[id] = view
     return id

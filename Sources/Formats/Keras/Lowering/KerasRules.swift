@@ -41,6 +41,7 @@ enum KerasRules {
     ActivationLayers.rules, ConvolutionLayers.rules, TransposedConvolutionLayers.rules, PoolingLayers.rules,
     NormalizationLayers.rules, ScalingLayers.rules, ReshapingLayers.rules, ResizingLayers.rules, MergingLayers.rules,
     ProductLayers.rules, AttentionLayers.rules, ScoreLayers.rules, RecurrentLayers.rules, WrapperLayers.rules,
+    OpaqueLayers.rules,
   ])
 
   private static let operations: [String: KerasRule] = joined([

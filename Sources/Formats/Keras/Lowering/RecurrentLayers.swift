@@ -2,19 +2,25 @@ import JSON
 import ModelGraph
 
 /// LSTM, GRU and plain recurrent layers, whose gates Keras and ONNX keep in different orders. The state's width can be cut:
-/// the file has it in one setting and in the variables.
+/// the file has it in one setting and in the variables. Those that keep their state from one batch to the next start from
+/// none here, as they do once they are reset.
 enum RecurrentLayers {
   static let rules: [String: KerasRule] = {
-    var table: [String: KerasRule] = [:]
-    for (name, cell) in [
-      "LSTM": Cell.lstm, "CuDNNLSTM": .lstm, "GRU": .gru, "SimpleRNN": .plain,
-    ] where name != "CuDNNLSTM" {
+    var table = [
+      "RNN": KerasRule("sequences initial_state mask") { (l, a) throws(Failure) in
+        try l.recurrentLayer(a) { (l) throws(Failure) in try l.cells(of: a) }
+      }
+    ]
+    for (name, cell) in layers {
       table[name] = KerasRule("sequences initial_state mask") { (l, a) throws(Failure) in
-        try l.recurrentLayer(cell, a)
+        try l.recurrentLayer(a) { (_) throws(Failure) in [(cell, a)] }
       }
     }
     return table
   }()
+
+  static let layers: [String: Cell] = ["LSTM": .lstm, "GRU": .gru, "SimpleRNN": .plain]
+  fileprivate static let cells: [String: Cell] = ["LSTMCell": .lstm, "GRUCell": .gru, "SimpleRNNCell": .plain]
 
   enum Cell {
     case lstm, gru, plain
@@ -45,50 +51,102 @@ struct RecurrentResult {
 }
 
 extension KerasLowering {
+  /// - Parameter cells: one, or several that run on what those before return.
   fileprivate mutating func recurrentLayer(
-    _ cell: RecurrentLayers.Cell, _ a: KerasArguments
+    _ a: KerasArguments,
+    _ cells: (inout KerasLowering) throws(Failure) -> [(kind: RecurrentLayers.Cell, arguments: KerasArguments)]
+  ) throws(Failure) -> LoweredOperand {
+    let x = try sequences(a)
+    return try runnable(a, a["sequences"].tensors, orOpaqueOf: recurrentShapes(a.layer, of: shape(x))) {
+      (l) throws(Failure) in try l.recurrentLayer(a, cells(&l))
+    }
+  }
+
+  private mutating func recurrentLayer(
+    _ a: KerasArguments, _ cells: [(kind: RecurrentLayers.Cell, arguments: KerasArguments)]
   ) throws(Failure) -> LoweredOperand {
     let goesBackwards = try a.bool("go_backwards", false)
     let givesZeros = try a.bool("zero_output_for_mask", false)
+    let isTimeMajor = try a.bool("time_major", false)
     if givesZeros, try !a.bool("return_sequences", false) {
       throw unsupported("it returns zeros where the last step does not count")
     }
-    let result = try recurrent(cell, [a], isReverse: goesBackwards, givesZeros: givesZeros)[0]
+    var results: [RecurrentResult] = []
+    for (kind, arguments) in cells {
+      var arguments = arguments
+      if let before = results.last {
+        arguments = try KerasArguments(
+          arguments.layer, parameters: ["sequences"],
+          GivenArguments(positional: [.tensor(tensor(before.sequence, isTimeMajor ? nil : [1, 0, 2]))]),
+          context: context)
+      }
+      results += try recurrent(
+        kind, [arguments], isReverse: goesBackwards, givesZeros: givesZeros, isTimeMajor: isTimeMajor)
+    }
+    guard let last = results.last else { throw malformed("it has no cells") }
     var output: KerasTensor
     if try a.bool("return_sequences", false) {
-      var sequence = result.sequence
+      var sequence = last.sequence
       if goesBackwards {
         // As they were computed: the last step first.
         let bounds = (integers([-1], as: "start"), integers([Int.min], as: "end"))
         sequence = try node(
           "Slice", [sequence, bounds.0, bounds.1, integers([0], as: "axes"), integers([-1], as: "steps")], as: "turned")
       }
-      output = tensor(sequence, [1, 0, 2])
+      output = tensor(sequence, isTimeMajor ? nil : [1, 0, 2])
     } else {
-      output = tensor(result.states[0])
+      output = tensor(last.states[0])
     }
     guard try a.bool("return_state", false) else { return .tensor(output) }
-    return .list([.tensor(output)] + result.states.map { .tensor(tensor($0)) })
+    return .list([.tensor(output)] + results.flatMap(\.states).map { .tensor(tensor($0)) })
+  }
+
+  /// The cells of an RNN with what each is given of what that is given.
+  fileprivate func cells(
+    of a: KerasArguments
+  ) throws(Failure) -> [(kind: RecurrentLayers.Cell, arguments: KerasArguments)] {
+    guard let cell = a.layer.part("cell") else { throw malformed("it has no cell") }
+    let layers = cell.className == "StackedRNNCells" ? cell.parts.map(\.layer) : [cell]
+    let isMasked = try a.has("mask") || masks[sequences(a)] != nil
+    guard layers.count == 1 || !isMasked && !a.has("initial_state") else {
+      throw unsupported("several cells start from states or skip steps")
+    }
+    var cells: [(kind: RecurrentLayers.Cell, arguments: KerasArguments)] = []
+    for layer in layers {
+      guard layer.kind != .foreign else { throw foreign(layer) }
+      guard let kind = RecurrentLayers.cells[layer.className] else {
+        throw unsupported("it runs a \(layer.className), which is not known")
+      }
+      var given = GivenArguments(positional: [a["sequences"]])
+      for name: StaticString in ["initial_state", "mask"] where a.has(name) {
+        given.keywords.append((name.description, a[name]))
+      }
+      cells.append((kind, try KerasArguments(layer, parameters: ["sequences"], given, context: context)))
+    }
+    return cells
   }
 
   /// - Parameters:
   ///   - ways: one layer, or two that run through time in opposite directions, the one that goes forward first.
   ///   - isReverse: whether a single one runs through time from its end.
   ///   - givesZeros: whether steps that do not count have zeros instead of what came last.
+  ///   - isTimeMajor: whether steps come before samples.
   /// - Returns: one result for each way.
   mutating func recurrent(
-    _ cell: RecurrentLayers.Cell, _ ways: [KerasArguments], isReverse: Bool, givesZeros: Bool
+    _ cell: RecurrentLayers.Cell, _ ways: [KerasArguments], isReverse: Bool, givesZeros: Bool,
+    isTimeMajor: Bool = false
   ) throws(Failure) -> [RecurrentResult] {
-    guard let a = ways.first, let x = a["sequences"].tensors.first else {
-      throw unsupported("it is given no tensor to run over")
-    }
+    guard let a = ways.first else { throw malformed("it has no layer") }
+    let x = try sequences(a)
     guard rank(x) == 3 else { throw malformed("it runs over a tensor of \(rank(x)) axes") }
     let weights = try weights(cell, ways)
     let initial = try initialStates(a, count: cell == .lstm ? 2 : 1, dtype(weights.input))
-    var sequence = try arranged(x, [1, 0, 2])
+    var sequence = try isTimeMajor ? asWritten(x) : arranged(x, [1, 0, 2])
     var masked: MaskedSteps?
     if let steps = try a.optionalTensor("mask") ?? masks[x] {
-      guard initial.isEmpty else { throw unsupported("it starts from a state and has steps that do not count") }
+      guard initial.isEmpty, !isTimeMajor else {
+        throw unsupported("it starts from a state and has steps that do not count")
+      }
       let paths = try maskedSteps(steps, isReverse: isReverse, givesZeros: givesZeros)
       sequence = try overBatches(paths.packing, sequence, as: "packed")
       masked = paths
@@ -168,9 +226,6 @@ extension KerasLowering {
     var (inputs, states, biases): ([ValueID], [ValueID], [ValueID]) = ([], [], [])
     var (widths, resets): (Set<Int>, Set<Bool>) = ([], [])
     for a in ways {
-      for name: StaticString in ["stateful", "time_major"] {
-        guard try !a.bool(name, false) else { throw unsupported("it is \(name.description)") }
-      }
       let prefix = a.layer.variable("kernel") == nil ? "cell/" : ""
       let (kernel, recurrence) = (
         try stored("\(prefix)kernel", a.layer), try stored("\(prefix)recurrent_kernel", a.layer)

@@ -4,14 +4,19 @@ import ModelGraph
 enum ResizingLayers {
   static let rules: [String: KerasRule] = {
     var table: [String: KerasRule] = [
-      "Resizing": KerasRule { (l, a, x) throws(Failure) in
-        for name: StaticString in ["crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"] {
-          guard try !a.bool(name, false) else { throw l.unsupported("it has '\(name)'") }
+      "Resizing": KerasRule("inputs mask training") { (l, a) throws(Failure) in
+        let x = try l.cast(a.tensor("inputs"), to: l.variableType(a.layer) ?? .float32)
+        let size = [try a.int("height"), try a.int("width")]
+        let isChannelsFirst = try a.isChannelsFirst()
+        return try l.runnable(a, [x], orOpaqueOf: [l.shape(x, resizedTo: size, isChannelsFirst: isChannelsFirst)]) {
+          (l) throws(Failure) in
+          for name: StaticString in ["crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"] {
+            guard try !a.bool(name, false) else { throw l.unsupported("it has '\(name)'") }
+          }
+          return .tensor(
+            try l.resized(
+              x, to: size, interpolation: a.string("interpolation", "bilinear"), isChannelsFirst: isChannelsFirst))
         }
-        let x = try l.cast(x, to: l.variableType(a.layer) ?? .float32)
-        return try l.resized(
-          x, to: [a.int("height"), a.int("width")], interpolation: a.string("interpolation", "bilinear"),
-          isChannelsFirst: a.isChannelsFirst())
       },
       "CenterCrop": KerasRule { (l, a, x) throws(Failure) in
         guard !l.hasOpenLengths else {
@@ -32,8 +37,16 @@ enum ResizingLayers {
             return (first + k, start, start + target[k])
           })
       },
-      "UpSampling2D": KerasRule { (l, a, x) throws(Failure) in
-        try l.upsampled(x, a.ints("size", count: 2, [2]), a, interpolation: a.string("interpolation", "nearest"))
+      "UpSampling2D": KerasRule("inputs mask training") { (l, a) throws(Failure) in
+        let (x, factors) = (try a.tensor("inputs"), try a.ints("size", count: 2, [2]))
+        let (lengths, isChannelsFirst) = (try l.shape(x), try a.isChannelsFirst())
+        guard lengths.count == 4 else { throw l.malformed("it enlarges \(lengths)") }
+        let first = isChannelsFirst ? 2 : 1
+        let size = [lengths[first] * factors[0], lengths[first + 1] * factors[1]]
+        return try l.runnable(a, [x], orOpaqueOf: [l.shape(x, resizedTo: size, isChannelsFirst: isChannelsFirst)]) {
+          (l) throws(Failure) in
+          .tensor(try l.upsampled(x, factors, a, interpolation: a.string("interpolation", "nearest")))
+        }
       },
     ]
     for rank in [1, 3] {
@@ -46,6 +59,17 @@ enum ResizingLayers {
 }
 
 extension KerasLowering {
+  /// That of images of another height and width.
+  fileprivate func shape(
+    _ x: KerasTensor, resizedTo size: [Int], isChannelsFirst: Bool
+  ) throws(Failure) -> [Int] {
+    var shape = try shape(x)
+    let first = shape.count - (isChannelsFirst ? 2 : 3)
+    guard first >= 0, size.allSatisfy({ $0 > 0 }) else { throw malformed("it resizes \(shape) to \(size)") }
+    shape.replaceSubrange(first..<first + 2, with: size)
+    return shape
+  }
+
   fileprivate mutating func upsampled(
     _ x: KerasTensor, _ factors: [Int], _ a: KerasArguments, interpolation: String
   ) throws(Failure) -> KerasTensor {

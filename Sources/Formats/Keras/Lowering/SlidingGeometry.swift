@@ -44,6 +44,17 @@ struct SlidingGeometry {
   }
 }
 
+extension SlidingGeometry {
+  /// How many places the window has along axes of these lengths.
+  func outputLengths(_ lengths: [Int]) -> [Int] {
+    lengths.indices.map { axis in
+      let extent = (kernel[axis] - 1) * dilations[axis] + 1
+      let room = padding == .valid ? lengths[axis] - extent + 1 : lengths[axis]
+      return max(0, (room + strides[axis] - 1) / strides[axis])
+    }
+  }
+}
+
 extension KerasLowering {
   /// The spatial lengths of a value whose channels come second; nil where some may be open.
   func spatialLengths(_ value: ValueID) throws(Failure) -> [Int]? {

@@ -5,7 +5,12 @@ import ModelGraph
 enum WrapperLayers {
   static let rules: [String: KerasRule] = [
     "TimeDistributed": KerasRule { (l, a, x) throws(Failure) in try l.timeDistributed(x, a) },
-    "Bidirectional": KerasRule("sequences initial_state mask") { (l, a) throws(Failure) in try l.bidirectional(a) },
+    "Bidirectional": KerasRule("sequences initial_state mask") { (l, a) throws(Failure) in
+      let x = try l.sequences(a)
+      return try l.runnable(a, [x], orOpaqueOf: l.recurrentShapes(a.layer, of: l.shape(x))) { (l) throws(Failure) in
+        try l.bidirectional(a)
+      }
+    },
     "SpectralNormalization": KerasRule { (l, a, x) throws(Failure) in
       // The norm is brought to one in training only; the kernel is stored as it came out.
       try l.applied(a.layer.part("layer"), x)
@@ -73,8 +78,8 @@ extension KerasLowering {
       let backward = a.layer.part("backward_layer")
     else { throw malformed("it has not two layers") }
     guard !a.has("initial_state") else { throw unsupported("it starts from a state") }
-    let cells: [String: RecurrentLayers.Cell] = ["LSTM": .lstm, "GRU": .gru, "SimpleRNN": .plain]
-    guard let cell = cells[forward.className], backward.className == forward.className,
+    guard let cell = RecurrentLayers.layers[forward.className], forward.settings["time_major"]?.bool != true,
+      backward.className == forward.className,
       backward.settings["go_backwards"]?.bool != false || a.layer.settings["backward_layer"] == nil,
       forward.settings["go_backwards"]?.bool != true
     else { throw unsupported("it applies \(forward.className) and \(backward.className)") }

@@ -44,3 +44,24 @@ package struct KerasReplacement: Sendable {
     }
   }
 }
+
+extension KerasReplacement {
+  /// A row of so many layers that takes as much room beside its tensors, which are empty here, as any that may take the
+  /// layer's place.
+  init(asLargeAs layer: KerasLayer, count: Int) {
+    var variables: [(role: String, tensor: Tensor)] = []
+    for role in ["kernel", "bias"] {
+      guard let tensor = layer.variable(role)?.tensor else { continue }
+      let none = Tensor(
+        dtype: tensor.dtype, shape: tensor.shape.map { _ in 0 }, bytes: TensorBytes(copying: [UInt8]()))
+      variables.append((role, none))
+    }
+    let layers = (0..<count).map { _ in
+      Layer(
+        name: "\(layer.name)_input", className: layer.className,
+        settings: [("use_bias", "false"), ("activation", layer.settings["activation"]?.source ?? "\"linear\"")],
+        variables: variables)
+    }
+    self.init(layer: layer, layers: layers)
+  }
+}

@@ -41,7 +41,7 @@ enum LayerRow {
     case "Conv":
       let window = try Window(stage, factor, layer)
       settings += window.settings(of: layer)
-      if window.isDepthwise, window.takesOneFilterPerChannel {
+      if stage.isDepthwise(factor.shape) {
         // (h, w, in, 1): grouped convolutions do not run everywhere that Keras does.
         className = "DepthwiseConv\(window.rank)D"
         kernel = try permuted(factor, window.spatialAxes + [0, 1], layer)
@@ -118,7 +118,6 @@ private struct Window {
   let strides: [Int]
   let dilations: [Int]
   let groups: Int
-  let isDepthwise: Bool
 
   var rank: Int { kernel.count }
   var spatialAxes: [Int] { Array(2..<(2 + rank)) }
@@ -133,12 +132,6 @@ private struct Window {
     self.kernel = kernel
     (strides, dilations) = (numbers("strides"), numbers("dilations"))
     groups = if case .int(let value)? = stage.attributes["group"] { value } else { 1 }
-    isDepthwise = groups > 1 && weight.shape[0] == groups && weight.shape[1] == 1
-  }
-
-  /// Depthwise layers take one stride and no dilation besides, as far as all of Keras's backends go.
-  var takesOneFilterPerChannel: Bool {
-    rank <= 2 && Set(strides).count == 1 && (strides.allSatisfy { $0 == 1 } || dilations.allSatisfy { $0 == 1 })
   }
 
   /// Padding is the layer's own: "same" and "valid" mean for every axis by itself what they meant for all, and nothing

@@ -33,6 +33,7 @@ enum LayerSizes {
           ("head_dim", length("query/kernel", fromEnd: 1)),
         ]
       case "LSTM", "GRU", "SimpleRNN": [("units", length("cell/recurrent_kernel", fromEnd: 2))]
+      case "LSTMCell", "GRUCell", "SimpleRNNCell": [("units", length("recurrent_kernel", fromEnd: 2))]
       default: []
       }
     return settings.compactMap { name, value in value.map { (name, $0) } }
