@@ -52,7 +52,8 @@ struct RequestHandler: Sendable {
     RequestHandler(socketOnly: false) { (session, id, method, params) throws(ResponseError) in
       let (progress, parts) = (try params.token("workDoneToken"), try params.token("partialResultToken"))
       if let parts, parts == progress {
-        throw .invalidParams(params.pointer("partialResultToken"), "'partialResultToken' must differ from workDoneToken")
+        throw .invalidParams(
+          params.pointer("partialResultToken"), "'partialResultToken' must differ from workDoneToken")
       }
       let results = parts.map { PartialResults(token: $0, connection: session.connection) }
       try session.start(id, method, token: progress, task: make(params, results))

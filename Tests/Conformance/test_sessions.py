@@ -239,3 +239,18 @@ def test_what_libraries_print_stays_out_of_the_stream(stdio, tmp_path):  # L1
     log = daemon.process.stderr.read()
     assert log.count(b"a library prints") > 10 and b"Content-Length" in log
     daemon.session.check_transcript()
+
+
+def test_parts_of_a_result(sessions):
+    """Told on the token that was given, all of them before the response, which then has none."""
+    session = sessions()
+    params = {"model": MODEL, "dataset_path": str(MODELS / "digits_calibration.npy"), "ratios": [0.25, 0.5]}
+    identifier = session.request("sensitivity", {**params, "partialResultToken": "parts", "workDoneToken": 77})
+    answer = session.wait_for(lambda m: m.get("id") == identifier)["result"]
+    sent = [m for way, m in session.transcript if way == "received"]
+    told = [m["params"]["value"]["groups"] for m in sent if m.get("params", {}).get("token") == "parts"]
+    assert answer["groups"] == [] and sent[-1].get("id") == identifier and all(told)
+    whole = session.result("sensitivity", params)
+    assert [group for part in told for group in part] == whole["groups"] and len(whole["groups"]) == 8
+    error = session.error("sensitivity", {**params, "partialResultToken": 5, "workDoneToken": 5})
+    assert (error["code"], error["data"]["path"]) == (-32602, "/partialResultToken")

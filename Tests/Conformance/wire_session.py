@@ -1,7 +1,8 @@
 """A client that knows frames and nothing else, so that it can also send what no client should.
 
 Every message that passes is kept in order; `check_transcript` holds what every session must obey: each request answered
-exactly once, progress only on tokens of requests not yet answered, as one begin, reports that never go back, one end.
+exactly once, progress and parts of results only on tokens of requests not yet answered; progress as one begin, reports that never go
+back, one end.
 """
 import itertools
 import json
@@ -148,10 +149,11 @@ class Session:
             if direction == "sent":
                 if "method" in message and isinstance(message.get("id"), (int, str)):
                     unanswered.append(message["id"])
-                    token = (message.get("params") or {}).get("workDoneToken") if isinstance(
-                        message.get("params"), dict) else None
-                    if isinstance(token, (int, str)) and token not in tokens:
-                        tokens[token] = {"request": message["id"], "stage": "silent", "percentage": 0}
+                    params = message.get("params") if isinstance(message.get("params"), dict) else {}
+                    for name, stage in ("workDoneToken", "silent"), ("partialResultToken", "parts"):
+                        token = params.get(name)
+                        if isinstance(token, (int, str)) and token not in tokens:
+                            tokens[token] = {"request": message["id"], "stage": stage, "percentage": 0}
             elif message.get("method") == "$/progress":
                 check_progress(message["params"], tokens)
             elif "method" not in message:
@@ -169,6 +171,8 @@ class Session:
 def check_progress(params, tokens):
     assert params["token"] in tokens, f"progress on a token that is nobody's: {params}"
     token, value = tokens[params["token"]], params["value"]
+    if token["stage"] == "parts":
+        return
     steps = {("silent", "begin"): "begun", ("begun", "report"): "begun", ("begun", "end"): "ended"}
     step = (token["stage"], value["kind"])
     assert step in steps, f"{value['kind']} at stage {token['stage']}"

@@ -374,6 +374,56 @@ def test_what_is_predicted_is_what_a_refit_leaves(client, folder):
     assert np.linalg.norm(before - after) / np.linalg.norm(variation) == pytest.approx(predicted, rel=0.1)
 
 
+def product_network(seed=7):
+    """A product that reads another one's eight channels, behind an activation."""
+    net = Net(False)
+    net.rng = np.random.default_rng(seed)
+    net.node("Relu", net.last, name="relu")
+    net.node("MatMul", net.last, net.store("second.weight", net.rng.normal(size=(8, 4))), name="second")
+    net.node("Add", net.last, net.store("second.bias", net.rng.normal(size=4)), name="sum")
+    return net.model()
+
+
+@pytest.mark.parametrize("method", ["PR_L2", "PR_RANDOM", "PR_REC"])
+def test_predictions_are_least_squares(client, folder, method):
+    """Told before anything is removed, of any choice: the share of the output's variation that the best weights on the
+    channels that stay do not reach."""
+    model = product_network()
+    path, dataset, samples = folder / "told.onnx", folder / "told.npy", data(model, 512)
+    onnx.save(model, path)
+    np.save(dataset, samples)
+    request = {"compression_method": method, "recommendation_ratio": 0.5, "options": {"min_num_of_value": 1}}
+    advice = client.recommend(path, dataset_path=dataset, **request)
+    if method == "PR_REC":
+        request["dataset_path"] = dataset
+    made = client.compress(path, dry_run=True, **request)
+    (removed,) = [entry.indices for entry in made.removed if entry.parameter == "first.weight"]
+    exposed = onnx.load(path)
+    exposed.graph.output.append(helper.make_tensor_value_info("relu_out", TensorProto.FLOAT, None))
+    outputs, channels = (array.reshape(-1, array.shape[-1]).astype(float) for array in running.run(exposed, {"x": samples}))
+    kept = np.column_stack([np.delete(channels, removed, 1), np.ones(len(channels))])
+    missed = outputs - kept @ np.linalg.lstsq(kept, outputs, rcond=None)[0]
+    found = np.linalg.norm(missed) / np.linalg.norm(outputs - outputs.mean(0))
+    assert advice.predicted_error == pytest.approx(found, rel=5e-3) and found > 0.1
+    (layer,) = [layer for layer in advice.available_layers if layer.use]
+    assert layer.predicted_error == advice.predicted_error
+
+
+def test_predictions_of_decompositions_are_what_is_measured(client, folder):
+    """Of whitened products singular values tell the error of what a layer computes."""
+    model = product_network()
+    path, dataset, samples = folder / "told.onnx", folder / "told.npy", data(model, 512)
+    onnx.save(model, path)
+    np.save(dataset, samples)
+    request = {"compression_method": "FD_SVD", "target": {"energy": 0.8}, "dataset_path": dataset,
+               "options": {"include": ["second"], "step_size": 1, "min_num_of_value": 1}}  # fmt: skip
+    advice = client.recommend(path, **request)
+    client.compress(path, folder / "made.onnx", overwrite=True, **request)
+    (before,), (after,) = (running.run(onnx.load(file), {"x": samples}) for file in (path, folder / "made.onnx"))
+    found = np.linalg.norm(before - after) / np.linalg.norm(before - before.mean((0, 1)))
+    assert advice.predicted_error == pytest.approx(found, rel=1e-3) and found > 0.05
+
+
 # Without data
 
 

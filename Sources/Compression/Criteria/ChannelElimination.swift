@@ -73,7 +73,8 @@ struct ChannelLoss {
     }
     var share = 0.0
     for (i, row) in removed.enumerated() {
-      share += weights[row * size + row] * (covariance[row * size + row] - extra[row] - explained[i * removed.count + i])
+      share +=
+        weights[row * size + row] * (covariance[row * size + row] - extra[row] - explained[i * removed.count + i])
       for j in i + 1..<max(i + 1, removed.count) {
         let k = row * size + removed[j]
         share += 2 * weights[k] * (covariance[k] - explained[i * removed.count + j])

@@ -242,7 +242,8 @@ final class InputMomentsProbe: FeatureMapProbe {
       let outer = map.shape[..<axis].reduce(1, *)
       // Positions go through outer and inner indices; a tile is [positions, channels].
       let all = outer * inner
-      let positions = wanted.map { min(all, max(1, ($0.positions * map.shape[0] + $0.samples - 1) / $0.samples)) } ?? all
+      let positions =
+        wanted.map { min(all, max(1, ($0.positions * map.shape[0] + $0.samples - 1) / $0.samples)) } ?? all
       let scratch = UnsafeMutableBufferPointer<Double>.allocate(capacity: min(positions, Self.tile) * tap.channels)
       defer { scratch.deallocate() }
       for start in stride(from: 0, to: positions, by: Self.tile) {

@@ -57,7 +57,7 @@ struct ScoredGroups: Sendable {
     groups = try work.concurrentMap(
       Array(bytes.indices), threads: threads, cost: { Double(bytes[$0]) },
       naming: { "scored \(coupling.groups[$0].name)" }
-    ) { g, work throws(Failure) in 
+    ) { g, work throws(Failure) in
       try Self.outcome(g, coupling) { () throws(Failure) in try criterion.votes(on: g, work: work) }
     }
   }

@@ -16,7 +16,8 @@ extension CompressibleModel {
         let model = try ranking(recommending: request.method, request.options, maps: request.maps, work)
         let ratios = try ManualRatios(planned.layers, model: model).ratios
         try predict(
-          &planned.layers, of: model.ranked.selecting(ratios: ratios, options: request.options), model, request, prediction)
+          &planned.layers, of: model.ranked.selecting(ratios: ratios, options: request.options), model, request,
+          prediction)
       }
       return Recommendation(
         availableLayers: planned.layers, skipped: planned.skipped, goal: request.goal,

@@ -41,6 +41,15 @@ def recommend(client: Client, arguments: argparse.Namespace) -> None:
     print_sizes(advice.estimate.original, advice.estimate.compressed)
 
 
+def sensitivity(client: Client, arguments: argparse.Namespace) -> None:
+    options: Dict[str, Any] = {"options": dict(arguments.option)}
+    shapes, ratios = arguments.input_shapes, arguments.ratio
+    found = client.sensitivity(arguments.model, arguments.dataset, ratios=ratios, input_shapes=shapes, **options)
+    if arguments.plot:
+        found.plot(arguments.plot)
+    print_json(found.raw) if arguments.json else print(found.table())
+
+
 def compress(client: Client, arguments: argparse.Namespace) -> None:
     result = client.compress(
         arguments.model,
@@ -114,7 +123,14 @@ def models(client: Client, arguments: argparse.Namespace) -> None:
         print(tables.cached(client.models()))
 
 
-COMMANDS = {"inspect": inspect, "recommend": recommend, "compress": compress, "sweep": sweep_grid, "models": models}
+COMMANDS = {
+    "inspect": inspect,
+    "recommend": recommend,
+    "sensitivity": sensitivity,
+    "compress": compress,
+    "sweep": sweep_grid,
+    "models": models,
+}
 
 
 def print_json(value: Any) -> None:

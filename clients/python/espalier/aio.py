@@ -4,13 +4,15 @@
         reports = await asyncio.gather(*(client.inspect(path) for path in paths))
 
 Answers arrive on the session's reading thread and are handed to the event loop; a cancelled task cancels its request.
-Callbacks for progress run on the event loop.
+Callbacks for progress and parts of results run on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import weakref
 from typing import Any, Callable, Concatenate, Coroutine, Dict, Mapping, Optional, ParamSpec, TypeVar
 
@@ -90,6 +92,13 @@ class AsyncClient:
 
     async def _ask(self, request: Request[Result]) -> Result:
         loop = asyncio.get_running_loop()
+        if request.on_part is not None:
+            listener = request.on_part
+
+            def hear(part: Any) -> None:
+                loop.call_soon_threadsafe(functools.partial(listener, part))
+
+            request = dataclasses.replace(request, on_part=hear)
         # Starting may mean to start a server, or to wait for one that another task starts.
         call = await asyncio.to_thread(self._session.start, request, self._on_loop(loop, request.progress))
         done = asyncio.Event()
@@ -121,6 +130,7 @@ class AsyncClient:
 
     inspect = _awaits(requests.inspect)
     recommend = _awaits(requests.recommend)
+    sensitivity = _awaits(requests.sensitivity)
     compress = _awaits(requests.compress)
     verify = _awaits(requests.verify)
     models = _awaits(requests.models)

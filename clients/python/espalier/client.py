@@ -110,6 +110,7 @@ class Client:
 
     inspect = _waits(requests.inspect)
     recommend = _waits(requests.recommend)
+    sensitivity = _waits(requests.sensitivity)
     compress = _waits(requests.compress)
     verify = _waits(requests.verify)
     models = _waits(requests.models)
@@ -119,6 +120,7 @@ class Client:
 
     start_inspect = _starts(requests.inspect)
     start_recommend = _starts(requests.recommend)
+    start_sensitivity = _starts(requests.sensitivity)
     start_compress = _starts(requests.compress)
     start_verify = _starts(requests.verify)
 

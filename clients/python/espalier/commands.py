@@ -25,12 +25,13 @@ def parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="layers, and what can be pruned or decomposed")
     recommend = commands.add_parser("recommend", help="how much to take from each layer, or which ranks to give it")
+    sensitivity = commands.add_parser("sensitivity", help="what each group of channels costs, before any is removed")
     compress = commands.add_parser("compress", help="write the smaller model")
     sweep = commands.add_parser("sweep", help="compress at many points, and compare")
     models = commands.add_parser("models", help="what the running daemon keeps in memory")
     completion = commands.add_parser("completion", help="print what makes your shell complete these commands")
 
-    for command in (inspect, recommend, compress, sweep):
+    for command in (inspect, recommend, sensitivity, compress, sweep):
         command.add_argument("model", metavar="MODEL")
         command.add_argument(
             "--input-shape",
@@ -42,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
         )
     for command in (recommend, compress, sweep):
         add_choice(command)
+    add_dataset(sensitivity, "samples, a few hundred, without labels: .npy, .npz or a folder of them", required=True)
+    add_options(sensitivity)
+    sensitivity.add_argument("--ratio", type=numbers, metavar="R,R,...", help="shares to try (default: 0.1 to 0.9)")
+    sensitivity.add_argument("--plot", metavar="PATH", help="write the curves here, as SVG")
     for command in (recommend, compress):
         add_amount(command, layers=command is compress)
     compress.add_argument("-o", "--output", metavar="PATH", help="the file to write")
@@ -59,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     models.add_argument("--release", nargs="?", const="", metavar="MODEL", help="drop one from memory, or all")
     models.add_argument("--stop", action="store_true", help="end the daemon")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
-    for command in (inspect, recommend, compress, sweep, models):
+    for command in (inspect, recommend, sensitivity, compress, sweep, models):
         command.add_argument("--json", action="store_true", help="print the daemon's answer as it is")
         # Kept from hiding, by being absent, what was said before the command.
         add_daemon(command, argparse.SUPPRESS)
@@ -82,11 +87,17 @@ def add_choice(command: argparse.ArgumentParser) -> None:
         help="compression method (default PR_L2): PR_* remove channels; FD_SVD (matrices and 1x1 convolutions), "
         "FD_TK and FD_CP (other convolutions; FD_CP with --layer only) decompose layers",
     )
-    command.add_argument(
-        "--dataset",
-        metavar="PATH",
-        help="samples: .npy, .npz or a folder of them; FD_* then keep what layers make of these, not weights",
+    add_dataset(
+        command, "samples: .npy, .npz or a folder of them; FD_* then keep what layers make of these, not weights"
     )
+    add_options(command)
+
+
+def add_dataset(command: argparse.ArgumentParser, what: str, required: bool = False) -> None:
+    command.add_argument("--dataset", metavar="PATH", required=required, help=what)
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="such as step_size=8"
     )

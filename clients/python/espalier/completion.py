@@ -24,7 +24,7 @@ VALUES = {
                      "reshape_channel_axis", "snp_gamma")
     ],
 }  # fmt: skip
-FILES = ("--dataset", "--output", "-o", "--onnx-output", "--output-dir", "--csv", "--pipe", "--server", "--release")
+FILES = ("--dataset", "--output", "-o", "--onnx-output", "--output-dir", "--csv", "--plot", "--pipe", "--server", "--release")
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:

@@ -23,6 +23,8 @@ from .transport import EXIT_SECONDS, Transport
 Result = TypeVar("Result")
 
 log = logging.getLogger("espalier")
+# What tells the tokens of parts of answers from those of progress.
+PART = "part-"
 # `type` of window/logMessage.
 LOG_LEVELS = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO, 4: logging.DEBUG}
 
@@ -55,6 +57,9 @@ class Request(Generic[Result]):
     progress: ProgressOption = None
     timeout: Optional[float] = None
     writes: bool = False
+    # A list among the answer's members that is told in parts, and who hears of each of its elements.
+    streamed: Optional[str] = None
+    on_part: Optional[Callable[[Any], None]] = None
 
 
 class Call(Generic[Result]):
@@ -73,6 +78,9 @@ class Call(Generic[Result]):
         self._in_progress = False
         self._answered = threading.Event()
         self._callbacks: List[Callable[[], None]] = []
+        # What was told of the answer so far, and how much of it whoever listens has heard, of whichever server.
+        self._parts: List[Any] = []
+        self._heard = 0
         self._result: Optional[Result] = None
         self._error: Optional[EspalierError] = None
 
@@ -129,8 +137,20 @@ class Call(Generic[Result]):
     def bind(self, connection: Connection, identifier: int) -> None:
         with self._lock:
             self._connection, self._id = connection, identifier
+        self._parts = []
+
+    def add_part(self, value: Mapping[str, Any]) -> None:
+        """Takes a part of the answer, which appends to those before."""
+        found = value.get(self.request.streamed or "")
+        self._parts += found if isinstance(found, list) else []
+        fresh, self._heard = self._parts[self._heard :], max(self._heard, len(self._parts))
+        for part in fresh:
+            self._tell(self.request.on_part, part)
 
     def resolve(self, answer: Any) -> None:
+        streamed = self.request.streamed
+        if streamed is not None and self._parts and isinstance(answer, dict):
+            answer = {**answer, streamed: self._parts + list(answer.get(streamed) or [])}
         try:
             self._finish(self.request.decode(answer), None)
         except ProtocolError as error:
@@ -153,11 +173,14 @@ class Call(Generic[Result]):
     def report(self, value: Mapping[str, Any]) -> None:
         step = Progress(value.get("kind", "report"), value.get("title"), value.get("message"), value.get("percentage"))
         self._in_progress = step.kind != "end"
-        if self._progress is None:
+        self._tell(self._progress, step)
+
+    def _tell(self, callback: Optional[Callable[[Any], None]], what: Any) -> None:
+        if callback is None:
             return
         try:
             # As in the caller's thread: a notebook finds the cell that a call belongs to in its context.
-            self._context.run(self._progress, step)
+            self._context.run(callback, what)
         except Exception:
             log.exception("the progress callback of %s failed", self.request.method)
 
@@ -208,6 +231,8 @@ class Connection:
         params = request.params
         if call.wants_progress:
             params = {**(params or {}), "workDoneToken": identifier}
+        if request.on_part is not None:
+            params = {**(params or {}), "partialResultToken": f"{PART}{identifier}"}
         try:
             self._send({"id": identifier, "method": request.method}, params)
         except BaseException:
@@ -319,10 +344,12 @@ class Connection:
     def _receive_notification(self, method: str, params: Mapping[str, Any]) -> None:
         if method == "$/progress":
             token, value = params.get("token"), params.get("value")
+            of_part = token[len(PART) :] if isinstance(token, str) and token.startswith(PART) else None
+            known = int(of_part) if of_part is not None and of_part.isdigit() else token
             with self._lock:
-                call = self._calls.get(token) if isinstance(token, int) else None
+                call = self._calls.get(known) if isinstance(known, int) else None
             if call is not None and isinstance(value, dict):
-                call.report(value)
+                (call.report if of_part is None else call.add_part)(value)
         elif method == "window/logMessage":
             kind = params.get("type")
             log.log(LOG_LEVELS[kind] if kind in LOG_LEVELS else logging.INFO, "%s", params.get("message"))

@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 from . import tables
-from .display import PALETTE, escape, name, page, table
+from .display import PALETTE, STYLE, escape, listed, name, page, table
 
 if TYPE_CHECKING:
+    from .results import PredictedSensitivity
     from .sweeps import Sensitivity, SweepPoint
 
 WIDTH, HEIGHT = 560, 300
@@ -109,6 +110,44 @@ def sensitivity(found: Sensitivity) -> str:
     told = "what is measured when this group alone loses so many of its channels. The redder, the more is lost."
     note = f"<p class=note>Each cell: {told}</p>"
     return page(head, [], table(("group", *(f"−{100 * ratio:g} %" for ratio in found.ratios)), rows), note)
+
+
+def predicted_sensitivity(found: PredictedSensitivity) -> str:
+    """The curves, and one row a group, one cell a ratio: the redder, the more is lost."""
+    rows = []
+    for group in found.groups:
+        cells = [name(group.name), str(group.channels)]
+        for error in group.predicted_errors:
+            style = f"background:rgba(228,87,86,{0.85 * min(1.0, error):.2f});padding:0 12px;min-width:48px"
+            cells.append(f'<td class=number style="{style}">{error:.3f}</td>')
+        rows.append(cells)
+    head = "Sensitivity <span class=soft>predicted, nothing is removed yet</span>"
+    told = (
+        "what the layers that read a group's channels lose of what they compute when it alone loses so many of them, "
+        "after the best refit (reconstruct). The redder, the more is lost."
+    )
+    columns = ("group", "channels", *(f"−{100 * ratio:g} %" for ratio in found.ratios))
+    note = f"<p class=note>Each cell: {told}</p>"
+    return page(head, [], error_curves(found), table(columns, rows), note, listed("left as they are", found.skipped))
+
+
+def error_curves(found: PredictedSensitivity) -> str:
+    """SVG: a curve for each group, which says its name when it is pointed at."""
+    if not found.groups or not found.ratios:
+        return ""
+    ratios = sorted(range(len(found.ratios)), key=lambda index: found.ratios[index])
+    every = [error for group in found.groups for error in group.predicted_errors]
+    axis = Axis([0.0, *(100 * ratio for ratio in found.ratios)], [0.0, *every])
+    marks = axis.frame("% of the channels gone", "relative error of what reads them")
+    for number, group in enumerate(found.groups):
+        spots = [(0.0, 0.0), *((100 * found.ratios[index], group.predicted_errors[index]) for index in ratios)]
+        line = " ".join(f"{axis.x(x):.1f},{axis.y(y):.1f}" for x, y in spots)
+        colour = PALETTE[number % len(PALETTE)]
+        tip = f"<title>{escape(group.name)}</title>"
+        marks.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2">{tip}</polyline>')
+    size = f'width="{WIDTH}" height="{HEIGHT}" font-size="11"'
+    # By itself it is a file like any other, with the colours of a page.
+    return f'<svg xmlns="http://www.w3.org/2000/svg" class="espalier" {size}>{STYLE}{"".join(marks)}</svg>'
 
 
 def _limits(values: Sequence[float]) -> Tuple[float, float]:

@@ -9,19 +9,22 @@ nothing; without it the client decides. After `timeout` seconds the request is c
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import pathlib
 import urllib.parse
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar, Union
 
 from .connection import ProgressOption, Request
 from .errors import ProtocolError
 from .results import (
     CachedModel,
     Compression,
+    GroupSensitivity,
     Inspection,
     LayerSetting,
+    PredictedSensitivity,
     Recommendation,
     Verification,
     decode,
@@ -106,8 +109,8 @@ def recommend(
     """How much to take from each layer so that `recommendation_ratio` of all channels go, or `target` is left.
 
     For a decomposition (FD_*), which ranks to give each layer: VBMF's, moved by a ratio from -1 to 1, or those that
-    leave a `target`. Writes nothing. PR_NN and PR_SNP measure on the samples at `dataset_path`; decompositions
-    weigh errors by them.
+    leave a `target`. Writes nothing. PR_NN, PR_SNP and PR_REC measure on the samples at `dataset_path`;
+    decompositions weigh errors by them; and with them `predicted_error` says beforehand what each layer will lose.
     """
     if (recommendation_ratio is None) == (target is None):
         raise ValueError("recommend takes either recommendation_ratio or target")
@@ -122,6 +125,39 @@ def recommend(
         "dataset_path": _optional(dataset_path),
     }
     return _request("recommend", params, Recommendation, progress, timeout)
+
+
+def sensitivity(
+    model: PathLike,
+    dataset_path: PathLike,
+    *,
+    ratios: Optional[Sequence[float]] = None,
+    on_group: Optional[Callable[[GroupSensitivity], None]] = None,
+    options: Optional[Options] = None,
+    input_shapes: Optional[InputShapes] = None,
+    progress: ProgressOption = None,
+    timeout: Optional[float] = None,
+) -> Request[PredictedSensitivity]:
+    """What each group of channels would cost at each of `ratios` (0.1 to 0.9), measured on a few hundred samples
+    without labels, before anything is removed.
+
+    `on_group` gets each group as soon as it is known, in the order of the result. The daemon keeps what it measured:
+    asked again on the same data, also for other ratios or by `recommend` with PR_REC, it answers at once.
+    """
+    params = {
+        "model": absolute(model),
+        "dataset_path": absolute(dataset_path),
+        "ratios": None if ratios is None else list(ratios),
+        "options": options,
+        "input_shapes": _shapes(input_shapes),
+    }
+    request = _request("sensitivity", params, PredictedSensitivity, progress, timeout)
+    if on_group is None:
+        return request
+    listener = on_group
+    return dataclasses.replace(
+        request, streamed="groups", on_part=lambda part: listener(decode(GroupSensitivity, part))
+    )
 
 
 def compress(

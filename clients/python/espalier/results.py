@@ -151,7 +151,8 @@ class LayerSetting:
     requested: Optional[float] = None
     # Of decompositions.
     ranks: Optional[Ranks] = None
-    # Of PR_REC: what the layers that read these channels lose of their outputs after the best refit.
+    # With a dataset: what those that read these channels, or the layer itself if it is decomposed, will lose of what
+    # they compute after the best refit, relative.
     predicted_error: Optional[float] = None
 
     def to_json(self) -> Dict[str, Any]:
@@ -189,7 +190,7 @@ class Recommendation:
     # What was asked for, {"ratio"} or the target, and what became of it: the ratio, and the shares that are left.
     requested: Optional[Dict[str, float]] = None
     achieved: Optional[Dict[str, float]] = None
-    # Of PR_REC: those of its layers, as if they were independent.
+    # With a dataset: the root of the sum of the layers' squares, as if they were independent.
     predicted_error: Optional[float] = None
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -197,6 +198,45 @@ class Recommendation:
         from . import display  # only where notebooks ask
 
         return display.recommendation(self)
+
+
+@dataclass(frozen=True)
+class GroupSensitivity:
+    """By ratio, what the layers that read a group's channels would lose of what they compute, after the best refit of
+    their weights: root mean square, relative."""
+
+    name: str
+    channels: int
+    predicted_errors: List[float]
+
+
+@dataclass(frozen=True)
+class PredictedSensitivity:
+    """What each group would lose if it alone were pruned by each of `ratios`, as measured on a dataset."""
+
+    ratios: List[float]
+    groups: List[GroupSensitivity]
+    skipped: List[SkippedLayer]
+    raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def table(self) -> str:
+        from . import tables
+
+        return tables.predicted_sensitivity(self)
+
+    def plot(self, path: Union[str, "os.PathLike[str]", None] = None) -> str:
+        """A curve for every group, error against ratio, as SVG; written to `path`, if there is one."""
+        from . import plots
+
+        drawn = plots.error_curves(self)
+        if path is not None:
+            Path(path).write_text(drawn, encoding="utf-8")
+        return drawn
+
+    def _repr_html_(self) -> str:
+        from . import plots
+
+        return plots.predicted_sensitivity(self)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Mapping, Optional, Sequence, Set
 
-from .results import CachedModel, Inspection, LayerSetting, Recommendation, ReplacedLayer, SkippedLayer
+from .results import CachedModel, Inspection, LayerSetting, PredictedSensitivity, Recommendation, ReplacedLayer, SkippedLayer
 
 if TYPE_CHECKING:
     from .sweeps import SweepPoint
@@ -65,8 +65,21 @@ def recommendation(report: Recommendation) -> str:
     rows = []
     for layer in report.available_layers:
         values = ", ".join(f"{value:.3g}" for value in layer.values[:8]) + (", …" if len(layer.values) > 8 else "")
-        rows.append((layer.name, ", ".join(map(str, layer.channels)), values, "" if layer.use else "no"))
-    return table(("layer", ">channels", ">values", "used"), rows)
+        error = _share(layer.predicted_error)
+        rows.append((layer.name, ", ".join(map(str, layer.channels)), values, error, "" if layer.use else "no"))
+    columns = ("layer", ">channels", ">values", ">predicted error", "used")
+    if any(layer.predicted_error is not None for layer in report.available_layers):
+        return table(columns, rows)
+    return table([*columns[:3], columns[4]], [[*row[:3], row[4]] for row in rows])
+
+
+def predicted_sensitivity(report: PredictedSensitivity) -> str:
+    """The groups, one a line, and what each would lose at each ratio."""
+    columns = ("group", ">channels", *(f">−{100 * ratio:g} %" for ratio in report.ratios))
+    rows = [
+        (group.name, group.channels, *(f"{error:.3f}" for error in group.predicted_errors)) for group in report.groups
+    ]
+    return "\n\n".join(filter(None, [table(columns, rows), skipped(report.skipped)]))
 
 
 def _rank_recommendation(report: Recommendation) -> str:

@@ -11,7 +11,7 @@ from test_espalierd import MOBILE, RESNET
 
 
 def test_it_has_the_methods_of_the_client_that_waits():
-    for name in ("inspect", "recommend", "compress", "verify", "models", "release", "ping"):
+    for name in ("inspect", "recommend", "sensitivity", "compress", "verify", "models", "release", "ping"):
         waits, awaits = getattr(espalier.Client, name), getattr(espalier.AsyncClient, name)
         assert inspect.signature(waits) == inspect.signature(awaits) and waits.__doc__ == awaits.__doc__
         assert inspect.iscoroutinefunction(awaits) and "self" in inspect.signature(awaits).parameters
@@ -33,6 +33,21 @@ def test_many_at_once(espalierd, tmp_path):
     assert [report.macs for report in reports[::2]] == [first.macs] * 5
     assert len({made.output_path.read_bytes() for made in files}) == 1
     assert set(children()) <= set(before)
+
+
+def test_parts_of_a_result_come_on_the_loop(espalierd):
+    heard = []
+
+    async def work():
+        async with espalier.AsyncClient(espalierd) as client:
+            loop = asyncio.get_running_loop()
+            data = RESNET.parent / "digits_calibration.npy"
+            found = await client.sensitivity(
+                RESNET, data, ratios=[0.5], on_group=lambda group: heard.append((group, asyncio.get_running_loop() is loop))
+            )
+            assert heard == [(group, True) for group in found.groups] and heard
+
+    asyncio.run(work())
 
 
 def test_a_cancelled_task_cancels_its_request(fake):

@@ -208,6 +208,12 @@ def test_what_is_printed_is_a_table_or_the_answer(espalierd, tmp_path):
     assert status == 0 and json.loads(out)["macs"] == 2846160
     status, out, _ = run(espalierd, "recommend", RESNET, "--ratio", "0.3", "--json")
     assert status == 0 and json.loads(out)["achieved_ratio"] == pytest.approx(0.3, abs=0.02)
+    asked = ("sensitivity", RESNET, "--dataset", RESNET.parent / "digits_calibration.npy", "--ratio", "0.25,0.5")
+    status, out, _ = run(espalierd, *asked, "--plot", tmp_path / "curves.svg")
+    assert status == 0 and out.splitlines()[0].split() == ["group", "channels", "−25", "%", "−50", "%"]
+    assert (tmp_path / "curves.svg").read_text().count("<polyline") == 8
+    status, out, _ = run(espalierd, *asked, "--json")
+    assert status == 0 and len(json.loads(out)["groups"]) == 8
     output = tmp_path / "o.onnx"
     status, out, _ = run(espalierd, "compress", RESNET, "--ratio", "0.3", "-o", output, "--json")
     assert status == 0 and json.loads(out)["output_path"] == str(output) and output.exists()

@@ -3,6 +3,7 @@
 import subprocess
 import threading
 import time
+import xml.etree.ElementTree
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,25 @@ def test_a_result_is_verified_while_and_after_it_is_written(client, model, held_
     assert made.verification.status == "exact" and made.verification.max_rel_error <= made.verification.tolerance
     assert client.verify(model, output, made, dataset_path=data) == made.verification
     assert client.verify(model, model, made).status == "failed"
+
+
+def test_sensitivity_comes_group_by_group_and_is_drawn(client, tmp_path):
+    heard = []
+    ratios = [0.25, 0.5, 0.75]
+    data = MODELS / "digits_calibration.npy"
+    found = client.sensitivity(RESNET, data, ratios=ratios, on_group=heard.append)
+    assert heard == found.groups and len(found.groups) == 8 and found.ratios == ratios
+    assert all(group.predicted_errors == sorted(group.predicted_errors) for group in found.groups)
+    # Measured once, and the same whether told in parts or at once.
+    again = client.sensitivity(RESNET, data, ratios=ratios)
+    assert again == found
+    html, path = found._repr_html_(), tmp_path / "curves.svg"
+    assert html.count("<polyline") == 8 and html.count("<tr>") == 9 and "<script" not in html
+    assert xml.etree.ElementTree.fromstring(found.plot(path)).tag.endswith("svg") and path.stat().st_size > 1000
+    assert found.table().splitlines()[0].split()[:3] == ["group", "channels", "−25"]
+    # What is predicted for all groups together is told beforehand, by whatever they are chosen.
+    for method in "PR_L2", "PR_REC":
+        advice = client.recommend(RESNET, recommendation_ratio=0.7, compression_method=method, dataset_path=data)
+        errors = [layer.predicted_error or 0.0 for layer in advice.available_layers]
+        assert advice.predicted_error == pytest.approx(sum(error**2 for error in errors) ** 0.5)
+        assert 0 < advice.predicted_error < 1
