@@ -13,9 +13,11 @@ final class ChildProcess {
   private(set) var status: Int32 = 0
   private var hasEnded = false
 
-  /// Starts `path` with an empty environment, the signals as they are by default, and no descriptors but these.
+  /// Starts `path` with this environment alone, the signals as they are by default, and no descriptors but these.
   /// - Parameter descriptors: of the process, by what they are to be there; what it would write for people is thrown away.
-  init(_ path: String, _ arguments: [String], descriptors: [Int32: Int32]) throws(Failure) {
+  init(
+    _ path: String, _ arguments: [String], environment: [String], descriptors: [Int32: Int32]
+  ) throws(Failure) {
     var actions = posix_spawn_file_actions_t()
     var attributes = posix_spawnattr_t()
     posix_spawn_file_actions_init(&actions)
@@ -42,8 +44,8 @@ final class ChildProcess {
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
 
     var words: [UnsafeMutablePointer<CChar>?] = ([path] + arguments).map { strdup($0) } + [nil]
-    defer { words.forEach { free($0) } }
-    var environment: [UnsafeMutablePointer<CChar>?] = [nil]
+    var environment: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
+    defer { (words + environment).forEach { free($0) } }
     var processID = pid_t()
     let code = posix_spawn(&processID, path, &actions, &attributes, &words, &environment)
     guard code == 0 else { throw Self.cannotStart(path, code) }

@@ -21,6 +21,9 @@ package struct HDF5Worker: Sendable {
   /// How long a cancellation may go unnoticed.
   private static let pollMilliseconds: Int32 = 10
 
+  /// Of glibc: memory comes in few large pieces, which saves a quarter of the time that thousands of small ones take.
+  private static let environment = ["GLIBC_TUNABLES=glibc.malloc.top_pad=8388608:glibc.malloc.hugetlb=1"]
+
   /// - Parameters:
   ///   - executable: path of `espalier-hdf5`; nil looks for it when it is needed.
   ///   - secondsLimit: how long it may run. Reading takes milliseconds, unpacking a large file some seconds; the process
@@ -36,7 +39,7 @@ package struct HDF5Worker: Sendable {
     if let executable { path = executable } else { path = try Self.find() }
     let (answer, product) = (try MemoryFile(), try MemoryFile())
     let process = try ChildProcess(
-      path, arguments, descriptors: [0: input, 1: answer.descriptor, 3: product.descriptor])
+      path, arguments, environment: Self.environment, descriptors: [0: input, 1: answer.descriptor, 3: product.descriptor])
     let deadline = Instant.now.adding(seconds: secondsLimit)
     while !process.waitForEnd(milliseconds: Self.pollMilliseconds) {
       try work.checkCancellation()

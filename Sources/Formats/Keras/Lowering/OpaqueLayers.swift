@@ -24,8 +24,8 @@ extension KerasLowering {
   ///   - inputs: that the layer reads.
   ///   - shapes: of what it returns, in Keras's order of axes.
   mutating func runnable(
-    _ a: KerasArguments, _ inputs: [KerasTensor], orOpaqueOf shapes: @autoclosure () throws(Failure) -> [[Int]],
-    _ body: (inout KerasLowering) throws(Failure) -> LoweredOperand
+    _ a: KerasArguments, _ inputs: [KerasTensor], _ body: (inout KerasLowering) throws(Failure) -> LoweredOperand,
+    orOpaqueOf shapes: (KerasLowering) throws(Failure) -> [[Int]]
   ) throws(Failure) -> LoweredOperand {
     let before = self
     do throws(Failure) {
@@ -34,7 +34,7 @@ extension KerasLowering {
       // Nothing says which other shapes it would return under other lengths.
       guard error.kind == .modelUnsupportedOperator, !hasOpenLengths else { throw error }
       self = before
-      return try opaque(a, inputs, returning: shapes())
+      return try opaque(a, inputs, returning: shapes(self))
     }
   }
 

@@ -57,8 +57,10 @@ extension KerasLowering {
     _ cells: (inout KerasLowering) throws(Failure) -> [(kind: RecurrentLayers.Cell, arguments: KerasArguments)]
   ) throws(Failure) -> LoweredOperand {
     let x = try sequences(a)
-    return try runnable(a, a["sequences"].tensors, orOpaqueOf: recurrentShapes(a.layer, of: shape(x))) {
-      (l) throws(Failure) in try l.recurrentLayer(a, cells(&l))
+    return try runnable(a, a["sequences"].tensors) { (l) throws(Failure) in
+      try l.recurrentLayer(a, cells(&l))
+    } orOpaqueOf: { (l) throws(Failure) in
+      try l.recurrentShapes(a.layer, of: l.shape(x))
     }
   }
 
@@ -107,7 +109,8 @@ extension KerasLowering {
   ) throws(Failure) -> [(kind: RecurrentLayers.Cell, arguments: KerasArguments)] {
     guard let cell = a.layer.part("cell") else { throw malformed("it has no cell") }
     let layers = cell.className == "StackedRNNCells" ? cell.parts.map(\.layer) : [cell]
-    let isMasked = try a.has("mask") || masks[sequences(a)] != nil
+    let x = try sequences(a)
+    let isMasked = a.has("mask") || masks[x] != nil
     guard layers.count == 1 || !isMasked && !a.has("initial_state") else {
       throw unsupported("several cells start from states or skip steps")
     }

@@ -6,16 +6,12 @@ enum ResizingLayers {
     var table: [String: KerasRule] = [
       "Resizing": KerasRule("inputs mask training") { (l, a) throws(Failure) in
         let x = try l.cast(a.tensor("inputs"), to: l.variableType(a.layer) ?? .float32)
-        let size = [try a.int("height"), try a.int("width")]
-        let isChannelsFirst = try a.isChannelsFirst()
-        return try l.runnable(a, [x], orOpaqueOf: [l.shape(x, resizedTo: size, isChannelsFirst: isChannelsFirst)]) {
-          (l) throws(Failure) in
+        return try l.resizedImages(a, x, to: [a.int("height"), a.int("width")]) { (l, size) throws(Failure) in
           for name: StaticString in ["crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"] {
             guard try !a.bool(name, false) else { throw l.unsupported("it has '\(name)'") }
           }
-          return .tensor(
-            try l.resized(
-              x, to: size, interpolation: a.string("interpolation", "bilinear"), isChannelsFirst: isChannelsFirst))
+          return try l.resized(
+            x, to: size, interpolation: a.string("interpolation", "bilinear"), isChannelsFirst: a.isChannelsFirst())
         }
       },
       "CenterCrop": KerasRule { (l, a, x) throws(Failure) in
@@ -39,13 +35,12 @@ enum ResizingLayers {
       },
       "UpSampling2D": KerasRule("inputs mask training") { (l, a) throws(Failure) in
         let (x, factors) = (try a.tensor("inputs"), try a.ints("size", count: 2, [2]))
-        let (lengths, isChannelsFirst) = (try l.shape(x), try a.isChannelsFirst())
+        let lengths = try l.shape(x)
         guard lengths.count == 4 else { throw l.malformed("it enlarges \(lengths)") }
-        let first = isChannelsFirst ? 2 : 1
-        let size = [lengths[first] * factors[0], lengths[first + 1] * factors[1]]
-        return try l.runnable(a, [x], orOpaqueOf: [l.shape(x, resizedTo: size, isChannelsFirst: isChannelsFirst)]) {
-          (l) throws(Failure) in
-          .tensor(try l.upsampled(x, factors, a, interpolation: a.string("interpolation", "nearest")))
+        let first = try a.isChannelsFirst() ? 2 : 1
+        return try l.resizedImages(a, x, to: (0..<2).map { lengths[first + $0] * factors[$0] }) {
+          (l, _) throws(Failure) in
+          try l.upsampled(x, factors, a, interpolation: a.string("interpolation", "nearest"))
         }
       },
     ]
@@ -59,15 +54,22 @@ enum ResizingLayers {
 }
 
 extension KerasLowering {
-  /// That of images of another height and width.
-  fileprivate func shape(
-    _ x: KerasTensor, resizedTo size: [Int], isChannelsFirst: Bool
-  ) throws(Failure) -> [Int] {
-    var shape = try shape(x)
-    let first = shape.count - (isChannelsFirst ? 2 : 3)
-    guard first >= 0, size.allSatisfy({ $0 > 0 }) else { throw malformed("it resizes \(shape) to \(size)") }
-    shape.replaceSubrange(first..<first + 2, with: size)
-    return shape
+  /// Images of another height and width, in whichever way.
+  fileprivate mutating func resizedImages(
+    _ a: KerasArguments, _ x: KerasTensor, to size: [Int],
+    _ body: (inout KerasLowering, [Int]) throws(Failure) -> KerasTensor
+  ) throws(Failure) -> LoweredOperand {
+    let isChannelsFirst = try a.isChannelsFirst()
+    var resized = try shape(x)
+    let first = resized.count - (isChannelsFirst ? 2 : 3)
+    guard first >= 0, size.allSatisfy({ $0 > 0 }) else { throw malformed("it resizes \(resized) to \(size)") }
+    resized.replaceSubrange(first..<first + 2, with: size)
+    let new = resized
+    return try runnable(a, [x]) { (l) throws(Failure) in
+      .tensor(try body(&l, size))
+    } orOpaqueOf: { (_) throws(Failure) in
+      [new]
+    }
   }
 
   fileprivate mutating func upsampled(

@@ -7,8 +7,10 @@ enum WrapperLayers {
     "TimeDistributed": KerasRule { (l, a, x) throws(Failure) in try l.timeDistributed(x, a) },
     "Bidirectional": KerasRule("sequences initial_state mask") { (l, a) throws(Failure) in
       let x = try l.sequences(a)
-      return try l.runnable(a, [x], orOpaqueOf: l.recurrentShapes(a.layer, of: l.shape(x))) { (l) throws(Failure) in
+      return try l.runnable(a, [x]) { (l) throws(Failure) in
         try l.bidirectional(a)
+      } orOpaqueOf: { (l) throws(Failure) in
+        try l.recurrentShapes(a.layer, of: l.shape(x))
       }
     },
     "SpectralNormalization": KerasRule { (l, a, x) throws(Failure) in
