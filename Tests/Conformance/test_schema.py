@@ -149,6 +149,7 @@ def conversation(session, folder):
     session.result("recommend", {"model": RESNET, **by("FD_TK")})
     session.result("recommend", {"model": RESNET, **by("FD_SVD", target={"energy": 0.9}), "dataset_path": CALIBRATION})
     session.result("sensitivity", {"model": RESNET, "dataset_path": CALIBRATION, "ratios": [0.5]})
+    session.result("sensitivity", {"model": RESNET, "dataset_path": CALIBRATION, "partialResultToken": "groups"})
     advice = session.result("recommend", {"model": RESNET, **by("PR_NN"), "dataset_path": CALIBRATION})
     compress(RESNET, output(), compression_method="PR_L2", layers=advice["available_layers"])
     compress(grouped, output(), **by("PR_L2"), options={"group_policy": "count"})
@@ -209,7 +210,7 @@ def test_what_the_schema_says_is_sent(transcript):
 def test_drift_is_noticed(transcript):
     """A reply with any one member renamed, left out where it must be there, or of another type is not the schema's."""
     by_definition = dict(results(transcript))
-    for definition in ("Inspection", "Recommendation", "Compression", "Verification", "Sensitivity", "CachedModels"):
+    for definition in {"Inspection", "Recommendation", "Compression", "Verification", "PredictedSensitivity"}:
         reply = by_definition[definition]
         assert not complaints(definition, reply)
         for member in reply:
