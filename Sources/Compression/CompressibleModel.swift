@@ -49,6 +49,12 @@ package final class CompressibleModel: Sendable {
     shapes = try graph.inferShapes(given: inputShapes)
   }
 
+  /// What is made of another model, under that model's lengths.
+  init(_ graph: Graph, sizeBytes: Int, like other: CompressibleModel) throws(Failure) {
+    (self.graph, self.sizeBytes) = (graph, sizeBytes)
+    shapes = try graph.inferShapes(like: other.shapes)
+  }
+
   /// Bytes held beyond the graph's own tensors, estimated from what dominates: labels and scores.
   package var derivedBytes: Int {
     derived.withLock { state in
@@ -144,7 +150,7 @@ package final class CompressibleModel: Sendable {
     return shares.map { $0?.squareRoot() }
   }
 
-  private func moments(of maps: any FeatureMapSource) -> ChannelMoments? {
+  func moments(of maps: any FeatureMapSource) -> ChannelMoments? {
     derived.withLock { derived in derived.channelMoments.flatMap { $0.data == maps.identity ? $0.moments : nil } }
   }
 

@@ -7,16 +7,10 @@ struct DamageCriterion: Sendable {
   let coupling: ChannelCoupling
   private let algebra: LinearAlgebra
   /// By group, the layers that read its channels, and the stored axes along which they do.
-  private let consumers: [[Consumer]]
-
-  private struct Consumer: Sendable {
-    let layer: RefitLayer
-    let origin: LabelOrigin
-    let tap: InputTap
-  }
+  private let consumers: [[ChannelConsumer]]
 
   /// Inputs of more channels are not measured: their covariance would take too much memory.
-  private static let mostChannels = 4096
+  fileprivate static let mostChannels = 4096
   /// Bytes of covariances that are held at a time, and of those that are kept for the next request.
   private static let budget = 512 << 20
   private static let mostKept = 256 << 20
@@ -24,22 +18,7 @@ struct DamageCriterion: Sendable {
   init(_ coupling: ChannelCoupling) throws(Failure) {
     self.coupling = coupling
     algebra = try LinearAlgebra.loaded()
-    let graph = coupling.graph
-    let layers = RefitLayers(
-      graph, original: graph, shapes: coupling.analysis.shapes, kept: { _, _ in nil }, changeable: { _ in true }
-    ).layers
-    let byWeight = Dictionary(layers.map { ($0.weight.source, $0) }) { first, _ in first }
-    var consumers = [[Consumer]](repeating: [], count: coupling.groups.count)
-    var seen: Set<Int32> = []
-    for (label, role) in coupling.facts.roles where role.kind == .consumer {
-      guard let origin = coupling.analysis.stored.origin(of: label), let layer = byWeight[origin.value],
-        seen.insert(origin.first).inserted, let tap = layer.tap, tap.channels <= Self.mostChannels
-      else { continue }
-      for g in coupling.groups(along: origin) {
-        consumers[g].append(Consumer(layer: layer, origin: origin, tap: tap))
-      }
-    }
-    self.consumers = consumers
+    consumers = ChannelConsumer.all(of: coupling)
   }
 
   /// Of every group, by cell, the share of what its readers compute that goes with it when its turn comes: every time
@@ -182,7 +161,8 @@ struct DamageCriterion: Sendable {
     return kept
   }
 
-  private func moments(
+  /// What the layers that read the groups' channels read.
+  func moments(
     of groups: [Int], from source: any FeatureMapSource, known: ChannelMoments?, _ work: Work
   ) throws(Failure) -> ChannelMoments {
     let readers = groups.flatMap { consumers[$0] }
@@ -197,6 +177,33 @@ struct DamageCriterion: Sendable {
     for probe in inputs { result.inputs[probe.taps[0]] = probe.moments }
     for probe in variances { result.variances[probe.values[0]] = probe.variance }
     return result
+  }
+}
+
+/// A layer that reads channels of a group, and the stored axis along which it does.
+struct ChannelConsumer: Sendable {
+  let layer: RefitLayer
+  let origin: LabelOrigin
+  let tap: InputTap
+
+  /// By group.
+  static func all(of coupling: ChannelCoupling) -> [[ChannelConsumer]] {
+    let graph = coupling.graph
+    let layers = RefitLayers(
+      graph, original: graph, shapes: coupling.analysis.shapes, kept: { _, _ in nil }, changeable: { _ in true }
+    ).layers
+    let byWeight = Dictionary(layers.map { ($0.weight.source, $0) }) { first, _ in first }
+    var consumers = [[ChannelConsumer]](repeating: [], count: coupling.groups.count)
+    var seen: Set<Int32> = []
+    for (label, role) in coupling.facts.roles where role.kind == .consumer {
+      guard let origin = coupling.analysis.stored.origin(of: label), let layer = byWeight[origin.value],
+        seen.insert(origin.first).inserted, let tap = layer.tap, tap.channels <= DamageCriterion.mostChannels
+      else { continue }
+      for g in coupling.groups(along: origin) {
+        consumers[g].append(ChannelConsumer(layer: layer, origin: origin, tap: tap))
+      }
+    }
+    return consumers
   }
 }
 

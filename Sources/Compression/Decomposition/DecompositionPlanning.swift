@@ -31,6 +31,15 @@ package struct LayerDecomposition: Sendable {
   }
 }
 
+extension LayerDecomposition {
+  /// The same as the weight is stored: in its own axes.
+  func storedProduct(_ constants: [Tensor], _ algebra: LinearAlgebra, isRounded: Bool) -> Tensor {
+    let product = product(constants, algebra, isRounded: isRounded)
+    return layer.weight.storing(
+      product.realNumbers ?? [], order: Array(layer.weight.shape.indices), as: isNarrow ? .float32 : nil)
+  }
+}
+
 extension NodeReplacement.Stage {
   /// Which of the plan's constants is read as an input; nil if none.
   func constant(_ input: Int) -> Int? {
@@ -56,26 +65,26 @@ extension CompressibleModel {
     var (starved, blind) = ([String](), [String]())
     func compute(_ tasks: [(weight: Task, inputs: WeightInputs?)], _ work: Work) throws(Failure) {
       let found = try work.concurrentMap(
-        tasks, cost: { $0.weight.candidate.layer.factorFlops(model.method, ranks: $0.weight.ranks) },
+        tasks, cost: { $0.weight.candidate.layer.factorFlops($0.weight.candidate.method, ranks: $0.weight.ranks) },
         naming: { "decomposed '\($0.weight.candidate.layer.name)'" }
       ) { task, work throws(Failure) in
         try task.weight.candidate.layer.factors(
-          model.method, ranks: task.weight.ranks, inputs: task.inputs,
+          task.weight.candidate.method, ranks: task.weight.ranks, inputs: task.inputs,
           start: task.weight.candidate.spectra.start, algebra: algebra, work)
       }
       for (task, factors) in zip(tasks, found) {
         building.add(task.weight.candidate.members, factors)
         if let inputs = task.inputs, inputs.positionCount < 2 * task.weight.candidate.layer.inputChannels {
           starved.append(task.weight.candidate.layer.name)
-        } else if task.inputs == nil, request.maps != nil, model.method != .cp {
+        } else if task.inputs == nil, request.maps != nil, model.methods != [.cp] {
           blind.append(task.weight.candidate.layer.name)
         }
       }
     }
     let part = work.part(0...0.9)
-    if let maps = request.maps, model.method != .cp {
+    if let maps = request.maps, model.methods != [.cp] {
       try gathering(maps).forEach(
-        tasks, members: \.candidate.members, patches: model.method == .tucker, work: part, compute)
+        tasks, members: \.candidate.members, patches: model.methods.contains(.tucker), work: part, compute)
     } else {
       try compute(tasks.map { ($0, nil) }, part)
     }
@@ -83,7 +92,7 @@ extension CompressibleModel {
       (starved, "the dataset has fewer than two positions for every input channel; more samples do better"),
       (blind, "the dataset says nothing of their inputs, so the weight's own error was kept small"),
       (
-        request.maps != nil && model.method == .cp ? tasks.map(\.candidate.layer.name) : [],
+        request.maps != nil && model.methods == [.cp] ? tasks.map(\.candidate.layer.name) : [],
         "FD_CP keeps the weight's own error small and looks at no dataset"
       ),
     ].filter { !$0.0.isEmpty }.map { names, what in "\(names.summary): \(what)" }

@@ -60,11 +60,11 @@ struct RankBudget {
 
   // MARK: At a price
 
-  private func best(_ candidate: WeightCandidate, price: Double) -> [Int]? {
+  func best(_ candidate: WeightCandidate, price: Double) -> [Int]? {
     var best: (ranks: [Int]?, value: Double) = (nil, price * Double(size(candidate, nil)))
     func offer(_ ranks: [Int]) {
       guard candidate.lowersCost(at: ranks) else { return }
-      let value = candidate.spectra.attenuation(at: ranks) + price * Double(size(candidate, ranks))
+      let value = candidate.loss(at: ranks) + price * Double(size(candidate, ranks))
       if value < best.value { best = (ranks, value) }
     }
     let full = candidate.fullRanks
@@ -73,25 +73,26 @@ struct RankBudget {
         // What one more input rank costs at this output rank.
         let step = size(candidate, [2, ro]) - size(candidate, [1, ro])
         let outputLoss = candidate.spectra.modes[1].lostShare(rank: ro)
-        offer(candidate.fillable([rank(candidate.spectra.modes[0], full[0], outputLoss, price * Double(step)), ro]))
+        offer(candidate.fillable([rank(candidate, full[0], outputLoss, price * Double(step)), ro]))
       }
     } else {
       let step = size(candidate, [2]) - size(candidate, [1])
-      offer([rank(candidate.spectra.modes[0], full[0], 0, price * Double(step))])
+      offer([rank(candidate, full[0], 0, price * Double(step))])
     }
     return best.ranks
   }
 
   /// The first rank that may be given from which on one more keeps less than it costs.
   /// - Parameter loss: the share of the squared norm that is lost already.
-  private func rank(_ spectrum: Spectrum, _ full: Int, _ loss: Double, _ price: Double) -> Int {
+  private func rank(_ candidate: WeightCandidate, _ full: Int, _ loss: Double, _ price: Double) -> Int {
+    let spectrum = candidate.spectra.modes[0]
     var (low, high) = (0, full)
     while low < high {
       let middle = (low + high) / 2
       let (kept, more) = (
         1 - loss - spectrum.lostShare(rank: middle), 1 - loss - spectrum.lostShare(rank: middle + 1)
       )
-      if kept <= 0 || log(more / kept) > price { low = middle + 1 } else { high = middle }
+      if kept <= 0 || candidate.harm * log(more / kept) > price { low = middle + 1 } else { high = middle }
     }
     return rule.roundedUp(low, full: full)
   }
@@ -109,7 +110,7 @@ struct RankBudget {
     func steps(_ k: Int) -> [Step] {
       let candidate = candidates[k]
       guard let now = ranks[k] else { return [] }
-      let (before, lost) = (size(candidate, now), candidate.spectra.attenuation(at: now))
+      let (before, lost) = (size(candidate, now), candidate.loss(at: now))
       var next: [[Int]?] = [nil]
       for mode in now.indices {
         guard let more = rule.next(after: now[mode], full: candidate.fullRanks[mode]) else { continue }
@@ -120,7 +121,7 @@ struct RankBudget {
       return next.compactMap { ranks in
         let cost = size(candidate, ranks) - before
         guard cost > 0 else { return nil }
-        return Step(ranks: ranks, cost: cost, gain: lost - (ranks.map(candidate.spectra.attenuation) ?? 0))
+        return Step(ranks: ranks, cost: cost, gain: lost - (ranks.map(candidate.loss) ?? 0))
       }
     }
     var open = candidates.indices.map(steps)
@@ -170,7 +171,7 @@ struct RankBudget {
         guard others + size(candidate, offered) >= least, candidate.fillable(offered) == offered,
           candidate.lowersCost(at: offered)
         else { continue }
-        let loss = candidate.spectra.attenuation(at: offered) - candidate.spectra.attenuation(at: held)
+        let loss = candidate.loss(at: offered) - candidate.loss(at: held)
         if best.map({ loss < $0.loss }) ?? true { best = (k, offered, loss) }
       }
     }
@@ -181,7 +182,7 @@ struct RankBudget {
   private func better(_ candidate: WeightCandidate, than now: [Int], spending left: Int) -> [Int]? {
     guard candidate.method == .tucker else { return nil }
     let most = size(candidate, now) + left
-    var best: (ranks: [Int]?, loss: Double) = (nil, candidate.spectra.attenuation(at: now))
+    var best: (ranks: [Int]?, loss: Double) = (nil, candidate.loss(at: now))
     let full = candidate.fullRanks
     for ro in rule.all(full: full[1]) {
       // The largest input rank that can be paid for; losses fall with it.
@@ -193,7 +194,7 @@ struct RankBudget {
       }
       guard low >= 0 else { continue }
       let ranks = [affordable[low], ro]
-      let loss = candidate.spectra.attenuation(at: ranks)
+      let loss = candidate.loss(at: ranks)
       if candidate.fillable(ranks) == ranks, candidate.lowersCost(at: ranks), loss < best.loss { best = (ranks, loss) }
     }
     return best.ranks

@@ -3,12 +3,12 @@ import ModelGraph
 /// The weights of a model that one method can decompose under the options of a request, in node order, and why the others
 /// stay.
 struct RankModel: Sendable {
-  let method: DecompositionMethod
-  let candidates: [WeightCandidate]
+  let methods: Set<DecompositionMethod>
+  private(set) var candidates: [WeightCandidate]
   /// Layers that the method does not take, or the options leave out.
   private let left: [SkippedLayer]
   private let layers: DecomposableLayers
-  private let rule: RankRule
+  let rule: RankRule
 
   /// - Parameter only: the layers to look at; nil for all that the options admit.
   init(
@@ -16,7 +16,7 @@ struct RankModel: Sendable {
     _ options: DecompositionOptions,
     only: [DecomposableLayer]?
   ) throws(Failure) {
-    (self.method, self.layers, rule) = (method, layers, RankRule(options))
+    (self.methods, self.layers, rule) = ([method], layers, RankRule(options))
     let filter = try LayerFilter(
       include: options.include, exclude: options.exclude, names: layers.names,
       others: layers.others.map(\.name))
@@ -52,6 +52,29 @@ struct RankModel: Sendable {
     (self.candidates, self.left) = (candidates, left)
   }
 
+  /// The weights of two methods, of which no weight takes both.
+  init(_ first: RankModel, _ second: RankModel) {
+    (layers, rule, methods) = (first.layers, first.rule, first.methods.union(second.methods))
+    candidates = (first.candidates + second.candidates).sorted { $0.layer.node < $1.layer.node }
+    let taken = Set(candidates.flatMap(\.members).map(\.name))
+    var seen = taken
+    left = (first.left + second.left).filter { seen.insert($0.name).inserted }
+  }
+
+  /// With what their losses are worth.
+  /// - Parameter harm: nil for a weight that is to stay, whatever it would lose.
+  func weighed(_ harm: (WeightCandidate) -> Double?) -> RankModel {
+    var model = self
+    model.candidates = candidates.compactMap { candidate in
+      harm(candidate).map { harm in
+        var candidate = candidate
+        candidate.harm = harm
+        return candidate
+      }
+    }
+    return model
+  }
+
   // MARK: Choosing
 
   /// - Parameter rewriting: what a file takes beside its tensors; nil where nobody knows.
@@ -59,7 +82,7 @@ struct RankModel: Sendable {
     _ goal: RecommendationGoal, _ options: DecompositionOptions, original: ModelSize, rewriting: RewritingCost?,
     work: Work
   ) throws(Failure) -> [RankChoice?] {
-    guard method != .cp else {
+    guard methods != [.cp] else {
       throw Failure(
         .invalidCombination,
         "there is no rule for CP's rank; compress with layers and ranks of your own, or use FD_TK with VBMF")
@@ -86,15 +109,10 @@ struct RankModel: Sendable {
   ) throws(Failure) -> [[Int]?] {
     // New names and nodes take some bytes too.
     func row(_ candidate: WeightCandidate) -> Int {
-      rewriting?.row(of: candidate.largestRow) ?? Self.bytesPerLayer
+      measure == .sizeBytes ? rewriting?.row(of: candidate.largestRow) ?? Self.bytesPerLayer : 0
     }
     let budget = RankBudget(candidates, rule, work: work) { candidate, cost, isReplaced in
-      switch measure {
-      case .parameters: cost.parameters
-      case .macs: cost.macs
-      case .sizeBytes:
-        cost.parameters * (candidate.layer.weight.dtype.byteWidth ?? 4) + (isReplaced ? row(candidate) : 0)
-      }
+      cost.size(measure, of: candidate) + (isReplaced ? row(candidate) : 0)
     }
     let whole = budget.total(candidates.map { _ in nil })
     let others = original[measure] - whole

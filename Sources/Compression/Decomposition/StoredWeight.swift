@@ -106,7 +106,8 @@ struct StoredWeight: Sendable {
 
 extension StoredWeight {
   /// The stored tensor with other elements, given in row-major order of the axes `order`, rounded to nearest.
-  func storing(_ elements: [Double], order: [Int]) -> Tensor {
+  /// - Parameter dtype: nil for its own.
+  func storing(_ elements: [Double], order: [Int], as dtype: DType? = nil) -> Tensor {
     let (lengths, strides) = (order.map { shape[$0] }, order.map { self.strides[$0] })
     var stored = [Double](repeating: 0, count: elements.count)
     var index = [Int](repeating: 0, count: order.count)
@@ -121,7 +122,7 @@ extension StoredWeight {
         index[axis] = 0
       }
     }
-    return .rounding(stored, shape: tensor.shape, to: tensor.dtype)
+    return .rounding(stored, shape: tensor.shape, to: dtype ?? tensor.dtype)
   }
 }
 

@@ -8,6 +8,8 @@ struct WeightCandidate: Sendable {
   let spectra: WeightSpectra
   /// Whether the stored weight leaves the model when its members are decomposed.
   let isFreed: Bool
+  /// How much what it loses is worth beside what others lose.
+  var harm = 1.0
 
   var layer: DecomposableLayer { members[0] }
   var fullRanks: [Int] { layer.fullRanks(method) }
@@ -16,6 +18,9 @@ struct WeightCandidate: Sendable {
   var cost: WeightCost {
     WeightCost(parameters: layer.cost.parameters, macs: members.reduce(0) { $0 + $1.cost.macs })
   }
+
+  /// What truncation to `ranks` costs, by which weights are compared.
+  func loss(at ranks: [Int]) -> Double { harm * spectra.attenuation(at: ranks) }
 
   /// At ranks, with the weight itself where others go on reading it.
   func cost(at ranks: [Int]) -> WeightCost {

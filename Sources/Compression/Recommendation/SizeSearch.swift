@@ -58,6 +58,41 @@ struct SizeSearch {
     return ranked.selection(counts: best.counts, requested: best.counts)
   }
 
+  /// The selection nearest to one that is known already.
+  /// - Parameters:
+  ///   - counts: by set.
+  ///   - admissible: by set, the counts that may be taken, ascending.
+  func selection(
+    near counts: [Int], admissible: [[Int]], share: Double, of measure: ModelSize.Measure
+  ) throws(Failure) -> Selection {
+    let room = measure == .sizeBytes ? 1 - Self.fileSlack : 1
+    let most = Int((share * room * Double(original) * (1 + 1e-12)).rounded(.down))
+    let least = Int((share * (1 - Self.tolerance) * Double(original)).rounded(.up))
+    var best = try candidate(counts)
+    // Too much is left: the set with the most channels that may still go loses one step more.
+    while best.size > most {
+      let next = counts.indices.compactMap { s -> (set: Int, count: Int, left: Double)? in
+        guard let place = admissible[s].firstIndex(of: best.counts[s]), place + 1 < admissible[s].count else {
+          return nil
+        }
+        return (s, admissible[s][place + 1], 1 - Double(best.counts[s]) / Double(ranked.width(ofSet: s)))
+      }.max { ($0.left, -$0.set) < ($1.left, -$1.set) }
+      guard let next else { break }
+      var more = best.counts
+      more[next.set] = next.count
+      best = try candidate(more)
+    }
+    if best.size < least { best = try approached(from: best, least: least, most: most) }
+    guard (least...most).contains(best.size) else {
+      let closest = Double(best.size) / room / Double(max(original, 1))
+      throw Failure(
+        .targetUnreachable,
+        "\(measure.rawValue) cannot be brought to \(share) of \(original) within one percent from below: the closest is \(closest), under these options; ask for that, or loosen step_size, min_num_of_value, max_layer_ratio, include or exclude",
+        details: ["requested": .double(share), "closest": .double(closest)])
+    }
+    return ranked.selection(counts: best.counts, requested: best.counts)
+  }
+
   private struct Candidate {
     var counts: [Int]
     var size: Int

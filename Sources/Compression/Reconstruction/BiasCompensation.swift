@@ -36,15 +36,12 @@ struct BiasCompensation {
   private func missing(_ layer: RefitLayer, _ statistics: [ChannelStatistics?]) throws(Failure) -> [Double]? {
     guard let id = original[layer.output].producer, layer.groups == 1 else { return nil }
     if case .none = layer.intercept { return nil }
-    switch planned.change {
-    case .removal: return missing(ofRemoved: layer, original[id], statistics)
-    case .decomposition(let decompositions):
-      // Who weighed errors on data has moved the mean already.
-      guard let decomposition = decompositions.first(where: { $0.layer.node == id }),
-        !planned.adjusted.contains(where: { $0.layer == decomposition.layer.name })
-      else { return nil }
-      return try missing(ofDecomposed: decomposition, statistics)
+    guard let decomposition = planned.change.decompositions.first(where: { $0.layer.node == id }) else {
+      return planned.change.removal == nil ? nil : missing(ofRemoved: layer, original[id], statistics)
     }
+    // Who weighed errors on data has moved the mean already.
+    guard !planned.adjusted.contains(where: { $0.layer == decomposition.layer.name }) else { return nil }
+    return try missing(ofDecomposed: decomposition, statistics)
   }
 
   private func missing(

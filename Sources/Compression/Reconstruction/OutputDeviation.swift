@@ -6,11 +6,11 @@ struct OutputDeviation {
   private var distances: [Double]
   private var squares: [Double]
 
-  private init(outputs: Int) {
+  init(outputs: Int) {
     (distances, squares) = ([Double](repeating: 0, count: outputs), [Double](repeating: 0, count: outputs))
   }
 
-  private mutating func add(_ output: Int, _ expected: Tensor, _ found: Tensor) {
+  mutating func add(_ output: Int, _ expected: Tensor, _ found: Tensor) {
     guard expected.dtype.isFloat, let wanted = FeatureMap(value: ValueID(0), tensor: expected),
       let map = FeatureMap(value: ValueID(0), tensor: found), wanted.elements.count == map.elements.count
     else { return }
@@ -24,7 +24,7 @@ struct OutputDeviation {
     squares[output] += square
   }
 
-  private var relative: Double {
+  var relative: Double {
     let parts = zip(distances, squares).compactMap { distance, square -> Double? in
       square > 0 ? (distance / square).squareRoot() : distance > 0 ? .infinity : nil
     }

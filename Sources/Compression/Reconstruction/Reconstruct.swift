@@ -66,7 +66,7 @@ extension CompressibleModel {
     return result
   }
 
-  private func refitLayers(
+  func refitLayers(
     _ planned: PlannedCompression, work: Work
   ) throws(Failure) -> (compressed: Graph, found: RefitLayers) {
     let compressed = try graph.applying(planned.plan, work: work)
@@ -104,7 +104,7 @@ extension CompressibleModel {
 
   /// What is left of values along an axis.
   private func kept(_ planned: PlannedCompression) -> (ValueID, Int) -> [Int]? {
-    guard case .removal(let removal) = planned.change else { return { _, _ in nil } }
+    guard let removal = planned.change.removal else { return { _, _ in nil } }
     return { value, axis in
       removal.keptPositions(of: value, axis: axis).map { kept in kept.indices.filter { kept[$0] } }
     }
@@ -166,7 +166,8 @@ extension PlannedCompression {
 
   /// Products of factors that were fitted anew miss their weights by more than before.
   private mutating func measureProducts() throws(Failure) {
-    guard case .decomposition(let decompositions) = change else { return }
+    let decompositions = change.decompositions
+    guard !decompositions.isEmpty else { return }
     let algebra = try LinearAlgebra.loaded()
     for (k, decomposition) in decompositions.enumerated() where k < replaced.count {
       let layer = decomposition.layer

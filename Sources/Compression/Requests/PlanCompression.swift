@@ -56,7 +56,7 @@ extension CompressibleModel {
   }
 
   /// The node at which removed channels could not be dealt with; nil for other failures.
-  private func place(of failure: Failure) -> NodeID? {
+  func place(of failure: Failure) -> NodeID? {
     guard [.certificateFailed, .modelUnsupportedOperator, .layerUnavailable].contains(failure.kind) else { return nil }
     if case .string(let name)? = failure.details["node"] {
       return graph.nodeIDs.first { graph.displayName($0) == name }

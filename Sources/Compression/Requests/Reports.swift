@@ -119,6 +119,8 @@ package struct LayerSetting: Sendable, Equatable {
   /// Where there are data: of what the layers that read its channels compute, after the best refit of their weights; of
   /// decompositions of what the layer itself computes. Relative.
   package var predictedError: Double?
+  /// Where methods were chosen layer by layer: which, and why.
+  package var choice: MethodChoice?
   package init(
     name: String, channels: [Int], values: Values, use: Bool, marked: Double? = nil, requested: Double? = nil,
     ranks: RankReport? = nil, predictedError: Double? = nil
@@ -133,6 +135,15 @@ extension LayerSetting {
   var asStated: LayerSetting {
     LayerSetting(name: name, channels: channels, values: values, use: use, marked: marked)
   }
+}
+
+/// What was chosen for a layer among several methods.
+package struct MethodChoice: Sendable, Equatable {
+  package var method: CompressionMethod
+  /// What the budget is about, and how much of it is saved.
+  package var measure: ModelSize.Measure
+  package var saved: Int
+  package var reason: String
 }
 
 /// The ranks of a layer, `[rank]` or `[in_rank, out_rank]` each, and what they lose.
@@ -215,6 +226,17 @@ package struct Recommendation: Sendable {
   package var achievedRatio: Double?
   package var original: ModelSize
   package var compressed: ModelSize
+  package var warnings: [String] = []
+}
+
+extension Recommendation {
+  /// What a plan would do.
+  package init(_ planned: PlannedCompression) {
+    self.init(
+      availableLayers: planned.layers, skipped: planned.skipped, goal: planned.goal ?? .ratio(0),
+      achievedRatio: planned.achievedRatio, original: planned.original, compressed: planned.compressed,
+      warnings: planned.warnings)
+  }
 }
 
 /// A recommendation of ranks, or a decomposition.
@@ -280,6 +302,22 @@ package struct PlannedCompression: Sendable {
   package enum Change: Sendable {
     case removal(Removal)
     case decomposition([LayerDecomposition])
+    /// Of layers of what the removal leaves, at their places in the model.
+    case both(Removal, [LayerDecomposition])
+
+    var removal: Removal? {
+      switch self {
+      case .removal(let removal), .both(let removal, _): removal
+      case .decomposition: nil
+      }
+    }
+
+    package var decompositions: [LayerDecomposition] {
+      switch self {
+      case .decomposition(let decompositions), .both(_, let decompositions): decompositions
+      case .removal: []
+      }
+    }
   }
 }
 

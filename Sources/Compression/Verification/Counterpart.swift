@@ -24,7 +24,11 @@ extension PlannedCompression {
     case (.removal(let removal), _):
       return try MaskedOriginal(removal, plan, shapes: shapes).graph(
         restrictingStatistics: counterpart != .original, work: work)
-    case (.decomposition, .original): return original
+    case (.decomposition, .original), (.both, .original): return original
+    case (.both(let removal, let decompositions), _):
+      return try MaskedOriginal(
+        removal, plan, decompositions: decompositions, isRounded: counterpart == .roundedTwin, shapes: shapes
+      ).graph(restrictingStatistics: true, work: work)
     case (.decomposition(let decompositions), _):
       return try ReconstructedOriginal(decompositions, plan, of: original).graph(
         isRounded: counterpart == .roundedTwin, work: work)
@@ -34,7 +38,7 @@ extension PlannedCompression {
   /// Whether a comparison means something only in float32: products of factors stored in half precision are not stored
   /// in it.
   package var comparesWidened: Bool {
-    if case .decomposition(let decompositions) = change { decompositions.contains(where: \.isNarrow) } else { false }
+    change.decompositions.contains(where: \.isNarrow)
   }
 
   /// The twin in words.
@@ -45,6 +49,8 @@ extension PlannedCompression {
     case .removal:
       "the original in which the removed channels are silenced and the normalizations see only what stays"
     case .decomposition: "the original with the products of the factors as weights"
+    case .both:
+      "the original with the products of the factors as weights, in which the removed channels are silenced and the normalizations see only what stays"
     }
   }
 
@@ -57,6 +63,8 @@ extension PlannedCompression {
       "the weights of \(first.op) '\(first.name)'\(others) were fitted anew; the outputs equal those of the original with these weights where the removed channels are silenced"
     case .removal:
       "\(first.op) '\(first.name)'\(others) takes statistics across channels of which some were removed; where it sees only what stays, the outputs are equal"
+    case .both:
+      "channels are gone and the weights of \(first.op) '\(first.name)'\(others) were fitted anew or are now products of lower rank; the outputs equal those of the original with these weights in which the removed channels are silenced"
     case .decomposition where !plan.contents.isEmpty:
       "the weights of \(first.op) '\(first.name)'\(others) were fitted anew or are now products of lower rank; the outputs equal those of the original with these weights"
     case .decomposition:

@@ -16,6 +16,10 @@ struct GraphSplicing {
 
   mutating func append(_ node: Node) { nodes.append(node) }
 
+  mutating func changeLast(_ change: (Node) -> Node) {
+    if let last = nodes.popLast() { nodes.append(change(last)) }
+  }
+
   mutating func constant(_ tensor: Tensor) -> ValueID { add(Value(name: "", tensor: tensor)) }
 
   mutating func value(dtype: DType?) -> ValueID { add(Value(name: "", dtype: dtype)) }

@@ -1,4 +1,5 @@
 import ModelGraph
+import Numerics
 
 /// What a compressed model must equal: the original in which nobody listens to what was removed.
 ///
@@ -18,14 +19,56 @@ package struct MaskedOriginal {
   private let mixers: [NodeID: Reason]
   /// Nodes that sum channels with weights of their own, whatever else they do.
   private let consumers: Set<NodeID>
-  /// The original, with what the plan puts in the place of stored numbers.
+  /// The original, with what the plan puts in the place of stored numbers, and the products of factors in the place of
+  /// weights.
   private let graph: Graph
+  /// What nodes read instead of what they read in the original: biases of layers that were decomposed.
+  private let biases: [NodeID: (input: Int, tensor: Tensor)]
   private var analysis: CouplingAnalysis { removal.coupling.analysis }
 
   /// - Parameter shapes: of the original under the lengths with which it will be run.
   package init(_ removal: Removal, _ plan: CompressionPlan, shapes: ShapeTable) {
-    (self.removal, self.plan, self.shapes) = (removal, plan, shapes)
+    (self.removal, self.plan, self.shapes, biases) = (removal, plan, shapes, [:])
     graph = removal.coupling.graph.withContents(of: plan)
+    mixers = removal.mixers()
+    consumers = Set(removal.coupling.facts.roles.lazy.filter { $0.role.kind == .consumer }.map(\.role.node))
+  }
+
+  /// - Parameters:
+  ///   - decompositions: of layers of what the removal leaves.
+  ///   - isRounded: see `ReconstructedOriginal`.
+  init(
+    _ removal: Removal, _ plan: CompressionPlan, decompositions: [LayerDecomposition], isRounded: Bool,
+    shapes: ShapeTable
+  ) throws(Failure) {
+    let algebra = try LinearAlgebra.loaded()
+    let original = removal.coupling.graph
+    let slices = Dictionary(plan.slices.map { ($0.value, $0) }) { first, _ in first }
+    func whole(_ value: ValueID, holding new: Tensor) -> Tensor? {
+      original[value].tensor.map { ($0.dtype == new.dtype ? $0 : $0.widened).holding(new, at: slices[value]) }
+    }
+    var products: [ValueID: Tensor] = [:]
+    var biases: [NodeID: (input: Int, tensor: Tensor)] = [:]
+    for decomposition in decompositions {
+      let (layer, node) = (decomposition.layer, original[decomposition.layer.node])
+      if products[layer.weight.source] == nil {
+        let product = decomposition.storedProduct(plan.constants.map(\.tensor), algebra, isRounded: isRounded)
+        products[layer.weight.source] = whole(layer.weight.source, holding: product)
+      }
+      guard let bias = decomposition.newBias.map({ plan.constants[$0].tensor }) else { continue }
+      if let old = node.input(2) {
+        biases[layer.node] = whole(old, holding: bias).map { (2, $0) }
+      } else if let output = node.output(0) {
+        let kept = removal.keptPositions(of: output, axis: layer.kernel.isEmpty ? (shapes[output]?.count ?? 1) - 1 : 1)
+        biases[layer.node] = (2, bias.spread(over: kept))
+      }
+    }
+    for case .readConstant(let id, let input, let index) in plan.edits {
+      guard let old = original[id].input(input) else { continue }
+      biases[id] = whole(old, holding: plan.constants[index].tensor).map { (input, $0) }
+    }
+    (self.removal, self.plan, self.shapes, self.biases) = (removal, plan, shapes, biases)
+    graph = original.withContents(of: plan).storing(products)
     mixers = removal.mixers()
     consumers = Set(removal.coupling.facts.roles.lazy.filter { $0.role.kind == .consumer }.map(\.role.node))
   }
@@ -36,6 +79,8 @@ package struct MaskedOriginal {
     var building = Building(splicing: GraphSplicing(graph))
     for id in graph.nodeIDs {
       if id.index % 64 == 0 { try work.checkCancellation() }
+      let isBiased = biases[id] != nil
+      defer { if isBiased { building.splicing.giveLastInput(biases[id]) } }
       if restrictingStatistics, mixers[id] != nil {
         try restrict(id, &building)
       } else if let sums = removal.coupling.facts.contractions[id], !takesStatistics(id) {
@@ -220,6 +265,24 @@ package struct MaskedOriginal {
     let flat = building.splicing.reshape(compact, to: lengths)
     let gathered = building.splicing("Gather", [flat, indices], ["axis": axis])
     _ = building.splicing.reshape(gathered, to: kept.lengths, output: value)
+  }
+}
+
+extension GraphSplicing {
+  /// Has the node that was appended last read a constant.
+  fileprivate mutating func giveLastInput(_ new: (input: Int, tensor: Tensor)?) {
+    guard let new else { return }
+    let id = constant(new.tensor)
+    changeLast { $0.with(input: new.input, id) }
+  }
+}
+
+extension Tensor {
+  /// The elements of a vector at the positions that are kept, zeros between them.
+  fileprivate func spread(over kept: [Bool]?) -> Tensor {
+    guard let kept, let numbers = realNumbers, kept.count(where: { $0 }) == numbers.count else { return self }
+    var rest = numbers[...]
+    return .rounding(kept.map { $0 ? rest.removeFirst() : 0 }, shape: [kept.count], to: dtype)
   }
 }
 

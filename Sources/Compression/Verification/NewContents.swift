@@ -18,7 +18,7 @@ extension Graph {
 
 extension Tensor {
   /// The tensor with `new` where `slice` keeps something; all of it without a slice.
-  fileprivate func holding(_ new: Tensor, at slice: TensorSlice?) -> Tensor {
+  func holding(_ new: Tensor, at slice: TensorSlice?) -> Tensor {
     guard let slice, let width = dtype.byteWidth,
       let gather = try? Gather(shape: shape, elementBytes: width, axes: slice.axes.map(Gather.Axis.init)),
       gather.outputBytes == new.bytes.count

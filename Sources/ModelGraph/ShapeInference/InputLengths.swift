@@ -38,6 +38,16 @@ package struct GraphShapes: Sendable {
 }
 
 extension Graph {
+  /// Infers all shapes under the lengths that were chosen for another graph with the same inputs.
+  package func inferShapes(like other: GraphShapes) throws(Failure) -> GraphShapes {
+    let (nominal, analysis) = (other.nominalLengths, other.analysisLengths)
+    let table = try inferShapes(inputShapes: nominal.shapes, symbols: nominal.symbols)
+    return GraphShapes(
+      nominal: table,
+      analysis: other.isStatic ? table : try inferShapes(inputShapes: analysis.shapes, symbols: analysis.symbols),
+      nominalLengths: nominal, analysisLengths: analysis)
+  }
+
   /// Infers all shapes, choosing the lengths that the file leaves open.
   ///
   /// An open length that the caller does not give is tried with what networks of its kind usually take, until the

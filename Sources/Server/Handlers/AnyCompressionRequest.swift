@@ -3,14 +3,19 @@ import JSONRPC
 import ModelGraph
 import Runtime
 
-/// What `compress` and `recommend` are asked for: channels to remove, or layers to decompose.
+/// What `compress` and `recommend` are asked for: channels to remove, layers to decompose, or a size and nothing more.
 enum AnyCompressionRequest: Sendable {
   case pruning(CompressionRequest)
   /// And what to tell of its options.
   case decomposition(DecompositionRequest, warning: String?)
+  case automatic(AutomaticRequest)
 
-  /// Of `compress`: a recommendation to carry out, or the user's own `layers`.
-  init(_ method: CompressionMethod, _ params: Params) throws(ResponseError) {
+  /// Of `compress`: a recommendation to carry out, or the user's own `layers`; without a method, a target.
+  init(_ method: CompressionMethod?, _ params: Params) throws(ResponseError) {
+    guard let method else {
+      self = .automatic(try params.automaticRequest())
+      return
+    }
     let layers = try params.layerSettings(method)
     if layers != nil {
       for name in ["recommendation_method", "recommendation_ratio", "target"] where params.value(name) != nil {
@@ -61,11 +66,55 @@ enum AnyCompressionRequest: Sendable {
       }
       if let warning { planned.warnings.append(warning) }
       return (planned, try body(planned) {})
+    case .automatic(let request):
+      let planned = try request.plan(model, dataset: dataset, in: server, work: work)
+      return (planned, try body(planned) {})
+    }
+  }
+}
+
+extension AutomaticRequest {
+  /// Decides; what is decided is proved.
+  func plan(
+    _ model: ModelCache.Use, dataset: WirePath?, in server: Server, work: Work
+  ) throws(Failure) -> PlannedCompression {
+    var request = self
+    if let dataset {
+      request.data = Data(
+        maps: try DatasetFeatureMaps(dataset, for: model.document, in: server, work: work),
+        runner: try DatasetNetworkRunner(dataset, for: model.document, in: server, work: work))
+    }
+    let (compressible, final) = (model.compressible, request)
+    // Linear algebra looks up only now and then.
+    return try detached(work: work) { () -> Result<PlannedCompression, Failure> in
+      Result { () throws(Failure) in try compressible.plan(final, work: work) }
     }
   }
 }
 
 extension Params {
+  /// Of a request that names no method.
+  func automaticRequest() throws(ResponseError) -> AutomaticRequest {
+    for name in ["layers", "recommendation_method", "recommendation_ratio"] where value(name) != nil {
+      throw .invalidParams(
+        pointer("compression_method"),
+        "'compression_method' is required with '\(name)'; only a 'target' on macs, parameters or size_bytes goes without"
+      )
+    }
+    let goal = try sizeTarget()
+    guard case .size(let measure, let share)? = goal else {
+      throw .invalidParams(
+        pointer("compression_method"),
+        "'compression_method' is required, or a 'target' on macs, parameters or size_bytes, for which methods are chosen layer by layer"
+      )
+    }
+    let criterion: CompressionMethod = try datasetPath() == nil ? .groupL2 : .damage
+    return AutomaticRequest(
+      measure: measure, share: share, pruning: try PruningOptions(self, of: criterion),
+      decomposition: try DecompositionOptions(self),
+      refits: try choice("reconstruct", of: ReconstructionMode.self) == .leastSquares)
+  }
+
   /// - Throws: where `method` has no use for samples.
   func requireDatasetReader(_ method: CompressionMethod) throws(ResponseError) {
     guard !method.measuresFeatureMaps, method.decomposition == nil else { return }

@@ -35,7 +35,9 @@ struct CompressTask: ModelTask {
     verify = try params.bool("verify") ?? false
     dataset = try params.datasetPath()
     reconstruction = try params.choice("reconstruct", of: ReconstructionMode.self) ?? .none
-    if dataset != nil, !verify, reconstruction != .leastSquares { try params.requireDatasetReader(method) }
+    if dataset != nil, !verify, reconstruction != .leastSquares, let method {
+      try params.requireDatasetReader(method)
+    }
     if dataset == nil, reconstruction == .leastSquares {
       throw ResponseError(
         Failure(
@@ -62,7 +64,9 @@ struct CompressTask: ModelTask {
           "the model is an ONNX model already, and output_path gets it as ONNX; leave onnx_output_path out")
       }
       // Shares of the time that deciding, fitting and writing take.
-      let (decided, fitted) = reconstruction == .none ? (verify ? 0.2 : 0.6, verify ? 0.2 : 0.6) : (0.1, 0.9)
+      let isLong = if case .automatic = request { dataset != nil } else { false }
+      let (decided, fitted) =
+        reconstruction == .none ? (verify ? 0.2 : 0.6, verify ? 0.2 : 0.6) : (isLong ? 0.6 : 0.1, 0.9)
       let (decision, (reconstructed, written)) = try request.plan(
         model, dataset: dataset, in: server, work: work.part(0...decided)
       ) { planned, proved throws(Failure) -> (PlannedCompression?, Written?) in

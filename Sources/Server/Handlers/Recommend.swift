@@ -13,11 +13,16 @@ struct RecommendTask: ModelTask {
   private enum Request {
     case pruning(RecommendationRequest)
     case decomposition(DecompositionRequest)
+    case automatic(AutomaticRequest)
   }
 
   init(_ params: Params) throws(ResponseError) {
     model = try params.modelReference()
-    let method = try params.compressionMethod()
+    dataset = try params.datasetPath()
+    guard let method = try params.compressionMethod() else {
+      request = .automatic(try params.automaticRequest())
+      return
+    }
     if let decomposition = method.decomposition {
       request = .decomposition(
         DecompositionRequest(
@@ -29,12 +34,11 @@ struct RecommendTask: ModelTask {
         RecommendationRequest(
           method: method, recommendation: recommendation, goal: goal, options: try PruningOptions(params, of: method)))
     }
-    dataset = try params.datasetPath()
   }
 
   var title: String { "Recommending" }
   var weight: WorkScope.Weight {
-    if case .decomposition = request { .heavy } else { dataset == nil ? .light : .heavy }
+    if case .pruning = request, dataset == nil { .light } else { .heavy }
   }
   var kinds: [WorkKind] { [.modelRead(model.file.path)] }
 
@@ -59,6 +63,8 @@ struct RecommendTask: ModelTask {
         recommendation = try detached(work: work) { () -> Result<Recommendation, Failure> in
           Result { () throws(Failure) in try compressible.recommend(final, work: work) }
         }
+      case .automatic(let request):
+        recommendation = Recommendation(try request.plan(model, dataset: dataset, in: server, work: work))
       }
       try model.document.verifyUnchanged()
       return recommendation.json

@@ -14,13 +14,15 @@ struct VerifyTask: ModelTask {
   private enum Listing {
     case removal(RemovalListing)
     case decomposition(DecompositionListing)
+    case both(RemovalListing, DecompositionListing)
   }
 
   init(_ params: Params) throws(ResponseError) {
     model = try params.modelReference()
     compressed = try params.require("compressed", params.path("compressed"))
     if let decomposition = try params.decompositionListing() {
-      listing = .decomposition(decomposition)
+      let isPruned = params.value("removed")?.arrayValue?.isEmpty == false
+      listing = isPruned ? .both(try params.removalListing(), decomposition) : .decomposition(decomposition)
     } else {
       listing = .removal(try params.removalListing())
     }
@@ -39,6 +41,9 @@ struct VerifyTask: ModelTask {
       case .removal(let listing):
         let graph = listing.refilled.isEmpty ? nil : try open(model, work).graph
         planned = try model.compressible.plan(listing, in: graph, work: work.part(0...0.2))
+      case .both(let removal, let decomposition):
+        planned = try model.compressible.plan(
+          removal, decomposition, in: open(model, work).graph, work: work.part(0...0.2))
       case .decomposition(let listing):
         let contents = try open(model, work)
         planned = try model.compressible.plan(listing, in: contents.graph, work: work.part(0...0.2))

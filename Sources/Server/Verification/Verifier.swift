@@ -73,7 +73,7 @@ struct Verifier {
     let twin = try self.distance(from: found, .counterpart(.twin), work: work.part(0.7...0.9))
     report.twin = twin
     var limit = tolerance
-    if !tolerance.allows(twin), case .decomposition = planned.change {
+    if !tolerance.allows(twin), !planned.change.decompositions.isEmpty {
       // Products are not rounded as factors are; some networks make much of that.
       let exact = try outputs(of: .counterpart(.twin), work: work.part(0.9...0.95))
       let noise = try self.distance(from: exact, .counterpart(.roundedTwin), work: work.part(0.95...1))

@@ -3,9 +3,12 @@ import JSONRPC
 import ModelGraph
 
 extension Params {
-  func compressionMethod() throws(ResponseError) -> CompressionMethod {
-    try require("compression_method", choice("compression_method", of: CompressionMethod.self))
+  /// nil where methods are to be chosen layer by layer.
+  func compressionMethod() throws(ResponseError) -> CompressionMethod? {
+    try choice("compression_method", of: CompressionMethod.self)
   }
+
+  func sizeTarget() throws(ResponseError) -> RecommendationGoal? { try target(takesEnergy: false) }
 
   /// Of a pruning method: the members `recommendation_method`, and `recommendation_ratio` or `target`.
   func recommendation() throws(ResponseError) -> (RecommendationMethod, RecommendationGoal) {

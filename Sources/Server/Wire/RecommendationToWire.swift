@@ -13,6 +13,7 @@ extension Recommendation {
       "achieved": RecommendationGoal.achieved(achievedRatio, original, compressed),
     ]
     object.append("predicted_error", predictedError.map(JSONValue.double))
+    if !warnings.isEmpty { object.append("warnings", .array(warnings.map(JSONValue.string))) }
     return .object(object)
   }
 }
@@ -61,6 +62,11 @@ extension LayerSetting {
     if let requested { object.append("requested", .double(requested)) }
     if let ranks { object.append("ranks", ranks.json) }
     object.append("predicted_error", predictedError.map(JSONValue.double))
+    if let choice {
+      object.append("method", .string(choice.method.rawValue))
+      object.append("saved", .object([choice.measure.rawValue: .int(choice.saved)]))
+      object.append("reason", .string(choice.reason))
+    }
     return .object(object)
   }
 }

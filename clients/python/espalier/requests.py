@@ -98,31 +98,36 @@ def recommend(
     *,
     recommendation_ratio: Optional[float] = None,
     target: Optional[Target] = None,
-    compression_method: str = "PR_L2",
+    compression_method: Optional[str] = None,
     recommendation_method: Optional[str] = None,
     options: Optional[Options] = None,
     input_shapes: Optional[InputShapes] = None,
     dataset_path: Optional[PathLike] = None,
+    reconstruct: Optional[str] = None,
     progress: ProgressOption = None,
     timeout: Optional[float] = None,
 ) -> Request[Recommendation]:
     """How much to take from each layer so that `recommendation_ratio` of all channels go, or `target` is left.
 
     For a decomposition (FD_*), which ranks to give each layer: VBMF's, moved by a ratio from -1 to 1, or those that
-    leave a `target`. Writes nothing. PR_NN, PR_SNP and PR_REC measure on the samples at `dataset_path`;
-    decompositions weigh errors by them; and with them `predicted_error` says beforehand what each layer will lose.
+    leave a `target`. With a `target` on sizes and no method, channels and ranks are chosen together, layer by layer, as
+    `compress` would with the same `reconstruct`. Writes nothing. PR_NN, PR_SNP and PR_REC measure on the samples at
+    `dataset_path`; decompositions weigh errors by them; and with them `predicted_error` says beforehand what each layer
+    will lose.
     """
     if (recommendation_ratio is None) == (target is None):
         raise ValueError("recommend takes either recommendation_ratio or target")
+    method = _method(compression_method, target, recommendation_method)
     params = {
         "model": absolute(model),
-        "compression_method": compression_method,
-        "recommendation_method": recommendation_method or _recommender(compression_method),
+        "compression_method": method,
+        "recommendation_method": recommendation_method or _recommender(method),
         "recommendation_ratio": recommendation_ratio,
         "target": target,
         "options": options,
         "input_shapes": _shapes(input_shapes),
         "dataset_path": _optional(dataset_path),
+        "reconstruct": reconstruct,
     }
     return _request("recommend", params, Recommendation, progress, timeout)
 
@@ -167,7 +172,7 @@ def compress(
     recommendation_ratio: Optional[float] = None,
     target: Optional[Target] = None,
     layers: Optional[Sequence[LayerSetting]] = None,
-    compression_method: str = "PR_L2",
+    compression_method: Optional[str] = None,
     recommendation_method: Optional[str] = None,
     options: Optional[Options] = None,
     input_shapes: Optional[InputShapes] = None,
@@ -182,6 +187,10 @@ def compress(
 ) -> Request[Compression]:
     """Writes a smaller model to `output_path`: by a ratio, a target, or `layers` as `recommend` gave or chosen.
 
+    With a `target` on sizes ({"macs": 0.5}, "parameters" or "size_bytes") and no `compression_method`, pruning and
+    decomposition are chosen layer by layer; give a `dataset_path`, with which that does far better. Otherwise the method
+    is PR_L2 unless it is named.
+
     With `verify` the file is run before it gets its name, on the first samples of the dataset at `dataset_path`
     or on numbers made up, and not written if it does not compute what it must (kind `verify.failed`). PR_NN and
     PR_SNP measure on that dataset too, and decompositions weigh errors by it. With `reconstruct="least_squares"` the
@@ -193,9 +202,10 @@ def compress(
         raise ValueError("compress takes either recommendation_ratio, target or layers")
     if output_path is None and not dry_run:
         raise ValueError("compress takes the output_path to write to, or dry_run=True")
+    method = _method(compression_method, target, recommendation_method)
     params: Dict[str, Any] = {
         "model": absolute(model),
-        "compression_method": compression_method,
+        "compression_method": method,
         "options": options,
         "input_shapes": _shapes(input_shapes),
         "output_path": _optional(output_path),
@@ -209,7 +219,7 @@ def compress(
     if layers is not None:
         params["layers"] = [layer.to_json() for layer in layers]
     else:
-        params["recommendation_method"] = recommendation_method or _recommender(compression_method)
+        params["recommendation_method"] = recommendation_method or _recommender(method)
         params["recommendation_ratio"] = recommendation_ratio
         params["target"] = target
     return _request("compress", params, Compression, progress, timeout, writes=not dry_run)
@@ -275,8 +285,19 @@ def _request(
     return Request(method, given, functools.partial(decode, record), progress, timeout, writes)
 
 
-def _recommender(compression_method: str) -> str:
+def _method(
+    compression_method: Optional[str], target: Optional[Target], recommendation_method: Optional[str]
+) -> Optional[str]:
+    """PR_L2 where no method is named, but for targets that the daemon chooses methods for."""
+    if compression_method is None and (target is None or recommendation_method is not None):
+        return "PR_L2"
+    return compression_method
+
+
+def _recommender(compression_method: Optional[str]) -> Optional[str]:
     """The recommendation method that goes with a compression method."""
+    if compression_method is None:
+        return None
     return "VBMF" if compression_method.upper().startswith("FD_") else "SLAMP"
 
 

@@ -1,0 +1,122 @@
+import ModelGraph
+import Numerics
+
+// Automatic compression: what every layer loses by either method is brought to one measure, the squared error of the
+// network's outputs, and one budget is spent on both. Channels go first; ranks are chosen on what they leave.
+
+extension CompressibleModel {
+  /// How often other channels are chosen, where a plan could not be proved or left a wrong size.
+  private static let mostAttempts = 8
+
+  /// Decides which channels go and which layers are decomposed, and works out one plan for both.
+  package func plan(_ request: AutomaticRequest, work: Work) throws(Failure) -> PlannedCompression {
+    let choosing = try AutomaticChoosing(self, request, work: work.part(0...0.6))
+    var whole = WholeGroups()
+    // Of the size that is wanted: lowered where ranks cannot make up for it.
+    var aim = 1.0
+    for attempt in 0..<Self.mostAttempts {
+      try work.checkCancellation()
+      let (mix, choice) = try choosing.choice(aim: aim, whole)
+      let selection = try choosing.selection(mix, choice, whole, work: work)
+      let classes = choosing.ranked.classes(selection)
+      do throws(Failure) {
+        var planned = try carryOut(choosing, selection, classes, choice, work: work.part(0.6...1))
+        planned.goal = .size(request.measure, share: request.share)
+        planned.achievedRatio = selection.achievedRatio
+        planned.warnings = choosing.warnings + whole.warnings + planned.warnings
+        return planned
+      } catch {
+        if error.kind == .cancelled || attempt == Self.mostAttempts - 1 { throw whole.firstFailure ?? error }
+        if error.kind == .targetUnreachable {
+          guard !classes.isEmpty || !choosing.ranked.admitted.isEmpty else { throw error }
+          aim *= 0.96
+          continue
+        }
+        guard let node = place(of: error),
+          whole.add(
+            choosing.ranked.scored.coupling.groups(cutBy: classes, at: node), of: choosing.ranked.scored.coupling, node,
+            because: error)
+        else { throw whole.firstFailure ?? error }
+      }
+    }
+    throw whole.firstFailure ?? Failure(.nothingToCompress, "no plan for this model could be proved")
+  }
+
+  private func carryOut(
+    _ choosing: AutomaticChoosing, _ selection: Selection, _ classes: [Int32], _ choice: CompressionMix.Choice,
+    work: Work
+  ) throws(Failure) -> PlannedCompression {
+    let request = choosing.request
+    guard !classes.isEmpty else {
+      guard choice.ranks.contains(where: { $0 != nil }) else {
+        throw Failure(.nothingToCompress, "no layer of this model can be pruned or decomposed under these options")
+      }
+      let model = choosing.ranks
+      let choices = try model.choices(
+        .size(request.measure, share: request.share), request.decomposition, original: cost.original,
+        rewriting: rewritingCost(work), work: work)
+      var planned = try decompose(
+        model, choices, request.request(.svd, maps: request.data.map { NetworkFeatureMaps(graph: graph, data: $0) }),
+        work: work)
+      planned.layers = choosing.settings(model, choices)
+      return planned
+    }
+    let removal = Removal(choosing.ranked.scored.coupling, classes: classes)
+    var (pruned, proof) = try plan(
+      removal, layers: choosing.settings(selection), skipped: choosing.skipped, warnings: [], work)
+    pruned.certificate = try proof.report()
+    let most = request.share * Double(cost.original[request.measure])
+    if Double(pruned.compressed[request.measure]) <= most {
+      guard Double(pruned.compressed[request.measure]) >= (1 - SizeSearch.tolerance) * most * 0.999 else {
+        throw Failure(.targetUnreachable, "fewer channels would have to go")
+      }
+      return pruned
+    }
+    return try decompose(pruned, choosing, most: most, work: work)
+  }
+
+  /// Decomposes layers of what is left of channels, down to the size that is wanted.
+  private func decompose(
+    _ pruned: PlannedCompression, _ choosing: AutomaticChoosing, most: Double, work: Work
+  ) throws(Failure) -> PlannedCompression {
+    let request = choosing.request
+    let plain = try leaving(pruned, work: work)
+    var smaller = plain
+    var maps: NetworkFeatureMaps?
+    if let data = request.data {
+      if request.refits,
+        let fitted = try fitted(
+          pruned, plain, SomeSamples(data.runner, count: SomeSamples.enough), work: work.part(0...0.5))
+      {
+        smaller = try CompressibleModel(fitted, sizeBytes: plain.sizeBytes, like: plain)
+      }
+      maps = NetworkFeatureMaps(graph: smaller.graph, data: data)
+    }
+    let held = layersHeld(by: pruned, in: smaller)
+    let model = try choosing.ranks(of: smaller, maps: maps, work: work.part(0.5...0.7)).weighed { candidate in
+      candidate.members.contains { held[$0.name] != nil } ? nil : choosing.harm(of: candidate.layer.name)
+    }
+    let left = smaller.cost.original
+    let share = most / Double(max(1, left[request.measure]))
+    let choices = try model.choices(
+      .size(request.measure, share: share), request.decomposition, original: left, rewriting: rewritingCost(work),
+      work: work)
+    guard choices.contains(where: { $0?.ranks != nil }) else { return pruned }
+    var decomposed = try smaller.decompose(
+      model, choices, request.request(.svd, maps: maps), work: work.part(0.7...1))
+    decomposed.layers = choosing.settings(model, choices)
+    return try joining(pruned, plain, decomposed)
+  }
+
+  /// The smaller network with weights fitted anew; nil where there are too few samples to tell.
+  private func fitted(
+    _ pruned: PlannedCompression, _ smaller: CompressibleModel, _ runner: any NetworkRunner, work: Work
+  ) throws(Failure) -> Graph? {
+    let (compressed, found) = try refitLayers(pruned, work: work)
+    let split = try SampleSplit(runner, work: work)
+    guard split.different >= SampleSplit.least else { return nil }
+    return try LeastSquaresReconstruction(
+      original: graph, layers: found.layers, runner: runner, split: split
+    ).run(on: compressed, work: work).graph
+  }
+}
