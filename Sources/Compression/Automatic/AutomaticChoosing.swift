@@ -73,6 +73,8 @@ struct AutomaticChoosing {
 
   func harm(of layer: String) -> Double { harms[layer] ?? 1 }
 
+  enum Kinds { case both, channels, ranks }
+
   // MARK: Losses
 
   /// By count, what the layers that read a set's channels lose, as a share of the variance of their outputs; without
@@ -103,11 +105,13 @@ struct AutomaticChoosing {
   // MARK: Choosing
 
   /// - Parameter aim: of the wanted size.
-  func choice(aim: Double, _ whole: WholeGroups) throws(Failure) -> (CompressionMix, CompressionMix.Choice) {
+  func choice(
+    _ kinds: Kinds, aim: Double, _ whole: WholeGroups
+  ) throws(Failure) -> (CompressionMix, CompressionMix.Choice) {
     let places = places
     let channels = ranked.ranked.sets.indices.map { s in
       let isWhole = ranked.ranked.sets[s].contains { whole.reasons[ranked.admitted[$0]] != nil }
-      let limit = isWhole ? 0 : ranked.ranked.limit(ofSet: s)
+      let limit = isWhole || kinds == .ranks ? 0 : ranked.ranked.limit(ofSet: s)
       var counts = [0]
       for count in 0...limit {
         let aligned = ranked.ranked.aligned(count, ofSet: s, alignment)
@@ -122,7 +126,8 @@ struct AutomaticChoosing {
         counts: counts, losses: counts.map { losses[s][$0] }, otherSaving: max(0, other), touched: places[s])
     }
     let mix = CompressionMix(
-      channels: channels, weights: ranks.candidates, rule: ranks.rule, original: model.cost.original[request.measure],
+      channels: channels, weights: ranks.candidates, mayDecompose: kinds != .channels, rule: ranks.rule,
+      original: model.cost.original[request.measure],
       measure: request.measure, work: Work())
     let choice = try mix.choice(atMost: aim * request.share * Double(model.cost.original[request.measure]))
     return (mix, choice)
@@ -165,7 +170,8 @@ struct AutomaticChoosing {
     }
     let cost = model.removalCost(of: ranked.scored.coupling, request.pruning.couplingOptions)
     return try SizeSearch(
-      ranked.ranked, options: request.pruning, original: cost.table.original[request.measure], isExact: false, work: work
+      ranked.ranked, options: request.pruning, original: cost.table.original[request.measure], isExact: false,
+      work: work
     ) { [ranked, request] selection throws(Failure) in
       try cost.after(ranked.classes(selection))[request.measure]
     }.selection(

@@ -8,19 +8,67 @@ extension CompressibleModel {
   /// How often other channels are chosen, where a plan could not be proved or left a wrong size.
   private static let mostAttempts = 8
 
-  /// Decides which channels go and which layers are decomposed, and works out one plan for both.
+  /// Decides which channels go and which layers are decomposed, and works out one plan for both. With data the mix is
+  /// held against either kind alone, by running what comes of each, and the best of them is taken.
   package func plan(_ request: AutomaticRequest, work: Work) throws(Failure) -> PlannedCompression {
-    let choosing = try AutomaticChoosing(self, request, work: work.part(0...0.6))
+    let choosing = try AutomaticChoosing(self, request, work: work.part(0...0.4))
+    let mixed = try plan(choosing, .both, work: work.part(0.4...0.5))
+    guard let data = request.data, !mixed.removed.isEmpty || !mixed.replaced.isEmpty else { return mixed }
+    var kinds: [AutomaticChoosing.Kinds] = [.both]
+    if !mixed.replaced.isEmpty { kinds.append(.channels) }
+    if !mixed.removed.isEmpty { kinds.append(.ranks) }
+    guard kinds.count > 1 else { return mixed }
+    var best: (planned: PlannedCompression, error: Double)?
+    var trials: [PlannedCompression.Trial] = []
+    for (k, kind) in kinds.enumerated() {
+      let part = work.part(
+        0.5 + 0.5 * Double(k) / Double(kinds.count)...0.5 + 0.5 * Double(k + 1) / Double(kinds.count))
+      let planned: PlannedCompression
+      do throws(Failure) {
+        planned = kind == .both ? mixed : try plan(choosing, kind, work: part.part(0...0.3))
+      } catch {
+        // One kind alone need not reach the size.
+        guard [.targetUnreachable, .nothingToCompress, .certificateFailed, .layerUnavailable].contains(error.kind)
+        else {
+          throw error
+        }
+        continue
+      }
+      let error = try measured(planned, request, data, work: part.part(0.3...1))
+      trials.append(PlannedCompression.Trial(methods: planned.methods, error: error))
+      if best.map({ error < $0.error }) ?? true { best = (planned, error) }
+    }
+    guard var planned = best?.planned else { return mixed }
+    planned.trials = trials
+    return planned
+  }
+
+  /// The error of the outputs on samples that nothing was fitted to, with weights fitted anew if they will be.
+  private func measured(
+    _ planned: PlannedCompression, _ request: AutomaticRequest, _ data: AutomaticRequest.Data, work: Work
+  ) throws(Failure) -> Double {
+    let runner = SomeSamples(data.runner, count: SomeSamples.enough)
+    if request.refits, let error = try reconstruct(planned, on: runner, work: work).reconstruction?.errorAfter {
+      return error
+    }
+    return try OutputDeviation.of(
+      [graph.applying(planned.plan, work: work)], from: graph, runner: runner, uses: { _ in true }, work: work)[0]
+  }
+
+  private func plan(
+    _ choosing: AutomaticChoosing, _ kinds: AutomaticChoosing.Kinds, work: Work
+  ) throws(Failure) -> PlannedCompression {
+    let request = choosing.request
     var whole = WholeGroups()
-    // Of the size that is wanted: lowered where ranks cannot make up for it.
+    // Of the size that is wanted: moved where ranks cannot make up for what channels leave.
     var aim = 1.0
     for attempt in 0..<Self.mostAttempts {
       try work.checkCancellation()
-      let (mix, choice) = try choosing.choice(aim: aim, whole)
+      let (mix, choice) = try choosing.choice(kinds, aim: aim, whole)
       let selection = try choosing.selection(mix, choice, whole, work: work)
       let classes = choosing.ranked.classes(selection)
       do throws(Failure) {
-        var planned = try carryOut(choosing, selection, classes, choice, work: work.part(0.6...1))
+        var planned = try carryOut(choosing, kinds, selection, classes, choice, work: work)
         planned.goal = .size(request.measure, share: request.share)
         planned.achievedRatio = selection.achievedRatio
         planned.warnings = choosing.warnings + whole.warnings + planned.warnings
@@ -28,8 +76,8 @@ extension CompressibleModel {
       } catch {
         if error.kind == .cancelled || attempt == Self.mostAttempts - 1 { throw whole.firstFailure ?? error }
         if error.kind == .targetUnreachable {
-          guard !classes.isEmpty || !choosing.ranked.admitted.isEmpty else { throw error }
-          aim *= 0.96
+          guard kinds == .both, !classes.isEmpty || !choosing.ranked.admitted.isEmpty else { throw error }
+          aim *= error.isBelowTarget ? 1.02 : 0.96
           continue
         }
         guard let node = place(of: error),
@@ -43,7 +91,8 @@ extension CompressibleModel {
   }
 
   private func carryOut(
-    _ choosing: AutomaticChoosing, _ selection: Selection, _ classes: [Int32], _ choice: CompressionMix.Choice,
+    _ choosing: AutomaticChoosing, _ kinds: AutomaticChoosing.Kinds, _ selection: Selection, _ classes: [Int32],
+    _ choice: CompressionMix.Choice,
     work: Work
   ) throws(Failure) -> PlannedCompression {
     let request = choosing.request
@@ -68,7 +117,12 @@ extension CompressibleModel {
     let most = request.share * Double(cost.original[request.measure])
     if Double(pruned.compressed[request.measure]) <= most {
       guard Double(pruned.compressed[request.measure]) >= (1 - SizeSearch.tolerance) * most * 0.999 else {
-        throw Failure(.targetUnreachable, "fewer channels would have to go")
+        throw Failure(
+          .targetUnreachable, "fewer channels would have to go",
+          details: [
+            "requested": .double(request.share),
+            "closest": .double(Double(pruned.compressed[request.measure]) / Double(cost.original[request.measure])),
+          ])
       }
       return pruned
     }
@@ -118,5 +172,23 @@ extension CompressibleModel {
     return try LeastSquaresReconstruction(
       original: graph, layers: found.layers, runner: runner, split: split
     ).run(on: compressed, work: work).graph
+  }
+}
+
+extension Failure {
+  /// Of a size that could not be met: whether what was found is less.
+  fileprivate var isBelowTarget: Bool {
+    if case .double(let closest)? = details["closest"], case .double(let requested)? = details["requested"] {
+      closest < requested
+    } else {
+      false
+    }
+  }
+}
+
+extension PlannedCompression {
+  fileprivate var methods: [CompressionMethod] {
+    let used = Set(layers.compactMap { $0.choice?.method })
+    return CompressionMethod.allCases.filter(used.contains)
   }
 }

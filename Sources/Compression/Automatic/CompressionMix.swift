@@ -20,6 +20,7 @@ struct CompressionMix {
 
   var channels: [Channels]
   var weights: [WeightCandidate]
+  var mayDecompose: Bool
   var rule: RankRule
   /// Of the model as it is.
   var original: Int
@@ -80,7 +81,7 @@ struct CompressionMix {
 
   private func ranks(_ w: Int, _ counts: [Int], _ price: Double) -> [Int]? {
     let left = reduced(w, counts)
-    guard left.layer.inputChannels > 1, left.layer.outputChannels > 1 else { return nil }
+    guard mayDecompose, left.layer.inputChannels > 1, left.layer.outputChannels > 1 else { return nil }
     return RankBudget([left], rule, work: work) { [measure] candidate, cost, _ in
       cost.size(measure, of: candidate)
     }.best(left, price: price)

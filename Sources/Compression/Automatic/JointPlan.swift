@@ -1,4 +1,5 @@
 import ModelGraph
+import Numerics
 
 // Channels removed, and layers of what is left decomposed, as one plan for the original. Applying a removal keeps the ids
 // of values, so that what is planned for the smaller model only has to be told of the original's nodes.
@@ -42,7 +43,7 @@ extension CompressibleModel {
   /// One plan for both.
   /// - Parameters:
   ///   - smaller: what `pruned` leaves of this model.
-  ///   - decomposed: planned for `smaller`.
+  ///   - decomposed: planned for `smaller`, or for what fitting its weights anew makes of it.
   /// - Throws: `certificateFailed` where the two do not fit together.
   func joining(
     _ pruned: PlannedCompression, _ smaller: CompressibleModel, _ decomposed: PlannedCompression
@@ -68,12 +69,22 @@ extension CompressibleModel {
     joint.plan.edits = joint.plan.edits.enumerated().sorted {
       ($0.element.node, $0.offset) < ($1.element.node, $1.offset)
     }.map(\.element)
+    joint.replaced = decomposed.replaced
     var decompositions: [LayerDecomposition] = []
-    for decomposition in decomposed.change.decompositions {
+    let algebra = try LinearAlgebra.loaded()
+    for (k, decomposition) in decomposed.change.decompositions.enumerated() {
       let node = try place(decomposition.layer.node)
+      // Errors are told of the original's own weights.
+      let layers = smaller.decomposableLayers.layers
+      let layer = layers.first { $0.node == decomposition.layer.node } ?? decomposition.layer
+      let factors = layer.factors(
+        decomposition.method, ranks: decomposition.ranks,
+        stored: decomposition.constants.map { decomposed.plan.constants[$0].tensor })
+      joint.replaced[k].relativeError = try layer.relativeError(
+        factors.product(kernel: layer.kernel, algebra), Work())
       decompositions.append(
         LayerDecomposition(
-          layer: decomposition.layer.placed(at: node), method: decomposition.method, ranks: decomposition.ranks,
+          layer: layer.placed(at: node), method: decomposition.method, ranks: decomposition.ranks,
           replacement: NodeReplacement(node: node, stages: decomposition.replacement.stages)))
     }
     for approximation in decomposed.approximations {
@@ -84,7 +95,6 @@ extension CompressibleModel {
       }
     }
     joint.approximations.sort { $0.node < $1.node }
-    joint.replaced = decomposed.replaced
     joint.adjusted += decomposed.adjusted
     joint.layers += decomposed.layers
     joint.compressed = decomposed.compressed

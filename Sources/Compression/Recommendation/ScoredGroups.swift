@@ -27,7 +27,7 @@ struct ScoredGroups: Sendable {
   /// Per group: what the recommenders see, or why it cannot be ranked.
   let groups: [Outcome]
   /// By group and cell, the share of the variance of what reads it that goes with it when its turn comes; of PR_REC.
-  private let damages: [[Double]]?
+  let damages: [[Double]]?
 
   enum Outcome: Sendable {
     case ranked(SelectionGroup)

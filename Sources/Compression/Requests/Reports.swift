@@ -227,6 +227,7 @@ package struct Recommendation: Sendable {
   package var original: ModelSize
   package var compressed: ModelSize
   package var warnings: [String] = []
+  package var trials: [PlannedCompression.Trial] = []
 }
 
 extension Recommendation {
@@ -235,7 +236,7 @@ extension Recommendation {
     self.init(
       availableLayers: planned.layers, skipped: planned.skipped, goal: planned.goal ?? .ratio(0),
       achievedRatio: planned.achievedRatio, original: planned.original, compressed: planned.compressed,
-      warnings: planned.warnings)
+      warnings: planned.warnings, trials: planned.trials)
   }
 }
 
@@ -296,6 +297,12 @@ package struct PlannedCompression: Sendable {
   package var approximations: [Approximation]
   /// What the certificate compared: how many values agreed. None before it has passed.
   package var certificate = CertificateReport(valuesChecked: 0, labelsCompared: 0)
+  /// What was tried where methods were chosen: with which, and the measured error of the outputs.
+  package var trials: [Trial] = []
+  package struct Trial: Sendable, Equatable {
+    package var methods: [CompressionMethod]
+    package var error: Double
+  }
   /// What it does to the model, for whoever proves the result by running it.
   package var change: Change
 

@@ -18,6 +18,7 @@ extension PlannedCompression {
       "warnings": .array(warnings.map(JSONValue.string)),
     ]
     object.append("reconstruction", reconstruction?.json)
+    if !trials.isEmpty { object.append("trials", .array(trials.map(\.json))) }
     if let goal {
       object.append("requested", goal.json)
       object.append("achieved", RecommendationGoal.achieved(achievedRatio, original, compressed))

@@ -13,8 +13,15 @@ extension Recommendation {
       "achieved": RecommendationGoal.achieved(achievedRatio, original, compressed),
     ]
     object.append("predicted_error", predictedError.map(JSONValue.double))
+    if !trials.isEmpty { object.append("trials", .array(trials.map(\.json))) }
     if !warnings.isEmpty { object.append("warnings", .array(warnings.map(JSONValue.string))) }
     return .object(object)
+  }
+}
+
+extension PlannedCompression.Trial {
+  var json: JSONValue {
+    ["methods": .array(methods.map { .string($0.rawValue) }), "error": .double(error)]
   }
 }
 

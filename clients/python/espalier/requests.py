@@ -98,7 +98,7 @@ def recommend(
     *,
     recommendation_ratio: Optional[float] = None,
     target: Optional[Target] = None,
-    compression_method: Optional[str] = None,
+    compression_method: Optional[str] = "PR_L2",
     recommendation_method: Optional[str] = None,
     options: Optional[Options] = None,
     input_shapes: Optional[InputShapes] = None,
@@ -110,14 +110,14 @@ def recommend(
     """How much to take from each layer so that `recommendation_ratio` of all channels go, or `target` is left.
 
     For a decomposition (FD_*), which ranks to give each layer: VBMF's, moved by a ratio from -1 to 1, or those that
-    leave a `target`. With a `target` on sizes and no method, channels and ranks are chosen together, layer by layer, as
-    `compress` would with the same `reconstruct`. Writes nothing. PR_NN, PR_SNP and PR_REC measure on the samples at
-    `dataset_path`; decompositions weigh errors by them; and with them `predicted_error` says beforehand what each layer
-    will lose.
+    leave a `target`. With the method "automatic" (or None) and a `target` on sizes, channels and ranks are chosen
+    together, layer by layer, as `compress` would with the same `reconstruct`. Writes nothing. PR_NN, PR_SNP and PR_REC
+    measure on the samples at `dataset_path`; decompositions weigh errors by them; and with them `predicted_error` says
+    beforehand what each layer will lose.
     """
     if (recommendation_ratio is None) == (target is None):
         raise ValueError("recommend takes either recommendation_ratio or target")
-    method = _method(compression_method, target, recommendation_method)
+    method = _method(compression_method)
     params = {
         "model": absolute(model),
         "compression_method": method,
@@ -172,7 +172,7 @@ def compress(
     recommendation_ratio: Optional[float] = None,
     target: Optional[Target] = None,
     layers: Optional[Sequence[LayerSetting]] = None,
-    compression_method: Optional[str] = None,
+    compression_method: Optional[str] = "PR_L2",
     recommendation_method: Optional[str] = None,
     options: Optional[Options] = None,
     input_shapes: Optional[InputShapes] = None,
@@ -187,9 +187,8 @@ def compress(
 ) -> Request[Compression]:
     """Writes a smaller model to `output_path`: by a ratio, a target, or `layers` as `recommend` gave or chosen.
 
-    With a `target` on sizes ({"macs": 0.5}, "parameters" or "size_bytes") and no `compression_method`, pruning and
-    decomposition are chosen layer by layer; give a `dataset_path`, with which that does far better. Otherwise the method
-    is PR_L2 unless it is named.
+    With a `target` on sizes ({"macs": 0.5}, "parameters" or "size_bytes") and the `compression_method` "automatic" (or
+    None), pruning and decomposition are chosen layer by layer; give a `dataset_path`, with which that does far better.
 
     With `verify` the file is run before it gets its name, on the first samples of the dataset at `dataset_path`
     or on numbers made up, and not written if it does not compute what it must (kind `verify.failed`). PR_NN and
@@ -202,7 +201,7 @@ def compress(
         raise ValueError("compress takes either recommendation_ratio, target or layers")
     if output_path is None and not dry_run:
         raise ValueError("compress takes the output_path to write to, or dry_run=True")
-    method = _method(compression_method, target, recommendation_method)
+    method = _method(compression_method)
     params: Dict[str, Any] = {
         "model": absolute(model),
         "compression_method": method,
@@ -285,12 +284,10 @@ def _request(
     return Request(method, given, functools.partial(decode, record), progress, timeout, writes)
 
 
-def _method(
-    compression_method: Optional[str], target: Optional[Target], recommendation_method: Optional[str]
-) -> Optional[str]:
-    """PR_L2 where no method is named, but for targets that the daemon chooses methods for."""
-    if compression_method is None and (target is None or recommendation_method is not None):
-        return "PR_L2"
+def _method(compression_method: Optional[str]) -> Optional[str]:
+    """The method as the wire has it: none where the daemon is to choose."""
+    if compression_method is not None and compression_method.lower() == "automatic":
+        return None
     return compression_method
 
 

@@ -154,6 +154,10 @@ class LayerSetting:
     # With a dataset: what those that read these channels, or the layer itself if it is decomposed, will lose of what
     # they compute after the best refit, relative.
     predicted_error: Optional[float] = None
+    # Where no method was named: the one chosen for this layer, what it saves by the target's measure, and why.
+    method: Optional[str] = None
+    saved: Optional[Dict[str, int]] = None
+    reason: Optional[str] = None
 
     def to_json(self) -> Dict[str, Any]:
         entry = {"name": self.name, "channels": self.channels, "values": self.values, "use": self.use}
@@ -164,6 +168,14 @@ class LayerSetting:
 class SkippedLayer:
     name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was tried where no method was named: with which methods, and the measured error of the outputs, relative."""
+
+    methods: List[str]
+    error: float
 
 
 @dataclass(frozen=True)
@@ -192,6 +204,9 @@ class Recommendation:
     achieved: Optional[Dict[str, float]] = None
     # With a dataset: the root of the sum of the layers' squares, as if they were independent.
     predicted_error: Optional[float] = None
+    # Where no method was named.
+    trials: List[Trial] = field(default_factory=list)
+    warnings: List[str] = field(default_factory=list)
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def _repr_html_(self) -> str:
@@ -395,6 +410,8 @@ class Compression:
     # As in `Recommendation`; None where the request named layers.
     requested: Optional[Dict[str, float]] = None
     achieved: Optional[Dict[str, float]] = None
+    # Where no method was named.
+    trials: List[Trial] = field(default_factory=list)
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def _repr_html_(self) -> str:

@@ -1,0 +1,142 @@
+"""A target and no method: channels and ranks chosen together, one plan for both, held against real runs."""
+
+import dataclasses
+
+import espalier
+import numpy as np
+import onnx
+import pytest
+
+import daemon
+import running
+
+MODELS = daemon.ROOT / "Tests" / "Digits" / "models"
+EXAMPLES = daemon.ROOT / "clients" / "python" / "examples" / "models"
+BRIGHTEST = np.float32(16)
+METHODS = {"PR_REC", "FD_SVD", "FD_TK"}
+
+
+@pytest.fixture(scope="module")
+def sample():
+    with np.load(MODELS / "sample.npz") as file:
+        return {name: file[name] if name == "labels" else file[name] / BRIGHTEST for name in file}
+
+
+@pytest.fixture(scope="module")
+def digits(sample, folder):
+    path = folder / "digits_for_choosing.npy"
+    np.save(path, sample["calibration"])
+    return path
+
+
+def accuracy(path, sample):
+    (logits,) = running.run(onnx.load(path), {"image": sample["images"]})
+    return float((logits.argmax(1) == sample["labels"]).mean())
+
+
+def compress(client, folder, name, share, dataset, **others):
+    path = folder / f"{name}_automatic.onnx"
+    reply = client.compress(
+        MODELS / f"{name}.onnx", path, compression_method="automatic", target={"macs": share}, dataset_path=dataset,
+        overwrite=True, verify=True, **others,
+    )  # fmt: skip
+    return path, reply
+
+
+@pytest.mark.parametrize("name", ["resnet", "mobile", "vit"])
+@pytest.mark.parametrize("share, points", [(0.5, 1), (0.3, 3)])
+def test_networks_keep_their_accuracy(client, folder, sample, digits, name, share, points):
+    path, reply = compress(client, folder, name, share, digits, reconstruct="least_squares")
+    # One image more than that: a sample's share is no finer.
+    least = accuracy(MODELS / f"{name}.onnx", sample) - points / 100 - 1 / len(sample["labels"])
+    assert accuracy(path, sample) >= least
+    assert 0.99 * share <= reply.compressed.macs / reply.original.macs <= share
+    assert reply.reconstruction.kept and reply.verification.status == "approximate"
+    assert reply.verification.twin.status == "exact"
+    assert reply.layers and all(layer.use and layer.method in METHODS and layer.reason for layer in reply.layers)
+    assert all(layer.predicted_error > 0 and layer.saved["macs"] > 0 for layer in reply.layers)
+    decomposed = {layer.name: layer.values for layer in reply.layers if layer.method.startswith("FD_")}
+    assert {layer.layer: layer.ranks for layer in reply.replaced} == decomposed
+    assert bool(reply.removed) == any(layer.method == "PR_REC" for layer in reply.layers)
+    found = client.verify(MODELS / f"{name}.onnx", path, reply)
+    assert found.status == "approximate" and found.twin.status == "exact"
+
+
+def both(client, folder, digits, **others):
+    """A model that lost channels and whose layers were decomposed."""
+    path, reply = compress(client, folder, "mobile", 0.4, digits, **others)
+    assert reply.removed and reply.replaced
+    return path, reply
+
+
+@pytest.mark.parametrize("mode", ["none", "bias", "least_squares"])
+def test_channels_and_ranks_in_one_model(client, folder, digits, mode):
+    path, reply = both(client, folder, digits, reconstruct=mode)
+    assert reply.verification.status == "approximate" and reply.verification.twin.status == "exact"
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    assert client.verify(MODELS / "mobile.onnx", path, reply).twin.status == "exact"
+
+
+def test_what_a_reply_does_not_say_is_noticed(client, folder, digits):
+    path, reply = both(client, folder, digits, reconstruct="least_squares")
+
+    def verify(**changes):
+        return client.verify(MODELS / "mobile.onnx", path, dataclasses.replace(reply, **changes))
+
+    assert verify().twin.status == "exact"
+    for changes in (
+        {"removed": reply.removed[1:]},
+        {"replaced": reply.replaced[1:]},
+        {"replaced": [dataclasses.replace(e, ranks=[rank + 1 for rank in e.ranks]) for e in reply.replaced]},
+        {"adjusted": []},
+    ):
+        try:
+            found = verify(**changes)
+        except espalier.ServerError as refusal:
+            assert refusal.kind in (None, "verify.failed"), refusal
+        else:
+            assert found.status == "failed", changes.keys()
+
+
+def test_what_is_recommended_is_what_is_done(client, folder, digits):
+    given = {"target": {"macs": 0.5}, "dataset_path": digits, "reconstruct": "least_squares"}
+    given["compression_method"] = None
+    advice = client.recommend(MODELS / "vit.onnx", **given)
+    dry = client.compress(MODELS / "vit.onnx", dry_run=True, **given)
+    reply = client.compress(MODELS / "vit.onnx", folder / "advised.onnx", overwrite=True, **given)
+    assert advice.available_layers == dry.layers == reply.layers
+    assert advice.estimate.compressed.macs == reply.compressed.macs
+
+
+@pytest.mark.parametrize("measure", ["macs", "parameters", "size_bytes"])
+def test_without_data_it_works_and_says_what_is_missing(client, folder, measure):
+    path = folder / "blind.onnx"
+    reply = client.compress(
+        MODELS / "resnet.onnx", path, compression_method="automatic", target={measure: 0.6}, overwrite=True, verify=True
+    )
+    assert any("dataset_path" in warning for warning in reply.warnings)
+    left = reply.raw["compressed"][measure] / reply.raw["original"][measure]
+    assert 0.59 < left <= 0.6
+    assert reply.verification.status in ("exact", "approximate")
+    assert all(layer.method in METHODS | {"PR_GROUP_L2"} for layer in reply.layers)
+
+
+def test_formats_decide_alike(client, folder):
+    dataset = EXAMPLES / "digits_calibration.npy"
+    found = {}
+    for kind, shapes in ("onnx", None), ("pt", [{"shape": [1, 1, 8, 8]}]), ("keras", None):
+        reply = client.compress(
+            EXAMPLES / f"digits_resnet.{kind}", folder / f"alike.{kind}", compression_method="automatic",
+            target={"macs": 0.5}, overwrite=True, input_shapes=shapes, dataset_path=dataset, verify=True,
+            reconstruct="least_squares",
+        )  # fmt: skip
+        assert reply.verification.status == "approximate", kind
+        found[kind] = sorted((layer.method, layer.channels, layer.values) for layer in reply.layers)
+    assert found["onnx"] == found["pt"] == found["keras"]
+
+
+def test_a_size_that_cannot_be_reached_is_refused(client, folder, digits):
+    for dataset in None, digits:
+        with pytest.raises(espalier.ServerError) as refusal:
+            compress(client, folder, "vit", 0.001, dataset)
+        assert refusal.value.kind == "target.unreachable"
