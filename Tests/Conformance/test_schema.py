@@ -133,7 +133,7 @@ def conversation(session, folder):
         return {"compression_method": method, "recommendation_method": "VBMF" if method[0] == "F" else "SLAMP",
                 **(goal or {"recommendation_ratio": 0.5})}
 
-    few = str(folder / "few.npy")
+    few, fine = str(folder / "few.npy"), {"step_size": 1, "min_num_of_value": 1}
     np.save(few, np.load(CALIBRATION)[:64])
     grouped, transformer, shared = zoo(folder, "wav2vec2"), zoo(folder, "gpt2"), str(folder / "shared.onnx")
     onnx.save(hazards.everything()["bias_shared_by_two_layers"](), shared)
@@ -145,6 +145,11 @@ def conversation(session, folder):
     session.result("recommend", {"model": transformer, **by("PR_L2"), "options": {"group_policy": "count"}})
     session.result("recommend", {"model": RESNET, **by("PR_L2", target={"parameters": 0.5})})
     session.result("recommend", {"model": RESNET, **by("FD_TK", target={"size_bytes": 0.5})})
+    for measure in ("parameters", "macs", "size_bytes"):
+        session.result("recommend", {"model": RESNET, "target": {measure: 0.5}, "options": fine})
+    session.result("recommend", {"model": RESNET, "target": {"macs": 0.5}, "options": fine, "dataset_path": few,
+                                 "reconstruct": "least_squares"})
+    session.result("compress", {"model": RESNET, "target": {"macs": 0.5}, "options": fine, "dry_run": True})
     session.result("recommend", {"model": RESNET, **by("PR_REC"), "dataset_path": CALIBRATION})
     session.result("recommend", {"model": RESNET, **by("FD_TK")})
     session.result("recommend", {"model": RESNET, **by("FD_SVD", target={"energy": 0.9}), "dataset_path": CALIBRATION})
@@ -153,7 +158,7 @@ def conversation(session, folder):
     advice = session.result("recommend", {"model": RESNET, **by("PR_NN"), "dataset_path": CALIBRATION})
     compress(RESNET, output(), compression_method="PR_L2", layers=advice["available_layers"])
     compress(grouped, output(), **by("PR_L2"), options={"group_policy": "count"})
-    compress(shared, output(), **by("PR_L2"), options={"step_size": 1, "min_num_of_value": 1})
+    compress(shared, output(), **by("PR_L2"), options=fine)
     made = compress(transformer, output("t.onnx"), **by("PR_L2"), verify=True)
     session.result("verify", {"model": transformer, "compressed": output("t.onnx"), "removed": made["removed"],
                               "copied": made["copied"], "dataset_path": None})

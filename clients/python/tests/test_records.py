@@ -23,7 +23,7 @@ RECORDS = {
 }
 # Objects of replies that the client leaves as dictionaries, or takes apart.
 PLAIN = {
-    "Balance", "Certificate", "Requested", "Achieved", "CachedModels", "Released", "InitializeResult", "Capabilities",
+    "Balance", "Certificate", "Requested", "Achieved", "Saved", "CachedModels", "Released", "InitializeResult", "Capabilities",
     "OptionDescription",
 }  # fmt: skip
 
