@@ -60,16 +60,18 @@ enum WrittenModel {
 }
 
 extension ModelDocument {
-  /// The last steps of writing a model that is one file: what is there is checked while nobody can see it, then named.
+  /// The last steps of writing a model that is one file: what is there is read again and checked while nobody can see it,
+  /// then named.
   /// - Parameters:
   ///   - notes: to be told of the file.
-  ///   - prove: gets the path of the complete file; what it throws undoes everything.
+  ///   - reread: the graph and the named values of a complete file.
   func publish(
-    _ output: OutputFile, notes: [String] = [], overwrite: Bool, checking check: FileCheck?, work: Work,
-    _ prove: (_ path: String) throws(Failure) -> Void
+    _ output: OutputFile, notes: [String] = [], proving plan: CompressionPlan, against original: WrittenModel.Original,
+    overwrite: Bool, checking check: FileCheck?, work: Work,
+    _ reread: (_ path: String) throws(Failure) -> (graph: Graph, results: [String: ValueID])
   ) throws(Failure) -> [WrittenFile] {
     let size = try output.finish(work: work)
-    try prove(output.temporaryPath)
+    try WrittenModel.check(against: original, plan) { () throws(Failure) in try reread(output.temporaryPath) }
     if let check { try check(output.temporaryPath) }
     // Nothing counts that was read from a file that is no longer what it was.
     try verifyUnchanged()

@@ -328,7 +328,6 @@ NETWORKS = {
     "cross_attention": Network(
         cross_attention, lambda rng, n: image(10, 48)(rng, n) + image(14, 32)(rng, n), products=True, left=0.9
     ),
-    # Recurrent layers keep their sizes.
     "lstm": Network(lstm, tokens(), left=0.95),
     "gru": Network(gru, image(12, 6), left=0.95),
     "channels_first": Network(channels_first, image(3, 16, 16)),

@@ -12,7 +12,7 @@ import kernels
 import masking_keras
 import networks_keras
 import plans
-from test_keras_families import hold_to_the_reply, run, train
+from test_keras_families import hold_to_the_reply, hold_what_was_saved, run, train
 
 PRUNING = [method for method in espalier.COMPRESSION_METHODS if method.startswith("PR_") and method != "PR_ID"]
 NAMES = ["separable", "unet", "vit"]
@@ -71,10 +71,12 @@ def samples(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("method", PRUNING)
-def test_pruning(client, model, samples, workspace, name, form, method):
+# Every method on every network, and on both kinds of files; every network as both.
+@pytest.mark.parametrize(
+    "method, name, form",
+    [(method, name, FORMS[(i + k) % 2]) for i, method in enumerate(PRUNING) for k, name in enumerate(NAMES)],
+)
+def test_pruning(client, model, samples, workspace, method, name, form):
     held = model(name, form)
     output = workspace / held.source.name
     dataset = samples(name) if method in SEES_DATA else None
@@ -147,11 +149,11 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(f"{k}={v}" for k, v in options.items()))
-def test_options(client, model, workspace, options, form):
-    for name in ("separable", "vit"):
-        held = model(name, form)
+@pytest.mark.parametrize("index", range(len(OPTIONS)), ids=lambda index: "-".join(map("{0[0]}={0[1]}".format, OPTIONS[index].items())))
+def test_options(client, model, workspace, index):
+    options = OPTIONS[index]
+    for k, name in enumerate(("separable", "vit")):
+        held = model(name, FORMS[(index + k) % 2])
         output = workspace / held.source.name
         reply = client.compress(held.source, output, recommendation_ratio=0.4, options=options)
         verdict = held.judge(output, reply)
@@ -257,9 +259,7 @@ def test_decomposition_at_full_rank_is_the_original(client, model, workspace, na
         assert 1e-4 < apart < 2 and all(0 < entry.relative_error < 1 for entry in reply.replaced)
     assert masking_keras.distance(predicted, run(graph, compressed, held.inputs)) <= 1e-4
     train(compressed, held.inputs, predicted)
-    again = files_keras.write(compressed, workspace / f"again{form}")
-    trained = files_keras.predict(compressed, held.inputs)
-    assert masking_keras.distance(trained, files_keras.predict(files_keras.read(again), held.inputs)) <= 1e-5
+    hold_what_was_saved(compressed, held.inputs, workspace / f"again{form}")
 
 
 AMOUNTS = [

@@ -39,13 +39,16 @@ package struct HDF5Worker: Sendable {
     if let executable { path = executable } else { path = try Self.find() }
     let (answer, product) = (try MemoryFile(), try MemoryFile())
     let process = try ChildProcess(
-      path, arguments, environment: Self.environment, descriptors: [0: input, 1: answer.descriptor, 3: product.descriptor])
+      path, arguments, environment: Self.environment,
+      descriptors: [0: input, 1: answer.descriptor, 3: product.descriptor])
     let deadline = Instant.now.adding(seconds: secondsLimit)
     while !process.waitForEnd(milliseconds: Self.pollMilliseconds) {
       try work.checkCancellation()
       guard Instant.now < deadline else {
         throw Failure(
-          .resourceLimit, "HDF5's library was not done with the file after \(Int(secondsLimit)) s; the file is damaged")
+          .resourceLimit,
+          "HDF5's library was not done with the file after \(Int(secondsLimit)) s; it is damaged: copy it or save it again"
+        )
       }
     }
     try Self.check(process.status, path)
@@ -69,7 +72,10 @@ package struct HDF5Worker: Sendable {
         "\(path) cannot lock itself in, and reads no HDF5 files then: the system has to have seccomp")
     case (0, _): throw misfit(path)
     case (SIGXCPU, _):
-      throw Failure(.resourceLimit, "HDF5's library took too long over the file; the file is damaged")
+      throw Failure(
+        .resourceLimit,
+        "HDF5's library took too long over the file, as over one that leads round in circles; it is damaged: copy it or save "
+          + "it again")
     case (SIGXFSZ, _):
       throw Failure(.resourceLimit, "the HDF5 file holds more than is unpacked")
     case (SIGKILL, _):

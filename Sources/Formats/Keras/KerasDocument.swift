@@ -48,17 +48,14 @@ final class KerasDocument: ModelDocument {
     let changes = try KerasPlanEdits(source.program, lowered, plan)
     let output = try OutputFile(path: path, overwrite: overwrite)
     let notes = try source.write(making: changes.edits, lengths: changes.lengths, to: output, work: work)
-    return try publish(output, notes: notes, overwrite: overwrite, checking: check, work: work) {
-      path throws(Failure) in
-      try WrittenModel.check(
-        against: WrittenModel.Original(
-          graph: graph, results: results(lowered, source.program), inputShapes: inputShapes),
-        plan
-      ) { () throws(Failure) in
-        let file = try source.reopened(path, work: work)
-        let written = try KerasLowering.lower(file.program, inputShapes: inputShapes, work: work)
-        return (written.graph, results(written, file.program))
-      }
+    let original = WrittenModel.Original(
+      graph: graph, results: results(lowered, source.program), inputShapes: inputShapes)
+    return try publish(
+      output, notes: notes, proving: plan, against: original, overwrite: overwrite, checking: check, work: work
+    ) { path throws(Failure) in
+      let file = try source.reopened(path, work: work)
+      let written = try KerasLowering.lower(file.program, inputShapes: inputShapes, work: work)
+      return (written.graph, results(written, file.program))
     }
   }
 

@@ -69,16 +69,10 @@ final class TorchDocument: ModelDocument {
     try archive.write(to: output, work: work) { done, total in
       work.progress(Double(done) / Double(max(1, total)), "writing \(output.path)")
     }
-    return try publish(output, overwrite: overwrite, checking: check, work: work) { path throws(Failure) in
-      try prove(path, plan, work: work)
-    }
-  }
-
-  /// Reads what was written as a user's PyTorch will, and compares every shape in it with what the plan promises.
-  private func prove(_ path: String, _ plan: CompressionPlan, work: Work) throws(Failure) {
-    try WrittenModel.check(
-      against: WrittenModel.Original(graph: graph, results: lowered.results, inputShapes: inputShapes), plan
-    ) { () throws(Failure) in
+    let original = WrittenModel.Original(graph: graph, results: lowered.results, inputShapes: inputShapes)
+    return try publish(
+      output, proving: plan, against: original, overwrite: overwrite, checking: check, work: work
+    ) { path throws(Failure) in
       let file = try source.reopened(path, work: work)
       let written = try TorchLowering.lower(file.program, inputShapes: inputShapes, work: work)
       return (written.graph, written.results)

@@ -172,15 +172,7 @@ extension KerasLowering {
     let weight = try variable(kernel, [[0, 1], [2]])
     var bias: ValueID?
     if let stored = a.layer.variable("\(role)/bias") { bias = try variable(stored, [[0]]) }
-    let output = try part(role, weight, x, bias)
-    // Stated where it is not the width of the queries.
-    let last = try rank(output) - 1
-    if case .list(let stated) = a["output_shape"] {
-      note(stated.last?.integer?.place, output, last)
-    } else {
-      note(a.place("output_shape"), output, last)
-    }
-    return output
+    return try part(role, weight, x, bias)
   }
 
   // MARK: Masks

@@ -1,18 +1,19 @@
 import ModelGraph
 
-/// Convolutions of one to three spatial axes: plain, grouped, depthwise, separable.
+/// Convolutions of one to three spatial axes: plain, grouped, transposed, depthwise, separable.
 enum ConvolutionLayers {
   static let rules: [String: KerasRule] = {
     var table: [String: KerasRule] = [:]
     for rank in 1...3 {
-      let rule = KerasRule { (l, a, x) throws(Failure) in try l.convolutionLayer(a, x, rank) }
-      table["Conv\(rank)D"] = rule
-      table["Convolution\(rank)D"] = rule
-      if rank == 3 { break }
+      // Keras has most of them under two names.
+      for name in ["Conv\(rank)D", "Convolution\(rank)D"] {
+        table[name] = KerasRule { (l, a, x) throws(Failure) in try l.convolutionLayer(a, x, rank) }
+        table[name + "Transpose"] = KerasRule { (l, a, x) throws(Failure) in try l.transposedLayer(a, x, rank) }
+        guard rank < 3 else { continue }
+        table["Separable" + name] = KerasRule { (l, a, x) throws(Failure) in try l.separableLayer(a, x, rank) }
+      }
+      guard rank < 3 else { continue }
       table["DepthwiseConv\(rank)D"] = KerasRule { (l, a, x) throws(Failure) in try l.depthwiseLayer(a, x, rank) }
-      let separable = KerasRule { (l, a, x) throws(Failure) in try l.separableLayer(a, x, rank) }
-      table["SeparableConv\(rank)D"] = separable
-      table["SeparableConvolution\(rank)D"] = separable
     }
     return table
   }()
@@ -32,7 +33,6 @@ extension KerasLowering {
     if groups != 1 {
       settings[NodeSetting(node: lastNode, attribute: "group")] = a.place("groups").map(KerasSetting.literal)
     }
-    note(a.place("filters"), y, 1)
     return try activated(tensor(y, isChannelsFirst: isChannelsFirst), a)
   }
 
@@ -109,7 +109,6 @@ extension KerasLowering {
     keepWhole(weight, "the pointwise convolution is part of a separable one")
     let y = try convolution(
       x, weight, bias(a), SlidingGeometry(kernel: lengths, strides: lengths.map { _ in 1 }, padding: .valid))
-    note(a.place("filters"), y, 1)
     return try activated(tensor(y, isChannelsFirst: isChannelsFirst), a)
   }
 }

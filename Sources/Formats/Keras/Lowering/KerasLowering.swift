@@ -10,7 +10,7 @@ import ModelGraph
 ///
 /// Invariant: the graph computes what the program predicts, under any lengths that the program takes; what a rule cannot
 /// say in ONNX is refused, naming the layer.
-struct KerasLowering {
+struct KerasLowering: GraphLowering {
   /// The first operator set with group normalisation by channels; Gelu and LayerNormalization are in it.
   static let opset = 21
   static let irVersion = 10
@@ -35,7 +35,6 @@ struct KerasLowering {
   var variableValues: [String: ValueID] = [:]
   var literals: [ValueID: [JSONElement?]] = [:]
   var settings: [NodeSetting: KerasSetting] = [:]
-  private var repeated: [RepeatedSetting] = []
   private var results: [KerasResult: ArrangedValue] = [:]
   /// Lengths that decide something that no edit can change.
   var decisive: [FormatConstraints.FixedAxis: String] = [:]
@@ -254,11 +253,6 @@ struct KerasLowering {
     }
   }
 
-  /// The number at `place` is the length of an axis.
-  mutating func note(_ place: JSONElement?, _ value: ValueID, _ axis: Int) {
-    if let place { repeated.append(RepeatedSetting(place: place, value: value, axis: axis)) }
-  }
-
   // MARK: The graph
 
   private mutating func finish() throws(Failure) -> LoweredKeras {
@@ -294,7 +288,7 @@ struct KerasLowering {
         writable: Set(variables.keys)))
     return LoweredKeras(
       graph: graph, calls: calls, variables: variables, literals: literals, settings: settings,
-      repeated: repeated, results: results)
+      results: results)
   }
 
   /// What the model returns has as many samples as what it takes, and its other lengths where no length is open.

@@ -2,41 +2,10 @@ import JSON
 import ModelGraph
 import Numerics
 
-// What the rules append: nodes named after their call, constants, and the variables of layers.
+// What the rules append besides nodes: constants, and the variables of layers.
 
 extension KerasLowering {
-  // MARK: Nodes
-
-  /// Appends a node with one result, named after the call.
-  mutating func node(
-    _ op: String, _ operands: [ValueID?], _ attributes: [String: Attribute] = [:], as suffix: String = "",
-    dtype: DType? = nil
-  ) throws(Failure) -> ValueID {
-    try nodes(op, operands, attributes, count: 1, as: suffix, dtype: dtype)[0]
-  }
-
-  mutating func nodes(
-    _ op: String, _ operands: [ValueID?], _ attributes: [String: Attribute] = [:], count: Int, as suffix: String = "",
-    dtype: DType? = nil
-  ) throws(Failure) -> [ValueID] {
-    let name = suffix.isEmpty ? base : "\(base).\(suffix)"
-    do throws(Failure) {
-      return try assembler.node(op, operands, attributes, name: name, outputCount: count, dtype: dtype)
-    } catch {
-      throw malformed(error.message)
-    }
-  }
-
-  /// The node appended last.
-  var lastNode: NodeID { NodeID(assembler.nodeCount - 1) }
-
-  func shape(_ id: ValueID) throws(Failure) -> [Int] {
-    guard let shape = assembler.shape(id) else { throw unsupported("the shape of its input is not known") }
-    return shape
-  }
-
-  func rank(_ id: ValueID) throws(Failure) -> Int { try shape(id).count }
-  func dtype(_ id: ValueID) -> DType { assembler.dtype(id) ?? .float32 }
+  // MARK: Elements
 
   mutating func cast(_ tensor: KerasTensor, to type: DType) throws(Failure) -> KerasTensor {
     guard dtype(tensor) != type else { return tensor }

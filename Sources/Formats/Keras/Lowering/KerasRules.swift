@@ -38,7 +38,7 @@ enum KerasRules {
   static var classes: [String] { layers.keys.sorted() }
 
   private static let layers: [String: KerasRule] = joined([
-    ActivationLayers.rules, ConvolutionLayers.rules, TransposedConvolutionLayers.rules, PoolingLayers.rules,
+    ActivationLayers.rules, ConvolutionLayers.rules, PoolingLayers.rules,
     NormalizationLayers.rules, ScalingLayers.rules, ReshapingLayers.rules, ResizingLayers.rules, MergingLayers.rules,
     ProductLayers.rules, AttentionLayers.rules, ScoreLayers.rules, RecurrentLayers.rules, WrapperLayers.rules,
     OpaqueLayers.rules,

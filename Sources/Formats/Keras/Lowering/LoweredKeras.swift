@@ -12,8 +12,6 @@ struct LoweredKeras: Sendable {
   let literals: [ValueID: [JSONElement?]]
   /// Attributes of nodes that are settings: `groups`, parts of a split, ...
   let settings: [NodeSetting: KerasSetting]
-  /// Settings that repeat a length without any node reading them: `filters`, `units`, `output_dim`.
-  let repeated: [RepeatedSetting]
   /// What calls return, as the graph has it.
   let results: [KerasResult: ArrangedValue]
 
@@ -42,15 +40,6 @@ struct ArrangedValue: Sendable {
   /// By axis of the value: the axis of Keras's tensor. Channels that come last in Keras come second in the graph:
   /// `[0, 3, 1, 2]`.
   let axes: [Int]
-
-  var isAsWritten: Bool { axes == Array(axes.indices) }
-}
-
-/// A number of the configuration that is the length of an axis.
-struct RepeatedSetting: Sendable {
-  let place: JSONElement
-  let value: ValueID
-  let axis: Int
 }
 
 enum KerasSetting: Sendable {

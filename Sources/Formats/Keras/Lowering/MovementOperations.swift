@@ -53,9 +53,7 @@ enum MovementOperations {
         let x = try a.tensor("x")
         let axis = try l.axis(a.int("axis", 0), of: x)
         if let count = a["indices_or_sections"].integer {
-          let parts = try l.parts(of: x, axis: axis, count: count.value)
-          l.rememberParts(count, areSizes: false)
-          return .list(parts.map(LoweredOperand.tensor))
+          return try l.equalParts(of: x, axis: axis, count: count, areSizes: false)
         }
         // Where the parts begin.
         let bounds = try a.integers("indices_or_sections")
@@ -198,10 +196,17 @@ extension KerasLowering {
     return values.map { tensor($0, source.axes) }
   }
 
-  /// The split made last has its number of parts from `count`.
-  mutating func rememberParts(_ count: KerasInteger, areSizes: Bool) {
-    guard count.value > 1, let place = count.place else { return }
-    settings[NodeSetting(node: lastNode, attribute: "num_outputs")] = .parts(place, areSizes: areSizes)
+  /// So many parts of one length.
+  /// - Parameter areSizes: whether parts of several lengths would stand in the place of `count` by their lengths; else by
+  ///   where they begin.
+  mutating func equalParts(
+    of x: KerasTensor, axis: Int, count: KerasInteger, areSizes: Bool
+  ) throws(Failure) -> LoweredOperand {
+    let parts = try parts(of: x, axis: axis, count: count.value)
+    if count.value > 1, let place = count.place {
+      settings[NodeSetting(node: lastNode, attribute: "num_outputs")] = .parts(place, areSizes: areSizes)
+    }
+    return .list(parts.map(LoweredOperand.tensor))
   }
 
   /// The indices from `start` up to `end`.

@@ -10,14 +10,12 @@ enum ProductLayers {
         }
         let kernel = try l.variable("kernel", a)
         let y = try l.dense(x, kernel, l.bias(a))
-        l.note(a.place("units"), l.primary(y).value, try l.rank(l.primary(y).value) - 1)
         return try l.activated(y, a)
       },
       "EinsumDense": KerasRule { (l, a, x) throws(Failure) in try l.activated(l.einsumDense(x, a), a) },
       "Embedding": KerasRule { (l, a, x) throws(Failure) in
         let table = try l.variable("embeddings", a)
         let y = try l.picked(table, x)
-        l.note(a.place("output_dim"), l.primary(y).value, l.rank(y) - 1)
         if try a.bool("mask_zero", false) {
           let isThere = try l.unary("Not", l.binary("Equal", x, 0, as: "is_zero", dtype: .bool), as: "mask")
           l.masks[y] = isThere
@@ -29,7 +27,6 @@ enum ProductLayers {
       guard try !a.bool("reverse", false) else { throw l.unsupported("it is applied in reverse") }
       let table = try l.variable("embeddings", a)
       let y = try l.picked(table, a.tensor("inputs"))
-      l.note(a.place("output_dim"), l.primary(y).value, l.rank(y) - 1)
       return .tensor(y)
     }
     return table
@@ -78,14 +75,6 @@ extension KerasLowering {
       let product = try node("Einsum", [value, kernel], ["equation": .string(equation)])
       keepWhole(kernel, "Einsum layers are not replaced")
       if let bias { y = tensor(try node("Add", [product, bias], as: "bias")) } else { y = tensor(product) }
-    }
-    // The batch is not stated.
-    if case .list(let stated) = a["output_shape"] {
-      let value = primary(y).value
-      let first = rank(y) - stated.count
-      for (k, length) in stated.enumerated() { note(length.integer?.place, value, first + k) }
-    } else {
-      note(a.place("output_shape"), primary(y).value, rank(y) - 1)
     }
     return y
   }

@@ -115,9 +115,7 @@ enum TensorFlowOperations {
       let x = try a.tensor("x")
       let axis = try l.axis(a.int("axis", 0), of: x)
       if let count = a["sizes"].integer {
-        let parts = try l.parts(of: x, axis: axis, count: count.value)
-        l.rememberParts(count, areSizes: true)
-        return .list(parts.map(LoweredOperand.tensor))
+        return try l.equalParts(of: x, axis: axis, count: count, areSizes: true)
       }
       let source = l.primary(x)
       let sizes = try a.integers("sizes")

@@ -1,20 +1,9 @@
 import ModelGraph
 
-/// Transposed convolutions, cropped as Keras crops them.
-enum TransposedConvolutionLayers {
-  static let rules: [String: KerasRule] = {
-    var table: [String: KerasRule] = [:]
-    for rank in 1...3 {
-      let rule = KerasRule { (l, a, x) throws(Failure) in try l.transposedLayer(a, x, rank) }
-      table["Conv\(rank)DTranspose"] = rule
-      table["Convolution\(rank)DTranspose"] = rule
-    }
-    return table
-  }()
-}
+// Transposed convolutions, cropped as Keras crops them.
 
 extension KerasLowering {
-  fileprivate mutating func transposedLayer(
+  mutating func transposedLayer(
     _ a: KerasArguments, _ x: KerasTensor, _ rank: Int
   ) throws(Failure) -> KerasTensor {
     guard try a.int("groups", 1) == 1 else { throw unsupported("it has groups") }
@@ -28,7 +17,6 @@ extension KerasLowering {
       channelsSecond(x, isChannelsFirst: isChannelsFirst), weight, bias(a),
       geometry(a, kernel: Array(shape.prefix(rank))),
       outputPadding: a.has("output_padding") ? a.ints("output_padding", count: rank) : nil)
-    note(a.place("filters"), y, 1)
     return try activated(tensor(y, isChannelsFirst: isChannelsFirst), a)
   }
 

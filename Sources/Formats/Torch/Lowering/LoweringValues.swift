@@ -1,38 +1,10 @@
 import ModelGraph
 
-// What the rules append: nodes named after their call, constants, and the program's integers as tensors. Everything that
+// What the rules append besides nodes: constants, and the program's integers as tensors. Everything that
 // a literal or a length of the program went into is remembered with its place.
 
 extension TorchLowering {
-  // MARK: Nodes
-
-  /// Appends a node with one result, named after the call.
-  mutating func node(
-    _ op: String, _ operands: [ValueID?], _ attributes: [String: Attribute] = [:], as suffix: String = ""
-  ) throws(Failure) -> ValueID {
-    try nodes(op, operands, attributes, count: 1, as: suffix)[0]
-  }
-
-  mutating func nodes(
-    _ op: String, _ operands: [ValueID?], _ attributes: [String: Attribute] = [:], count: Int, as suffix: String = ""
-  ) throws(Failure) -> [ValueID] {
-    let name = suffix.isEmpty ? base : "\(base).\(suffix)"
-    do throws(Failure) {
-      return try assembler.node(op, operands, attributes, name: name, outputCount: count)
-    } catch {
-      throw malformed(error.message)
-    }
-  }
-
-  /// The node appended last.
-  var lastNode: NodeID { NodeID(assembler.nodeCount - 1) }
-
-  func shape(_ id: ValueID) throws(Failure) -> [Int] {
-    guard let shape = assembler.shape(id) else { throw unsupported("the shape of its input is not known") }
-    return shape
-  }
-
-  func rank(_ id: ValueID) throws(Failure) -> Int { try shape(id).count }
+  // MARK: Axes
 
   /// `axis` counted from the front of `id`.
   func axis(_ axis: Int, of id: ValueID) throws(Failure) -> Int {
@@ -43,8 +15,6 @@ extension TorchLowering {
     }
     return axis < 0 ? axis + max(rank, 1) : axis
   }
-
-  func dtype(_ id: ValueID) -> DType { assembler.dtype(id) ?? .float32 }
 
   // MARK: Constants
 

@@ -7,7 +7,7 @@ import ModelGraph
 ///
 /// Invariant: the graph computes what the program computes in evaluation mode, under any lengths that the program takes;
 /// what a rule cannot say in ONNX is refused, naming the call.
-struct TorchLowering {
+struct TorchLowering: GraphLowering {
   /// The first operator set with group normalisation by channels; Gelu and LayerNormalization are in it.
   static let opset = 21
   static let irVersion = 10
