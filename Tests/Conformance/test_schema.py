@@ -147,9 +147,9 @@ def conversation(session, folder):
     session.result("recommend", {"model": RESNET, **by("FD_TK", target={"size_bytes": 0.5})})
     for measure in ("parameters", "macs", "size_bytes"):
         session.result("recommend", {"model": RESNET, "target": {measure: 0.5}, "options": fine})
-    session.result("recommend", {"model": RESNET, "target": {"macs": 0.5}, "options": fine, "dataset_path": few,
-                                 "reconstruct": "least_squares"})
-    session.result("compress", {"model": RESNET, "target": {"macs": 0.5}, "options": fine, "dry_run": True})
+    automatic = {"model": RESNET, "target": {"macs": 0.5}, "options": fine, "dataset_path": few}
+    session.result("recommend", automatic)
+    session.result("compress", {**automatic, "reconstruct": "least_squares", "dry_run": True})
     session.result("recommend", {"model": RESNET, **by("PR_REC"), "dataset_path": CALIBRATION})
     session.result("recommend", {"model": RESNET, **by("FD_TK")})
     session.result("recommend", {"model": RESNET, **by("FD_SVD", target={"energy": 0.9}), "dataset_path": CALIBRATION})
