@@ -22,8 +22,8 @@ package final class CompressibleModel: Sendable {
     var scores: [(key: ScoreKey, scored: ScoredGroups)] = []
     var rankings: [(key: RankingKey, ranked: RankedModel)] = []
     var cost: CostTable?
-    /// What was found, which may be that nobody knows.
-    var rewritingCost: RewritingCost??
+    /// Without and with rows of layers; what was found may be that nobody knows.
+    var rewritingCosts: [Bool: RewritingCost?] = [:]
     var removalCosts: [CouplingOptions: RemovalCost] = [:]
     var decomposableLayers: DecomposableLayers?
     var spectra: [DecompositionMethod: SpectrumTable] = [:]
@@ -35,7 +35,8 @@ package final class CompressibleModel: Sendable {
   private static let keptScores = 8
   private static let keptRankings = 8
 
-  package typealias FindRewritingCost = @Sendable (Work) throws(Failure) -> RewritingCost?
+  /// Whether the cost of rows of layers is wanted too.
+  package typealias FindRewritingCost = @Sendable (_ ofRows: Bool, Work) throws(Failure) -> RewritingCost?
 
   /// - Parameters:
   ///   - inputShapes: per graph input name, lengths that override what the file declares.
@@ -43,7 +44,7 @@ package final class CompressibleModel: Sendable {
   /// - Throws: `Failure` if shapes contradict each other or an input's shape is neither declared nor given.
   package init(
     graph: Graph, sizeBytes: Int, inputShapes: [String: [Int]] = [:], work: Work = Work(),
-    rewritingCost: @escaping FindRewritingCost = { _ in nil }
+    rewritingCost: @escaping FindRewritingCost = { _, _ in nil }
   ) throws(Failure) {
     (self.graph, self.sizeBytes, findRewritingCost) = (graph, sizeBytes, rewritingCost)
     shapes = try graph.inferShapes(given: inputShapes)
@@ -177,17 +178,17 @@ package final class CompressibleModel: Sendable {
     return cost
   }
 
-  func rewritingCost(_ work: Work) throws(Failure) -> RewritingCost? {
-    if let known = derived.withLock({ $0.rewritingCost }) { return known }
-    let cost = try findRewritingCost(work)
-    derived.withLock { $0.rewritingCost = .some(cost) }
+  func rewritingCost(ofRows: Bool, _ work: Work) throws(Failure) -> RewritingCost? {
+    if let known = derived.withLock({ $0.rewritingCosts[ofRows] }) { return known }
+    let cost = try findRewritingCost(ofRows, work)
+    derived.withLock { $0.rewritingCosts[ofRows] = .some(cost) }
     return cost
   }
 
   /// A size whose bytes are those of the tensors alone, with what the file takes besides.
   /// - Parameter rows: numbers of layers that stand in the place of one each.
-  func onFile(_ size: ModelSize, rows: [Int] = [], _ work: Work) throws(Failure) -> ModelSize {
-    guard let cost = try rewritingCost(work) else { return size }
+  package func onFile(_ size: ModelSize, rows: [Int] = [], _ work: Work) throws(Failure) -> ModelSize {
+    guard let cost = try rewritingCost(ofRows: !rows.isEmpty, work) else { return size }
     var size = size
     size.sizeBytes += cost.rewriting + rows.reduce(0) { $0 + cost.row(of: $1) }
     return size

@@ -19,7 +19,8 @@ package protocol ModelDocument: Sendable {
   var heldBytes: Int { get }
 
   /// What writing the model anew takes beside its tensors; nil where that is not known before.
-  func rewritingCost(work: Work) throws(Failure) -> RewritingCost?
+  /// - Parameter ofRows: whether what rows of layers in the place of one take is wanted, too.
+  func rewritingCost(ofRows: Bool, work: Work) throws(Failure) -> RewritingCost?
 
   /// Writes the model with `plan` applied to `path`, whole or not at all: a temporary file beside the target, checked,
   /// synced, then renamed. Everything the plan does not touch keeps its bytes.
@@ -38,7 +39,7 @@ package typealias FileCheck = (_ path: String) throws(Failure) -> Void
 extension ModelDocument {
   package var exampleShapes: [String: [Int]] { [:] }
   package var isONNX: Bool { false }
-  package func rewritingCost(work: Work) throws(Failure) -> RewritingCost? { nil }
+  package func rewritingCost(ofRows: Bool, work: Work) throws(Failure) -> RewritingCost? { nil }
 
   package func write(
     applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work

@@ -89,7 +89,7 @@ void create_file(struct request request) {
   hid_t properties = H5Pcreate(H5P_FILE_CREATE);
   if (properties < 0 ||
       (needs_newer && H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_LATEST) < 0) ||
-      // No blocks that are left half empty: what datasets hold is all that files of one structure differ by in size.
+      // Small datasets lie by themselves, so that files of one structure differ in size by what their datasets hold.
       H5Pset_small_data_block_size(access, 0) < 0)
     refuse_hdf5("HDF5's library cannot be set up");
   if (next_u8(&request) != node_group) refuse(problem_malformed, "the tree to be written has no root");

@@ -17,7 +17,7 @@ from test_keras_families import hold_to_the_reply, hold_what_was_saved, run, tra
 PRUNING = [method for method in espalier.COMPRESSION_METHODS if method.startswith("PR_") and method != "PR_ID"]
 NAMES = ["separable", "unet", "vit"]
 FORMS = networks_keras.BOTH
-SEES_DATA = ("PR_NN", "PR_SNP")
+SEES_DATA = ("PR_NN", "PR_SNP", "PR_REC")
 
 
 @dataclasses.dataclass(frozen=True)

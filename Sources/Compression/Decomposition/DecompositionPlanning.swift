@@ -97,11 +97,9 @@ extension CompressibleModel {
       ),
     ].filter { !$0.0.isEmpty }.map { names, what in "\(names.summary): \(what)" }
     work.progress(0.95, "certifying")
-    var planned = try planned(
+    return try planned(
       building, layers: model.settings(choices), skipped: model.skipped(choices),
       warnings: building.warnings + dataWarnings)
-    planned.compressed = try onFile(planned.compressed, rows: model.rows(choices), work)
-    return planned
   }
 
   /// The finished plan with its certificate.

@@ -7,7 +7,7 @@ package struct RewritingCost: Sendable {
   /// smaller.
   package let rewriting: Int
   /// The most bytes that the description of a row of layers in the place of one has beyond that of the one, besides what
-  /// each layer of the row has.
+  /// each layer of the row has. 0 where nobody asked for it.
   package let perRow: Int
   package let perRowLayer: Int
 

@@ -10,7 +10,7 @@ extension CompressibleModel {
     }
     let model = try rankModel(request, work)
     let choices = try model.choices(
-      goal, request.options, original: cost.original, rewriting: rewritingCost(work), work: work)
+      goal, request.options, original: cost.original, rewriting: rewritingCost(for: goal, work), work: work)
     return Recommendation(
       availableLayers: model.settings(choices), skipped: model.skipped(choices), goal: goal, achievedRatio: nil,
       original: cost.original,
@@ -28,7 +28,7 @@ extension CompressibleModel {
       model = try rankModel(request, isForFactors: true, work.part(0...0.3))
       goal = wanted
       choices = try model.choices(
-        wanted, request.options, original: cost.original, rewriting: rewritingCost(work), work: work)
+        wanted, request.options, original: cost.original, rewriting: rewritingCost(for: wanted, work), work: work)
     case .layers(let settings):
       let manual = try ManualRanks(settings, request.method, decomposableLayers)
       model = try rankModel(request, only: manual.layers, isForFactors: true, work.part(0...0.3))
@@ -43,5 +43,12 @@ extension CompressibleModel {
     planned.goal = goal
     planned.warnings = warnings + planned.warnings
     return planned
+  }
+
+  /// Only a size on file is about it.
+  private func rewritingCost(
+    for goal: RecommendationGoal, _ work: Work
+  ) throws(Failure) -> RewritingCost? {
+    if case .size(.sizeBytes, _) = goal { try rewritingCost(ofRows: true, work) } else { nil }
   }
 }

@@ -89,7 +89,7 @@ extension CompressibleModel {
     var compressed = try cost.after(removal) { id in lengths[id.index] }
     for tensor in reconciliation.bakedNumbers { compressed.parameters += CostModel.parameters(of: tensor) }
     let planned = PlannedCompression(
-      plan: plan, original: cost.original, compressed: try onFile(compressed, work), layers: layers,
+      plan: plan, original: cost.original, compressed: compressed, layers: layers,
       removed: removal.slices.flatMap(removed), copied: removal.copies.map(copied),
       skipped: skipped, warnings: warnings, approximations: removal.approximations(),
       change: .removal(removal))

@@ -21,7 +21,8 @@ extension CompressibleModel {
       }
       return Recommendation(
         availableLayers: planned.layers, skipped: planned.skipped, goal: request.goal,
-        achievedRatio: planned.achievedRatio ?? 0, original: planned.original, compressed: planned.compressed)
+        achievedRatio: planned.achievedRatio ?? 0, original: planned.original,
+        compressed: try onFile(planned.compressed, work))
     }
     let model = try ranking(recommending: request.method, request.options, maps: request.maps, work)
     let selection = try selection(of: model, for: request.goal, options: request.options, work: work)
@@ -80,7 +81,7 @@ extension CompressibleModel {
         "VBMF's ratios and energies are about ranks; a pruning method takes a ratio of channels or a size")
     case .size(let measure, let share):
       let cost = removalCost(of: model.scored.coupling, options.couplingOptions)
-      let rewriting = measure == .sizeBytes ? try rewritingCost(work) : nil
+      let rewriting = measure == .sizeBytes ? try rewritingCost(ofRows: false, work) : nil
       return try SizeSearch(
         model.ranked, options: options, original: cost.table.original[measure], isExact: rewriting != nil, work: work
       ) { selection throws(Failure) in

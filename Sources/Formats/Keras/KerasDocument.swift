@@ -33,7 +33,8 @@ final class KerasDocument: ModelDocument {
 
   func verifyUnchanged() throws(Failure) { try source.file.verifyUnchanged() }
 
-  func rewritingCost(work: Work) throws(Failure) -> RewritingCost? {
+  func rewritingCost(ofRows: Bool, work: Work) throws(Failure) -> RewritingCost? {
+    guard ofRows else { return try source.rewritingCost(replacing: [], work: work) }
     let undivided = Set(graph.constraints.undivided.keys.compactMap { lowered.variables[$0]?.path })
     let layers = source.program.calls.map(\.layer).filter { layer in
       layer.variable("kernel").map { !undivided.contains($0.path) } ?? false

@@ -85,6 +85,8 @@ struct CompressTask: ModelTask {
         planned.compressed.sizeBytes = written.files.reduce(0) { $0 + $1.sizeBytes }
         planned.warnings += written.files.flatMap(\.notes)
       } else {
+        let rows = Dictionary(planned.replaced.map { ($0.parameter, $0.by.count) }) { first, _ in first }
+        planned.compressed = try model.compressible.onFile(planned.compressed, rows: Array(rows.values), work)
         try model.document.verifyUnchanged()
       }
       return planned.json(
