@@ -21,13 +21,15 @@ V3_ONLY = (".keras",)
 @dataclasses.dataclass(frozen=True)
 class Network:
     """`inputs` makes example inputs for a batch; `products` says that two activations are multiplied and summed over
-    channels (attention), `left` how much of it may stay when half of its channels go."""
+    channels (attention), `left` how much of it may stay when half of its channels go, `runs` that ONNX has a form for all
+    of it."""
 
     make: Callable[[], keras.Model]
     inputs: Callable[[np.random.Generator, int], list]
     forms: tuple = BOTH
     products: bool = False
     left: float = 0.8
+    runs: bool = True
 
 
 def image(*shape, scale=1):
@@ -167,6 +169,26 @@ def gru():
             layers.Dense(CLASSES),
         ]
     )
+
+
+def cells():
+    entry = keras.Input((6, 12))
+    x = layers.RNN([layers.LSTMCell(24), layers.GRUCell(20)], return_sequences=True, go_backwards=True)(entry)
+    x = layers.RNN(layers.SimpleRNNCell(24), return_state=True)(layers.Dense(24, activation="relu")(x))
+    return keras.Model(entry, layers.Dense(CLASSES)(layers.concatenate(x)))
+
+
+def without_onnx():
+    """What ONNX has no operators for, and Keras's backends do each in their own way."""
+    entry = keras.Input((3, 12, 12, 3))
+    x = layers.TimeDistributed(layers.Conv2D(24, 3, activation="relu"))(entry)
+    x = layers.TimeDistributed(layers.Conv2D(16, 3, activation="relu"))(x)
+    x = layers.Bidirectional(layers.ConvLSTM2D(8, 3, strides=2, padding="same"))(x)
+    x = layers.Conv2D(24, 3, padding="same", activation="relu")(x)
+    x = layers.UpSampling2D(2, interpolation="bicubic")(layers.Conv2D(16, 3, padding="same", activation="relu")(x))
+    x = layers.Conv2D(32, 3, activation="relu")(x)
+    x = layers.LSTM(8, activation="gelu")(layers.Reshape((3, 96))(layers.Conv2D(32, 3, strides=2, padding="same")(x)))
+    return keras.Model(entry, layers.Dense(CLASSES)(layers.Dense(24, activation="relu")(x)))
 
 
 def channels_first():
@@ -330,6 +352,8 @@ NETWORKS = {
     ),
     "lstm": Network(lstm, tokens(), left=0.95),
     "gru": Network(gru, image(12, 6), left=0.95),
+    "cells": Network(cells, image(6, 12), left=0.95),
+    "without_onnx": Network(without_onnx, image(3, 12, 12, 3), left=0.95, runs=False),
     "channels_first": Network(channels_first, image(3, 16, 16)),
     "sequential": Network(sequential, image(20, 20, 3)),
     "no_input_layer": Network(no_input_layer, image(12, 12, 3)),
