@@ -52,7 +52,7 @@ package final class CompressibleModel: Sendable {
 
   /// What is made of another model, under that model's lengths.
   init(_ graph: Graph, sizeBytes: Int, like other: CompressibleModel) throws(Failure) {
-    (self.graph, self.sizeBytes, findRewritingCost) = (graph, sizeBytes, { _ in nil })
+    (self.graph, self.sizeBytes, findRewritingCost) = (graph, sizeBytes, { _, _ in nil })
     shapes = try graph.inferShapes(like: other.shapes)
   }
 

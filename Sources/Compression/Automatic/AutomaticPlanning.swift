@@ -101,9 +101,9 @@ extension CompressibleModel {
         throw Failure(.nothingToCompress, "no layer of this model can be pruned or decomposed under these options")
       }
       let model = choosing.ranks
+      let goal = RecommendationGoal.size(request.measure, share: request.share)
       let choices = try model.choices(
-        .size(request.measure, share: request.share), request.decomposition, original: cost.original,
-        rewriting: rewritingCost(work), work: work)
+        goal, request.decomposition, original: cost.original, rewriting: rewritingCost(for: goal, work), work: work)
       var planned = try decompose(
         model, choices, request.request(.svd, maps: request.data.map { NetworkFeatureMaps(graph: graph, data: $0) }),
         work: work)
@@ -152,9 +152,9 @@ extension CompressibleModel {
     }
     let left = smaller.cost.original
     let share = most / Double(max(1, left[request.measure]))
+    let goal = RecommendationGoal.size(request.measure, share: share)
     let choices = try model.choices(
-      .size(request.measure, share: share), request.decomposition, original: left, rewriting: rewritingCost(work),
-      work: work)
+      goal, request.decomposition, original: left, rewriting: rewritingCost(for: goal, work), work: work)
     guard choices.contains(where: { $0?.ranks != nil }) else { return pruned }
     var decomposed = try smaller.decompose(
       model, choices, request.request(.svd, maps: maps), work: work.part(0.7...1))

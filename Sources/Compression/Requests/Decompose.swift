@@ -46,7 +46,7 @@ extension CompressibleModel {
   }
 
   /// Only a size on file is about it.
-  private func rewritingCost(
+  func rewritingCost(
     for goal: RecommendationGoal, _ work: Work
   ) throws(Failure) -> RewritingCost? {
     if case .size(.sizeBytes, _) = goal { try rewritingCost(ofRows: true, work) } else { nil }
