@@ -149,7 +149,7 @@ def conversation(session, folder):
         session.result("recommend", {"model": RESNET, "target": {measure: 0.5}, "options": fine})
     automatic = {"model": RESNET, "target": {"macs": 0.5}, "options": fine, "dataset_path": few}
     session.result("recommend", automatic)
-    session.result("compress", {**automatic, "reconstruct": "least_squares", "dry_run": True})
+    session.result("compress", {**automatic, "dry_run": True})
     session.result("recommend", {"model": RESNET, **by("PR_REC"), "dataset_path": CALIBRATION})
     session.result("recommend", {"model": RESNET, **by("FD_TK")})
     session.result("recommend", {"model": RESNET, **by("FD_SVD", target={"energy": 0.9}), "dataset_path": CALIBRATION})
