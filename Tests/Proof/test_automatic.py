@@ -43,8 +43,7 @@ def compress(client, folder, name, share, dataset, **others):
     return path, reply
 
 
-@pytest.mark.parametrize("name", ["resnet", "mobile", "vit"])
-@pytest.mark.parametrize("share, points", [(0.5, 1), (0.3, 3)])
+@pytest.mark.parametrize("name, share, points", [("resnet", 0.5, 1), ("mobile", 0.3, 3), ("vit", 0.3, 3)])
 def test_networks_keep_their_accuracy(client, folder, sample, digits, name, share, points):
     path, reply = compress(client, folder, name, share, digits, reconstruct="least_squares")
     # One image more than that: a sample's share is no finer.
@@ -62,23 +61,10 @@ def test_networks_keep_their_accuracy(client, folder, sample, digits, name, shar
     assert found.status == "approximate" and found.twin.status == "exact"
 
 
-def both(client, folder, digits, **others):
-    """A model that lost channels and whose layers were decomposed."""
-    path, reply = compress(client, folder, "mobile", 0.4, digits, **others)
+def test_channels_and_ranks_in_one_model_and_what_a_reply_does_not_say(client, folder, digits):
+    path, reply = compress(client, folder, "mobile", 0.4, digits, reconstruct="least_squares")
     assert reply.removed and reply.replaced
-    return path, reply
-
-
-@pytest.mark.parametrize("mode", ["none", "bias", "least_squares"])
-def test_channels_and_ranks_in_one_model(client, folder, digits, mode):
-    path, reply = both(client, folder, digits, reconstruct=mode)
-    assert reply.verification.status == "approximate" and reply.verification.twin.status == "exact"
     onnx.checker.check_model(onnx.load(path), full_check=True)
-    assert client.verify(MODELS / "mobile.onnx", path, reply).twin.status == "exact"
-
-
-def test_what_a_reply_does_not_say_is_noticed(client, folder, digits):
-    path, reply = both(client, folder, digits, reconstruct="least_squares")
 
     def verify(**changes):
         return client.verify(MODELS / "mobile.onnx", path, dataclasses.replace(reply, **changes))
@@ -121,18 +107,21 @@ def test_without_data_it_works_and_says_what_is_missing(client, folder, measure)
     assert all(layer.method in METHODS | {"PR_GROUP_L2"} for layer in reply.layers)
 
 
-def test_formats_decide_alike(client, folder):
-    dataset = EXAMPLES / "digits_calibration.npy"
-    found = {}
-    for kind, shapes in ("onnx", None), ("pt", [{"shape": [1, 1, 8, 8]}]), ("keras", None):
+def test_other_formats(client, folder):
+    images = np.load(EXAMPLES / "digits_calibration.npy")[:128]
+    # Keras has channels last.
+    datasets = {"keras": folder / "last.npy"}
+    np.save(datasets["keras"], images.transpose(0, 2, 3, 1))
+    np.save(folder / "first.npy", images)
+    for kind, shapes in ("pt", [{"shape": [1, 1, 8, 8]}]), ("keras", None):
         reply = client.compress(
             EXAMPLES / f"digits_resnet.{kind}", folder / f"alike.{kind}", compression_method="automatic",
-            target={"macs": 0.5}, overwrite=True, input_shapes=shapes, dataset_path=dataset, verify=True,
+            target={"macs": 0.5}, overwrite=True, input_shapes=shapes, verify=True,
+            dataset_path=datasets.get(kind, folder / "first.npy"),
             reconstruct="least_squares",
         )  # fmt: skip
-        assert reply.verification.status == "approximate", kind
-        found[kind] = sorted((layer.method, layer.channels, layer.values) for layer in reply.layers)
-    assert found["onnx"] == found["pt"] == found["keras"]
+        assert reply.verification.status == "approximate" and reply.verification.twin.status == "exact", kind
+        assert 0.495 <= reply.compressed.macs / reply.original.macs <= 0.5
 
 
 def test_a_size_that_cannot_be_reached_is_refused(client, folder, digits):
