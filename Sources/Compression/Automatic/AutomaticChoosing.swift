@@ -1,3 +1,4 @@
+import Glibc
 import ModelGraph
 import Numerics
 
@@ -96,7 +97,7 @@ struct AutomaticChoosing {
       }
       guard costs.count == group.cellCount else { continue }
       for count in 1..<max(1, limit + 1) {
-        damages[count] += ranked.removal(count: count).cells.reduce(0) { $0 + costs[$1] }
+        damages[count] += ranked.removal(count: count).cells.reduce(0) { $0 + max(0, costs[$1]) }
       }
     }
     return damages
@@ -227,7 +228,12 @@ struct AutomaticChoosing {
 
   private func reason(_ error: Double, _ saved: Int, _ what: String) -> String {
     let share = 100 * Double(saved) / Double(max(1, model.cost.original[request.measure]))
-    func rounded(_ x: Double) -> Double { (x * 1000).rounded() / 1000 }
+    // Three digits, of what is small as well.
+    func rounded(_ x: Double) -> Double {
+      guard x > 0, x.isFinite else { return x }
+      let unit = pow(10, (2 - log10(x).rounded(.down)).rounded())
+      return (x * unit).rounded() / unit
+    }
     let measured = request.data == nil ? "of its squared weights, its root" : "of the outputs"
     return
       "\(what) saves \(rounded(share)) % of the model's \(request.measure.rawValue) for \(rounded(error)) \(measured), which is the cheapest way at the price that meets the target"

@@ -12,12 +12,30 @@ extension CompressibleModel {
   /// held against either kind alone, by running what comes of each, and the best of them is taken.
   package func plan(_ request: AutomaticRequest, work: Work) throws(Failure) -> PlannedCompression {
     let choosing = try AutomaticChoosing(self, request, work: work.part(0...0.4))
-    let mixed = try plan(choosing, .both, work: work.part(0.4...0.5))
-    guard let data = request.data, !mixed.removed.isEmpty || !mixed.replaced.isEmpty else { return mixed }
-    var kinds: [AutomaticChoosing.Kinds] = [.both]
-    if !mixed.replaced.isEmpty { kinds.append(.channels) }
-    if !mixed.removed.isEmpty { kinds.append(.ranks) }
-    guard kinds.count > 1 else { return mixed }
+    var mixed: PlannedCompression?
+    var refusal: Failure?
+    do throws(Failure) {
+      mixed = try plan(choosing, .both, work: work.part(0.4...0.5))
+    } catch {
+      guard error.mayNotHoldOfOneKind else { throw error }
+      refusal = error
+    }
+    guard let data = request.data else {
+      if let mixed { return mixed }
+      // Sizes that steps of both kinds jump over, those of one may hit.
+      for kind in [AutomaticChoosing.Kinds.channels, .ranks] {
+        do throws(Failure) {
+          return try plan(choosing, kind, work: work.part(0.5...1))
+        } catch {
+          guard error.mayNotHoldOfOneKind else { throw error }
+        }
+      }
+      throw refusal ?? Failure(.nothingToCompress, "no plan for this model could be proved")
+    }
+    var kinds: [AutomaticChoosing.Kinds] = mixed == nil ? [] : [.both]
+    if mixed.map({ !$0.replaced.isEmpty }) ?? true { kinds.append(.channels) }
+    if mixed.map({ !$0.removed.isEmpty }) ?? true { kinds.append(.ranks) }
+    if let mixed, kinds.count == 1 || mixed.removed.isEmpty && mixed.replaced.isEmpty { return mixed }
     var best: (planned: PlannedCompression, error: Double)?
     var trials: [PlannedCompression.Trial] = []
     for (k, kind) in kinds.enumerated() {
@@ -25,20 +43,23 @@ extension CompressibleModel {
         0.5 + 0.5 * Double(k) / Double(kinds.count)...0.5 + 0.5 * Double(k + 1) / Double(kinds.count))
       let planned: PlannedCompression
       do throws(Failure) {
-        planned = kind == .both ? mixed : try plan(choosing, kind, work: part.part(0...0.3))
-      } catch {
-        // One kind alone need not reach the size.
-        guard [.targetUnreachable, .nothingToCompress, .certificateFailed, .layerUnavailable].contains(error.kind)
-        else {
-          throw error
+        if kind == .both, let mixed {
+          planned = mixed
+        } else {
+          planned = try plan(choosing, kind, work: part.part(0...0.3))
         }
+      } catch {
+        guard error.mayNotHoldOfOneKind else { throw error }
+        refusal = refusal ?? error
         continue
       }
       let error = try measured(planned, request, data, work: part.part(0.3...1))
       trials.append(PlannedCompression.Trial(methods: planned.methods, error: error))
       if best.map({ error < $0.error }) ?? true { best = (planned, error) }
     }
-    guard var planned = best?.planned else { return mixed }
+    guard var planned = best?.planned else {
+      throw refusal ?? Failure(.nothingToCompress, "no plan for this model could be proved")
+    }
     planned.trials = trials
     return planned
   }
@@ -176,6 +197,11 @@ extension CompressibleModel {
 }
 
 extension Failure {
+  /// Whether channels alone, or ranks alone, may do what could not be done.
+  fileprivate var mayNotHoldOfOneKind: Bool {
+    [.targetUnreachable, .nothingToCompress, .certificateFailed, .layerUnavailable].contains(kind)
+  }
+
   /// Of a size that could not be met: whether what was found is less.
   fileprivate var isBelowTarget: Bool {
     if case .double(let closest)? = details["closest"], case .double(let requested)? = details["requested"] {

@@ -47,7 +47,7 @@ struct SizeSearch {
     let least = Int((share * (1 - Self.tolerance) * Double(original)).rounded(.up))
     var best = try crossing(below: most)
     if best.size < least, best.size <= most { best = try approached(from: best, least: least, most: most) }
-    guard (least...most).contains(best.size) else {
+    guard least <= best.size, best.size <= most else {
       let closest = Double(best.size) / room / Double(max(original, 1))
       let bound = best.size > most ? "no less than" : "the closest below it is"
       throw Failure(
@@ -83,7 +83,7 @@ struct SizeSearch {
       best = try candidate(more)
     }
     if best.size < least { best = try approached(from: best, least: least, most: most) }
-    guard (least...most).contains(best.size) else {
+    guard least <= best.size, best.size <= most else {
       let closest = Double(best.size) / room / Double(max(original, 1))
       throw Failure(
         .targetUnreachable,

@@ -1,7 +1,7 @@
 import ModelGraph
 
 /// The order in which layers are fitted: those of one stage read nothing of each other, and all that they read is settled
-/// by the stages before.
+/// by the stages before. It follows from what reads what, not from the order in which a file lists its nodes.
 struct RefitStages {
   let stages: [[RefitLayer]]
   private let graph: Graph
@@ -10,30 +10,43 @@ struct RefitStages {
   private let isConstant: [Bool]
 
   init(_ layers: [RefitLayer], in graph: Graph) {
-    let byNode = Dictionary(layers.map { ($0.node, $0) }) { first, _ in first }
-    var depths = [Int](repeating: 0, count: graph.values.count)
-    var stages: [[RefitLayer]] = []
-    for id in graph.nodeIDs {
-      let node = graph[id]
-      var depth = (node.inputs.compactMap { $0 } + node.captures).reduce(0) { max($0, depths[$1.index]) }
-      if var layer = byNode[id] {
-        // A value that bypasses the layer and is settled later than what it reads waits for nobody but this layer; one
-        // that the layer itself leads to cannot be waited for.
-        if let shortcut = layer.shortcut {
-          if graph.precedes(shortcut.value, id) {
-            depth = max(depth, depths[shortcut.value.index])
-          } else {
-            layer = layer.withoutShortcut
-          }
-        }
-        while stages.count <= depth { stages.append([]) }
-        stages[depth].append(layer)
-        depth += 1
-      }
-      for case let output? in node.outputs { depths[output.index] = depth }
+    let plain = Self.depths(layers.map(\.withoutShortcut), in: graph)
+    let layers = layers.map { layer -> RefitLayer in
+      guard let shortcut = layer.shortcut else { return layer }
+      // Of two layers that join in a sum, the one that is settled later makes up for the other; of equals the second. One
+      // that its own shortcut hangs on cannot wait for it.
+      let (own, other) = (plain[layer.output.index], plain[shortcut.value.index])
+      let waits = other < own || (other == own && graph.precedes(shortcut.value, layer.node))
+      return waits ? layer : layer.withoutShortcut
     }
+    let depths = Self.depths(layers, in: graph)
+    var stages = [[RefitLayer]](repeating: [], count: depths.max() ?? 0)
+    for layer in layers { stages[depths[layer.output.index] - 1].append(layer) }
     (self.stages, self.graph, self.depths) = (stages, graph, depths)
     isConstant = graph.constantValues()
+  }
+
+  /// By value, the layers on the longest way to it; nobody waits for himself, so that this comes to an end.
+  private static func depths(_ layers: [RefitLayer], in graph: Graph) -> [Int] {
+    let byNode = Dictionary(layers.map { ($0.node, $0) }) { first, _ in first }
+    var depths = [Int](repeating: 0, count: graph.values.count)
+    var isChanging = true
+    while isChanging {
+      isChanging = false
+      for id in graph.nodeIDs {
+        let node = graph[id]
+        var depth = (node.inputs.compactMap { $0 } + node.captures).reduce(0) { max($0, depths[$1.index]) }
+        if let layer = byNode[id] {
+          if let shortcut = layer.shortcut { depth = max(depth, depths[shortcut.value.index]) }
+          depth += 1
+        }
+        for case let output? in node.outputs where depths[output.index] < depth {
+          depths[output.index] = depth
+          isChanging = true
+        }
+      }
+    }
+    return depths
   }
 
   /// What has to be known of a network to compute all that depends on stage `depth` or a later one.
