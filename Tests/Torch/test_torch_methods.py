@@ -49,7 +49,7 @@ def test_pruning(client, model, samples, tmp_path, name, form, method):
         output,
         compression_method=method,
         recommendation_ratio=0.4,
-        dataset_path=samples if method in ("PR_NN", "PR_SNP") else None,
+        dataset_path=samples if method in ("PR_NN", "PR_SNP", "PR_REC") else None,
         input_shapes=files.input_shapes(inputs, form),
     )
     verdict, _ = masking_torch.judge(
