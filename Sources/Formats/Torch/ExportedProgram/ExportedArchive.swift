@@ -21,8 +21,8 @@ package struct ExportedArchive: Sendable {
   static let weightsFolder = "data/weights/"
   static let constantsFolder = "data/constants/"
   private static let programFolder = "models/"
-  /// Far beyond the program of any network; that of a decoder of 80 blocks has a tenth of it.
-  static let textLimit = 64 << 20
+  /// Far beyond the program of any network; that of a decoder of 80 blocks has a seventh of it.
+  static let textLimit = 48 << 20
 
   /// Whether the archive claims to be one of `torch.export`'s, of whatever version.
   package static func recognizes(_ zip: ZipArchive) -> Bool {
