@@ -7,26 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
-import daemon
-import running
+from trained import EXAMPLES, MODELS, accuracy
 
-MODELS = daemon.ROOT / "Tests" / "Digits" / "models"
-EXAMPLES = daemon.ROOT / "clients" / "python" / "examples" / "models"
-BRIGHTEST = np.float32(16)
 METHODS = {"PR_REC", "FD_SVD", "FD_TK"}
-
-
-@pytest.fixture(scope="module")
-def sample():
-    with np.load(MODELS / "sample.npz") as file:
-        return {name: file[name] if name == "labels" else file[name] / BRIGHTEST for name in file}
-
-
-@pytest.fixture(scope="module")
-def digits(sample, folder):
-    path = folder / "digits_for_choosing.npy"
-    np.save(path, sample["calibration"])
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +18,6 @@ def few(sample, folder):
     path = folder / "few_digits_for_choosing.npy"
     np.save(path, sample["calibration"][:96])
     return path
-
-
-def accuracy(path, sample):
-    (logits,) = running.run(onnx.load(path), {"image": sample["images"]})
-    return float((logits.argmax(1) == sample["labels"]).mean())
 
 
 def compress(client, folder, name, share, dataset, **others):

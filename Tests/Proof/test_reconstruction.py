@@ -13,30 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import daemon
 import running
+from trained import EXAMPLES, MODELS, accuracy
 
-MODELS = daemon.ROOT / "Tests" / "Digits" / "models"
-EXAMPLES = daemon.ROOT / "clients" / "python" / "examples" / "models"
-BRIGHTEST = np.float32(16)
 # Of the eight channels of every first layer these are sums of the others.
 REMOVED = [2, 5]
-
-
-@pytest.fixture(scope="module")
-def sample():
-    with np.load(MODELS / "sample.npz") as file:
-        return {name: file[name] if name == "labels" else file[name] / BRIGHTEST for name in file}
-
-
-@pytest.fixture(scope="module")
-def digits(sample, folder):
-    path = folder / "digits_for_fitting.npy"
-    np.save(path, sample["calibration"])
-    return path
-
-
-def accuracy(path, sample):
-    (logits,) = running.run(onnx.load(path), {"image": sample["images"]})
-    return float((logits.argmax(1) == sample["labels"]).mean())
 
 
 # Exactness
