@@ -27,6 +27,10 @@ def frame(message):
     return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
+# Long enough for any machine: who waits so long waits in vain.
+PATIENCE = 120
+
+
 class Session:
     """One connection: `write` takes bytes, `read` is a buffered binary file."""
 
@@ -94,7 +98,7 @@ class Session:
 
     # Receiving
 
-    def wait_for(self, matches, seconds=20):
+    def wait_for(self, matches, seconds=PATIENCE):
         """The first message, received now or before and not yet taken, that `matches`."""
         self.start_reading()
         for index, message in enumerate(self._seen):
@@ -111,21 +115,21 @@ class Session:
                 return message
             self._seen.append(message)
 
-    def response(self, identifier, seconds=20):
+    def response(self, identifier, seconds=PATIENCE):
         def is_it(message):
             return "method" not in message and message.get("id") == identifier and type(message["id"]) is type(identifier)
         return self.wait_for(is_it, seconds)
 
-    def call(self, method, params=None, seconds=20):
+    def call(self, method, params=None, seconds=PATIENCE):
         """The response, whole."""
         return self.response(self.request(method, params), seconds)
 
-    def result(self, method, params=None, seconds=20):
+    def result(self, method, params=None, seconds=PATIENCE):
         answer = self.call(method, params, seconds)
         assert "result" in answer, answer
         return answer["result"]
 
-    def error(self, method, params=None, seconds=20):
+    def error(self, method, params=None, seconds=PATIENCE):
         answer = self.call(method, params, seconds)
         assert "error" in answer, answer
         return answer["error"]
