@@ -11,7 +11,7 @@ import espalier
 import espalier.torch
 import masking_torch
 import networks
-from espalier.results import decode
+from espalier.decoding import decode
 from espalier.torch import ForwardMismatch, PlanMismatch, apply_plan
 
 SIZE = {"parameters": 0, "macs": 0, "size_bytes": 0}

@@ -17,6 +17,7 @@ import urllib.parse
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type, TypedDict, TypeVar, Union
 
 from .connection import ProgressOption, Request
+from .decoding import decode, local_path
 from .errors import ProtocolError
 from .results import (
     CachedModel,
@@ -27,8 +28,6 @@ from .results import (
     PredictedSensitivity,
     Recommendation,
     Verification,
-    decode,
-    local_path,
 )
 
 PathLike = Union[str, "os.PathLike[str]"]

@@ -12,6 +12,7 @@ import pytest
 
 import espalier
 from espalier import servers, session
+from espalier.decoding import decode
 from test_client import COMPRESSION, INSPECTION, RECOMMENDATION, answer, children, progress
 from test_espalierd import MOBILE, RESNET, once_it_listens
 
@@ -54,7 +55,7 @@ def test_a_call_that_kills_takes_the_others_along_once(fake):
     client = fake(inspect=[{"do": "wait"}], recommend=[{"do": "sleep", "seconds": 0.3}, answer(RECOMMENDATION)],
                   verify=[DEATH])  # fmt: skip
     innocent = [client.start_recommend("/m.onnx", recommendation_ratio=0.3) for _ in range(3)]
-    killer = client.start_verify("/m.onnx", "/o.onnx", espalier.results.decode(espalier.Compression, COMPRESSION))
+    killer = client.start_verify("/m.onnx", "/o.onnx", decode(espalier.Compression, COMPRESSION))
     assert [call.result(20).estimate.compressed.macs for call in innocent] == [12, 12, 12]
     with pytest.raises(espalier.ServerStopped):
         killer.result(20)

@@ -11,7 +11,8 @@ import pytest
 
 import espalier
 from espalier import commands, completion, tables
-from espalier.results import Inspection, NewLayer, Recommendation, ReplacedLayer, decode
+from espalier.decoding import decode
+from espalier.results import Inspection, NewLayer, Recommendation, ReplacedLayer
 
 MODELS = Path(__file__).resolve().parents[1] / "examples" / "models"
 RESNET = MODELS / "digits_resnet.onnx"

@@ -7,7 +7,7 @@ import pytest
 
 import espalier
 from espalier import notebook
-from espalier.results import decode
+from espalier.decoding import decode
 from test_client import INSPECTION
 from test_espalierd import MOBILE, MODELS, RESNET
 

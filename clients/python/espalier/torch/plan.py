@@ -16,7 +16,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from ..results import Compression, decode
+from ..decoding import decode
+from ..results import Compression
 from . import modules, replacements, widths
 from .errors import ForwardMismatch, PlanMismatch
 from .slices import Cut, cuts
