@@ -16,7 +16,6 @@ import textwrap
 
 import matplotlib
 import numpy as np
-import onnxruntime
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Proof"))
 
@@ -113,11 +112,7 @@ class Bench:
     labels: np.ndarray
 
     def accuracy(self, path):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        (logits,) = session.run(None, {"image": self.images})
-        return float((logits.argmax(1) == self.labels).mean())
+        return digits.accuracy(path, self.images, self.labels)
 
     def outcome(self, network, method, request, dataset):
         """None where the method takes nothing, or not so much; what else goes wrong is raised."""

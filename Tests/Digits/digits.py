@@ -5,6 +5,7 @@ but training sees labels of training images.
 """
 
 import numpy as np
+import onnxruntime
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -26,3 +27,12 @@ def split():
     seen = {image.tobytes() for image in train}
     assert not any(image.tobytes() in seen for image in held_out)
     return train, train_labels, held_out, labels
+
+
+def accuracy(path, images, labels):
+    """Of an ONNX file. One thread, so that the same file gives the same number."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"image": images})
+    return float((logits.argmax(1) == labels).mean())
