@@ -152,6 +152,7 @@ bench: build .venv/stamp .venv-bench/stamp ## Measure latency, memory and throug
 	$(PYTHON) Tests/Benchmarks/bench.py
 	.venv-bench/bin/python Tests/Benchmarks/peers.py
 	.venv-bench/bin/python Tests/Benchmarks/decomposition.py
+	.venv-bench/bin/python Tests/Benchmarks/reconstruction.py
 	.venv-bench/bin/python Tests/Benchmarks/torch_files.py
 	.venv-bench/bin/python Tests/Benchmarks/keras_files.py
 

@@ -24,19 +24,19 @@ REMOVED = [2, 5]
 
 class Net:
     """A first layer of eight channels of which two are combinations of others, and what reads them. Of fewer than six
-    `inputs` there are more such combinations."""
+    `inputs` there are more such combinations. They lie `shift` off the others."""
 
-    def __init__(self, spatial, dtype=np.float32, inputs=5):
+    def __init__(self, spatial, dtype=np.float32, inputs=5, shift=0.7, size=9):
         self.rng, self.dtype = np.random.default_rng(7), dtype
         self.nodes, self.stored, self.spatial = [], [], spatial
-        self.shape = ["n", inputs, 9, 9] if spatial else ["n", 6, inputs]
+        self.shape = ["n", inputs, size, size] if spatial else ["n", 6, inputs]
         weight = self.rng.normal(size=(8, inputs, 1, 1) if spatial else (inputs, 8))
         bias = self.rng.normal(size=8)
         channels = weight if spatial else weight.T
         for removed in REMOVED:
             mix = self.rng.normal(size=3)
             channels[removed] = sum(m * channels[k] for m, k in zip(mix, (0, 1, 7)))
-            bias[removed] = sum(m * bias[k] for m, k in zip(mix, (0, 1, 7))) + 0.7
+            bias[removed] = sum(m * bias[k] for m, k in zip(mix, (0, 1, 7))) + shift
         if spatial:
             self.node("Conv", "x", self.store("first.weight", weight), self.store("first.bias", bias), name="first")
         else:
@@ -188,6 +188,101 @@ def test_grouped_and_depthwise_layers_are_fitted_group_by_group(client, folder):
     fresh = {"x": data(model, 64, seed=3)}
     (before,), (after,) = running.run(onnx.load(path), fresh), running.run(onnx.load(output), fresh)
     assert relative(before, after) == pytest.approx(reply.reconstruction.error_after, rel=0.15)
+
+
+def transposed(net):
+    weight, bias = net.store("second.weight", net.rng.normal(size=(8, 4, 3, 3))), net.store("second.bias", np.ones(4))
+    net.node("ConvTranspose", net.last, weight, bias, name="second", strides=[2, 2], pads=[1, 0, 1, 0],
+             output_padding=[1, 0], dilations=[1, 2])  # fmt: skip
+
+
+def transposed_to_a_length(net):
+    weight = net.store("second.weight", net.rng.normal(size=(8, 4, 4, 3)))
+    net.node("ConvTranspose", net.last, weight, name="second", strides=[2, 3], output_shape=[17, 26])
+
+
+def siamese(net):
+    """The same weight and bias on what two branches make of the maps."""
+    start, weight = net.last, net.store("second.weight", net.rng.normal(size=(4, 8, 3, 3)))
+    bias = net.store("second.bias", net.rng.normal(size=4))
+    net.node("Conv", start, weight, bias, name="second", pads=[1, 1, 1, 1])
+    one = net.last
+    net.node("AveragePool", start, name="smaller", kernel_shape=[2, 2])
+    net.node("Conv", net.last, weight, bias, name="third", dilations=[2, 2])
+    net.node("GlobalAveragePool", net.last, name="pooled")
+    net.node("Add", one, net.last, name="joined")
+
+
+def many_numbers(net):
+    """A row of whole maps: an output sums more numbers than a regression takes."""
+    net.node("Flatten", net.last, name="flat")
+    weight = net.store("second.weight", net.rng.normal(size=(4, 8 * 40 * 40)))
+    net.node("Gemm", net.last, weight, net.store("second.bias", net.rng.normal(size=4)), name="second", transB=1)
+
+
+PLACES = {
+    "transposed convolution": (transposed, 9, 1), "transposed convolution to a length": (transposed_to_a_length, 9, 1),
+    "one weight in two places": (siamese, 9, 1), "mixtures of channels behind maps": (many_numbers, 40, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_less_common_layers_are_fitted_too(client, folder, case):
+    """What is gone is a sum of what is left at every place, borders included."""
+    build, size, adjusted = PLACES[case]
+    net = Net(True, shift=0, size=size)
+    build(net)
+    model = net.model()
+    path, output, reply = refit(client, folder, model, data(model, 64), **removing())
+    fresh = {"x": data(model, 16, seed=2)}
+    (before,), (after,) = running.run(onnx.load(path), fresh), running.run(onnx.load(output), fresh)
+    assert relative(before, after) < 2e-4 < reply.reconstruction.error_before
+    assert [entry.parameter for entry in reply.adjusted].count("second.weight") == adjusted
+    assert client.verify(path, output, reply, dataset_path=folder / "net.npy").twin.status == "exact"
+
+
+def test_kernels_of_many_channels_are_fitted_by_mixtures(client, folder):
+    net = Net(True, shift=0)
+    rng = net.rng
+    net.node("Conv", net.last, net.store("wide.weight", rng.normal(size=(920, 8, 1, 1))), name="wide")
+    net.node("Conv", net.last, net.store("second.weight", rng.normal(size=(2, 920, 3, 3))), name="second", pads=[1] * 4)
+    model = net.model()
+    setting = espalier.LayerSetting(name="wide", channels=[920], values=list(range(0, 920, 3)), use=True)
+    path, output, reply = refit(
+        client, folder, model, data(model, 32), compression_method="PR_ID", layers=[setting]
+    )
+    fresh = {"x": data(model, 4, seed=2)}
+    (before,), (after,) = running.run(onnx.load(path), fresh), running.run(onnx.load(output), fresh)
+    # Eight numbers lie behind all these channels.
+    assert relative(before, after) < 0.01 < 0.3 < reply.reconstruction.error_before
+    assert [entry.parameter for entry in reply.adjusted] == ["second.weight"] and reply.raw["reconstruction"]["skipped"] == []
+
+
+def test_statistics_are_measured_anew_where_weights_cannot_be(client, folder):
+    """A weight that is computed stays; the normalization behind it sees less than it did."""
+    net = Net(True)
+    net.node("Mul", net.store("second.raw", net.rng.normal(size=(4, 8, 3, 3))), net.store("two", 2.0), name="weight")
+    net.node("Conv", "first_out", net.last, name="second")
+    normalized(net, "norm", 4)
+    model = net.model()
+    stored = {t.name: t for t in model.graph.initializer}
+    bias = numpy_helper.to_array(stored["first.bias"]).copy()
+    # Channels that are nearly constant: without them the mean is another.
+    bias[[1, 6]] = 8
+    stored["first.bias"].CopyFrom(numpy_helper.from_array(bias, "first.bias"))
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    exposed.graph.output.append(helper.make_tensor_value_info("second_out", TensorProto.FLOAT, None))
+    maps = running.run(exposed, {"x": data(model, 256, seed=4)})[1]
+    for name, array in {"norm.mean": maps.mean((0, 2, 3)), "norm.var": maps.var((0, 2, 3))}.items():
+        stored[name].CopyFrom(numpy_helper.from_array(array.astype(np.float32), name))
+    path, output, reply = refit(client, folder, model, data(model, 64), **removing([1, 6]))
+    assert reply.reconstruction.kept and reply.reconstruction.error_after < 0.95 * reply.reconstruction.error_before
+    assert {entry.parameter for entry in reply.adjusted} == {"norm.mean", "norm.var"}
+    (after,) = running.run(onnx.load(output), {"x": data(model, 256, seed=5)})
+    scale, shift = (numpy_helper.to_array(stored[f"norm.{name}"]) for name in ("scale", "shift"))
+    assert np.allclose(after.mean((0, 2, 3)), shift, atol=0.1) and np.allclose(after.std((0, 2, 3)), scale, rtol=0.1)
+    assert client.verify(path, output, reply).twin.status == "exact"
 
 
 @pytest.mark.parametrize("storage", ["typed", "constants", "external"])

@@ -191,7 +191,7 @@ extension CompressibleModel {
     let split = try SampleSplit(runner, work: work)
     guard split.different >= SampleSplit.least else { return nil }
     return try LeastSquaresReconstruction(
-      original: graph, layers: found.layers, runner: runner, split: split
+      original: graph, shapes: shapes.nominal, layers: found.layers, runner: runner, split: split
     ).run(on: compressed, work: work).graph
   }
 }

@@ -227,6 +227,7 @@ extension RefitLayer {
     case .convolution(let geometry, let groups):
       InputTap(value: input, axis: 1, channels: length / geometry.kernel.reduce(1, *) * groups)
     case .product(let inputAxis, _): InputTap(value: input, axis: inputAxis, channels: length)
+    case .mixing: nil
     }
   }
 
@@ -235,11 +236,11 @@ extension RefitLayer {
   fileprivate func columnGram(size: Int, _ algebra: LinearAlgebra) -> [Double] {
     var gram = [Double](repeating: 0, count: size * size)
     let (rows, channels) = (self.rows, size / groups)
-    let taps = max(1, length / max(1, channels))
+    let (outputs, taps) = (outputsPerGroup, max(1, length / max(1, channels)))
     for group in 0..<groups {
-      var columns = [Double](repeating: 0, count: outputsPerGroup * taps * channels)
-      for o in 0..<outputsPerGroup {
-        let output = group * outputsPerGroup + o
+      var columns = [Double](repeating: 0, count: outputs * taps * channels)
+      for o in 0..<outputs {
+        let output = group * outputs + o
         let gain = gains?[output] ?? 1
         for channel in 0..<channels {
           for tap in 0..<taps {
@@ -248,7 +249,7 @@ extension RefitLayer {
         }
       }
       var block = [Double](repeating: 0, count: channels * channels)
-      algebra.addGram(of: columns, count: channels, length: outputsPerGroup * taps, layout: .elements, to: &block)
+      algebra.addGram(of: columns, count: channels, length: outputs * taps, layout: .elements, to: &block)
       LinearAlgebra.mirrorUpper(&block, size: channels)
       for i in 0..<channels {
         for j in 0..<channels {

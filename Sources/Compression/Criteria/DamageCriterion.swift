@@ -191,7 +191,7 @@ struct ChannelConsumer: Sendable {
     let graph = coupling.graph
     let layers = RefitLayers(
       graph, original: graph, shapes: coupling.analysis.shapes, kept: { _, _ in nil }, changeable: { _ in true }
-    ).layers
+    ).layers.filter { !$0.isTransposed }
     let byWeight = Dictionary(layers.map { ($0.weight.source, $0) }) { first, _ in first }
     var consumers = [[ChannelConsumer]](repeating: [], count: coupling.groups.count)
     var seen: Set<Int32> = []

@@ -1,21 +1,43 @@
 import ModelGraph
 import Numerics
 
-/// Where a convolution reads: the patch of every place its window takes.
+/// Where a convolution reads: the patch of every place its window takes. Of a transposed one, what every place of its
+/// output is a sum of.
 struct PatchGeometry: Sendable {
   let kernel: [Int]
+  let isTransposed: Bool
+  private let isPaddedExplicitly: Bool
   private let strides: [Int]
   private let dilations: [Int]
   private let pads: [Int]
+  private let outputPadding: [Int]
   private let automatic: String
 
   init(_ node: Node, kernel: [Int]) {
     let rank = kernel.count
     self.kernel = kernel
+    isTransposed = node.op == "ConvTranspose"
+    isPaddedExplicitly =
+      node.ints("output_shape") == nil && ["NOTSET", "VALID"].contains(node.string("auto_pad") ?? "NOTSET")
     strides = node.ints("strides") ?? [Int](repeating: 1, count: rank)
     dilations = node.ints("dilations") ?? [Int](repeating: 1, count: rank)
     pads = node.ints("pads") ?? [Int](repeating: 0, count: 2 * rank)
+    outputPadding = node.ints("output_padding") ?? [Int](repeating: 0, count: rank)
     automatic = node.string("auto_pad") ?? "NOTSET"
+  }
+
+  /// Of a transposed convolution, along one axis: where its first window begins, how many places its output has.
+  /// - Parameters:
+  ///   - length: of what it reads.
+  ///   - count: of what it computes.
+  func places(
+    axis: Int, length: Int, count: Int
+  ) -> (begin: Int, count: Int, stride: Int, dilation: Int) {
+    let (stride, dilation) = (strides[axis], dilations[axis])
+    if isPaddedExplicitly { return (pads[axis], count, stride, dilation) }
+    // Padding follows from the length that was asked for; an odd one is shared as the standard says.
+    let total = max(0, stride * (length - 1) + (kernel[axis] - 1) * dilation + 1 + outputPadding[axis] - count)
+    return (automatic == "SAME_UPPER" ? total / 2 : total - total / 2, count, stride, dilation)
   }
 
   /// Along one axis of a map: where the window first begins, and how many places it takes.
@@ -42,38 +64,64 @@ struct PatchWindow {
   let area: Int
   private let kernel: [Int]
   private let lengths: [Int]
+  private let isTransposed: Bool
   private let axes: [(begin: Int, count: Int, stride: Int, dilation: Int)]
+  var taps: Int { kernel.reduce(1, *) }
 
-  init(_ geometry: PatchGeometry, lengths: [Int]) {
-    (kernel, self.lengths) = (geometry.kernel, lengths)
-    axes = lengths.indices.map { geometry.places(axis: $0, length: lengths[$0]) }
+  /// - Parameters:
+  ///   - lengths: of the maps that are read.
+  ///   - outputs: of those that are computed; asked for of transposed convolutions.
+  init(_ geometry: PatchGeometry, lengths: [Int], outputs: [Int] = []) {
+    (kernel, self.lengths, isTransposed) = (geometry.kernel, lengths, geometry.isTransposed)
+    axes = lengths.indices.map { axis in
+      geometry.isTransposed
+        ? geometry.places(axis: axis, length: lengths[axis], count: axis < outputs.count ? outputs[axis] : 0)
+        : geometry.places(axis: axis, length: lengths[axis])
+    }
     places = axes.reduce(1) { $0 * $1.count }
     area = lengths.reduce(1, *)
   }
 
-  /// Writes the patch at `place`, by channel and tap, zeros of the padding included.
-  /// - Parameter base: where in `elements` the first of `channels` maps begins.
-  func fill(
-    _ row: UnsafeMutablePointer<Double>, from elements: UnsafeBufferPointer<Float>, at base: Int, channels: Int,
-    place: Int
-  ) {
-    let taps = kernel.reduce(1, *)
+  /// Writes where in a map each tap reads at `place`, negative for zeros: of the padding, and of what lies between the
+  /// numbers that a transposed convolution spreads.
+  func find(_ place: Int, to offsets: UnsafeMutablePointer<Int>) {
     for tap in 0..<taps {
       var (rest, restOfTap, offset, stride) = (place, tap, 0, 1)
-      var isInside = true
       for axis in axes.indices.reversed() {
-        let index =
-          rest % axes[axis].count * axes[axis].stride - axes[axis].begin + restOfTap % kernel[axis]
-          * axes[axis].dilation
-        rest /= axes[axis].count
+        let (begin, count, step, dilation) = axes[axis]
+        var index = rest % count
+        let shift = restOfTap % kernel[axis] * dilation
+        rest /= count
         restOfTap /= kernel[axis]
-        isInside = isInside && index >= 0 && index < lengths[axis]
+        if isTransposed {
+          index += begin - shift
+          index = index % step == 0 ? index / step : -1
+        } else {
+          index = index * step - begin + shift
+        }
+        guard index >= 0, index < lengths[axis] else {
+          offset = -1
+          break
+        }
         offset += index * stride
         stride *= lengths[axis]
       }
-      for channel in 0..<channels {
-        row[channel * taps + tap] = isInside ? Double(elements[base + channel * area + offset]) : 0
-      }
+      offsets[tap] = offset
+    }
+  }
+
+  /// Writes the patch at `place`, by channel and tap, zeros of the padding included.
+  /// - Parameters:
+  ///   - base: where in `elements` the first of `channels` maps begins.
+  ///   - offsets: as found for the place.
+  func fill(
+    _ row: UnsafeMutablePointer<Double>, from elements: UnsafePointer<Float>, at base: Int, channels: Int,
+    offsets: UnsafePointer<Int>
+  ) {
+    let taps = taps
+    for channel in 0..<channels {
+      let (source, target) = (elements + base + channel * area, row + channel * taps)
+      for tap in 0..<taps { target[tap] = offsets[tap] < 0 ? 0 : Double(source[offsets[tap]]) }
     }
   }
 }
@@ -122,7 +170,12 @@ final class PatchMomentsProbe: FeatureMapProbe {
     let taken = min(positions, max(1, (wanted * map.shape[0] + sampleCount - 1) / sampleCount))
     guard taken > 0 else { return }
     let rows = UnsafeMutablePointer<Double>.allocate(capacity: min(taken, Self.tile) * size)
-    defer { rows.deallocate() }
+    let offsets = UnsafeMutablePointer<Int>.allocate(capacity: layer.taps)
+    defer {
+      rows.deallocate()
+      offsets.deallocate()
+    }
+    guard let elements = map.elements.baseAddress else { return }
     for start in stride(from: 0, to: taken, by: Self.tile) {
       try work.checkCancellation()
       let tile = min(Self.tile, taken - start)
@@ -130,9 +183,10 @@ final class PatchMomentsProbe: FeatureMapProbe {
       for k in 0..<tile {
         let position = ((2 * (start + k) + 1) * positions) / (2 * taken)
         let (sample, place) = (position / window.places, position % window.places)
+        window.find(place, to: offsets)
         window.fill(
-          rows + k * size, from: map.elements, at: sample * layer.inputChannels * window.area,
-          channels: layer.inputChannels, place: place)
+          rows + k * size, from: elements, at: sample * layer.inputChannels * window.area,
+          channels: layer.inputChannels, offsets: offsets)
         for element in 0..<size { sum += rows[k * size + element] * 0 }
       }
       // Nothing times NaN or infinity is nothing.

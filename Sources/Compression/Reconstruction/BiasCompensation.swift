@@ -35,6 +35,11 @@ struct BiasCompensation {
   /// By output that is left, what it lost on average; nil where that cannot be told.
   private func missing(_ layer: RefitLayer, _ statistics: [ChannelStatistics?]) throws(Failure) -> [Double]? {
     guard let id = original[layer.output].producer, layer.groups == 1 else { return nil }
+    switch layer.form {
+    case .convolution(let geometry, _) where geometry.isTransposed: return nil
+    case .mixing: return nil
+    default: break
+    }
     if case .none = layer.intercept { return nil }
     guard let decomposition = planned.change.decompositions.first(where: { $0.layer.node == id }) else {
       return planned.change.removal == nil ? nil : missing(ofRemoved: layer, original[id], statistics)

@@ -6,9 +6,11 @@ import Numerics
 /// (ThiNet, Luo et al., ICCV 2017; He, Zhang and Sun, ICCV 2017; ridge toward the old weight).
 ///
 /// Data are only ever run through the two networks; what is kept of them are sums of products and, where there is room,
-/// what the layers of the next stage read. Results depend neither on the number of threads nor on what there is room for.
+/// what the layers of the next stage read. Results do not depend on the number of threads.
 struct LeastSquaresReconstruction {
   let original: Graph
+  /// Of the original.
+  let shapes: ShapeTable
   let runner: any NetworkRunner
   let split: SampleSplit
   let layers: [RefitLayer]
@@ -16,11 +18,12 @@ struct LeastSquaresReconstruction {
 
   /// Bytes of sums that are held at a time; a stage with more goes through the data several times.
   private static let momentBudget = 512 << 20
-  /// Bytes of computed values that are kept from stage to stage, of either network.
-  private static let checkpointBudget = 256 << 20
 
-  init(original: Graph, layers: [RefitLayer], runner: any NetworkRunner, split: SampleSplit) throws(Failure) {
-    (self.original, self.layers, self.runner, self.split) = (original, layers, runner, split)
+  init(
+    original: Graph, shapes: ShapeTable, layers: [RefitLayer], runner: any NetworkRunner, split: SampleSplit
+  ) throws(Failure) {
+    (self.original, self.shapes, self.layers) = (original, shapes, layers)
+    (self.runner, self.split) = (runner, split)
     algebra = try LinearAlgebra.loaded()
   }
 
@@ -43,15 +46,20 @@ struct LeastSquaresReconstruction {
     for (depth, stage) in stages.stages.enumerated() where !stage.isEmpty {
       let part = work.part(
         Double(depth) / Double(stages.stages.count)...Double(depth + 1) / Double(stages.stages.count))
+      let frontiers = (
+        original: stages.order.frontier(depth + 1, of: original),
+        compressed: stages.order.frontier(depth, of: compressed)
+      )
+      let portion = SamplePortion(
+        of: runner.sampleCount, bytes: bytes(Set(frontiers.original + frontiers.compressed)),
+        layers: stage.map { ($0, positions($0)) })
       let passes = passes(stage)
       for (k, pass) in passes.enumerated() {
-        let isLast = k == passes.count - 1
         let found = try gather(
-          pass, reference, walk,
-          frontiers: isLast ? (stages.frontier(depth + 1, of: original), stages.frontier(depth, of: compressed)) : nil,
+          pass, reference, walk, portion, frontiers: k == passes.count - 1 ? frontiers : nil,
           work: part.part(Double(k) / Double(passes.count)...Double(k + 1) / Double(passes.count)))
         for fit in found {
-          for (id, tensor) in fit.layer.tensors(fit.solution, in: compressed) { tensors[id] = tensor }
+          for (id, tensor) in fit.layer.tensors(fit.solution, in: compressed, algebra) { tensors[id] = tensor }
         }
         fitted += found
       }
@@ -59,6 +67,36 @@ struct LeastSquaresReconstruction {
       part.progress(1, "fitted \(stage.map { "'\($0.name)'" }.joined(separator: ", "))")
     }
     return (walk.graph, tensors, fitted.sorted { $0.layer.node < $1.layer.node })
+  }
+
+  // MARK: How much there is to look at
+
+  /// Samples that one run at nominal lengths takes.
+  private var nominalBatch: Int { max(1, original.inputs.compactMap { shapes[$0]?.first }.min() ?? 1) }
+
+  /// Of one sample at nominal lengths, of both networks.
+  private func bytes(_ values: Set<ValueID>) -> Int {
+    let fed = Set(original.inputs)
+    // What a plan brings along is no larger than what it replaces.
+    return values.reduce(0) { sum, value in
+      guard !fed.contains(value), value.index < original.values.count else { return sum }
+      return sum + 2 * 4 * (shapes[value]?.reduce(1, *) ?? 0)
+    } / nominalBatch
+  }
+
+  private func positions(_ layer: RefitLayer) -> Int {
+    layer.places.reduce(0) { sum, place in
+      let axis: Int
+      switch place.form {
+      case .convolution: axis = 1
+      case .product(_, let output), .mixing(_, let output, _): axis = output
+      }
+      guard place.target.index < original.values.count, let shape = shapes[place.target], !shape.isEmpty else {
+        return sum
+      }
+      let channels = shape.indices.contains(axis) ? shape[axis] : shape[max(0, shape.count + axis)]
+      return sum + shape.reduce(1, *) / max(1, channels) / nominalBatch
+    }
   }
 
   /// As many layers at a time as there is room for.
@@ -76,65 +114,66 @@ struct LeastSquaresReconstruction {
     return passes
   }
 
-  /// One pass over the data.
+  // MARK: One pass over the data
+
   private func gather(
-    _ layers: [RefitLayer], _ reference: NetworkWalk, _ walk: NetworkWalk,
+    _ layers: [RefitLayer], _ reference: NetworkWalk, _ walk: NetworkWalk, _ portion: SamplePortion,
     frontiers: (original: [ValueID], compressed: [ValueID])?, work: Work
   ) throws(Failure) -> [Fitted] {
-    let probes = layers.map { RefitProbe($0, sampleCount: runner.sampleCount, walk.graph, algebra) }
-    let shortcuts = layers.compactMap { $0.shortcut?.value }
-    let wantedReference = Set(layers.map(\.output) + shortcuts).union(frontiers?.original ?? [])
-    let wanted = Set(layers.map(\.input) + shortcuts).union(frontiers?.compressed ?? [])
-    let referenceStep = try reference.step(to: wantedReference.sorted(), work: work)
-    let step = try walk.step(to: wanted.sorted(), work: work)
-    var (batches, index) = (0, 0)
-    var keeps = (reference: false, walk: false)
+    let probes = layers.map { RefitProbe($0, walk.graph, algebra) }
+    let places = layers.flatMap(\.places)
+    let shortcuts = places.compactMap { $0.shortcut?.value }
+    let referenceStep = reference.step(
+      to: Set(places.map(\.target) + shortcuts).union(frontiers?.original ?? []).sorted())
+    let step = walk.step(to: Set(places.map(\.input) + shortcuts).union(frontiers?.compressed ?? []).sorted())
+    let all = portion.count(of: runner.sampleCount)
+    var index = 0
     try runner.forEachBatch(work: Work(cancellation: work.cancellation)) { batch throws(Failure) in
+      defer { index += 1 }
+      guard portion.holds(batch.samples.lowerBound) else { return }
       try work.checkCancellation()
       let before = try referenceStep.run(batch, index, work: work)
       let after = try step.run(batch, index, work: work)
-      if index == 0 {
-        batches = (runner.sampleCount + batch.samples.count - 1) / max(1, batch.samples.count)
-        if let frontiers {
-          keeps.reference =
-            reference.bytes(frontiers.original, before) <= Self.checkpointBudget / max(1, batches)
-          keeps.walk = walk.bytes(frontiers.compressed, after) <= Self.checkpointBudget / max(1, batches)
-        }
-      }
-      try add(batch, before, after, to: probes, walk.graph, work)
+      try add(batch, of: all, before, after, to: probes, walk.graph, work)
       if let frontiers {
-        if keeps.reference { reference.keep(frontiers.original, before, batch: index) }
-        if keeps.walk { walk.keep(frontiers.compressed, after, batch: index) }
+        reference.keep(frontiers.original, before, batch: index)
+        walk.keep(frontiers.compressed, after, batch: index)
       }
-      index += 1
       work.progress(
         0.9 * Double(batch.samples.upperBound) / Double(max(1, runner.sampleCount)),
         "fitting '\(layers[0].name)'\(layers.count > 1 ? " and \(layers.count - 1) more" : "")")
     }
-    if keeps.reference { reference.advance() }
-    if keeps.walk { walk.advance() }
+    if frontiers != nil {
+      reference.advance()
+      walk.advance()
+    }
     return try work.part(0.9...1).concurrentMap(
       probes, cost: { Double($0.layer.length * $0.layer.length) * Double($0.layer.length + $0.layer.outputCount) },
       naming: { "fitted '\($0.layer.name)'" }
     ) { [algebra, graph = walk.graph] probe, work throws(Failure) in
-      let (fitting, choosing) = probe.moments
+      var (fitting, choosing) = try probe.finish()
+      let positions = fitting.count + choosing.count
+      // Handed over: they may be large.
+      let empty = RegressionMoments(groups: 0, inputs: 0, outputs: 0)
       let solution = try RidgeRegression.solve(
-        fitting, choosing: choosing, old: probe.layer.rows, oldConstants: probe.layer.constants(in: graph), algebra,
-        work)
-      return Fitted(layer: probe.layer, solution: solution, positions: fitting.count + choosing.count)
+        exchange(&fitting, with: empty), choosing: exchange(&choosing, with: empty), old: probe.layer.rows,
+        oldConstants: probe.layer.constants(in: graph), algebra, work)
+      return Fitted(layer: probe.layer, solution: solution, positions: positions)
     }
   }
 
+  private struct Reading: Sendable {
+    let probe: RefitProbe
+    let place: RefitLayer
+    let input: FeatureMap
+    let output: FeatureMap
+    let shortcut: (original: FeatureMap, compressed: FeatureMap)?
+  }
+
   private func add(
-    _ batch: NetworkBatch, _ before: [ValueID: Tensor], _ after: [ValueID: Tensor], to probes: [RefitProbe],
-    _ graph: Graph, _ work: Work
+    _ batch: NetworkBatch, of sampleCount: Int, _ before: [ValueID: Tensor], _ after: [ValueID: Tensor],
+    to probes: [RefitProbe], _ graph: Graph, _ work: Work
   ) throws(Failure) {
-    struct Task: Sendable {
-      let probe: RefitProbe
-      let input: FeatureMap
-      let output: FeatureMap
-      let shortcut: (original: FeatureMap, compressed: FeatureMap)?
-    }
     func map(_ id: ValueID, _ tensors: [ValueID: Tensor]) throws(Failure) -> FeatureMap {
       guard let map = tensors[id].flatMap({ FeatureMap(value: id, tensor: $0) }) else {
         throw Failure(
@@ -143,22 +182,32 @@ struct LeastSquaresReconstruction {
       }
       return map
     }
-    var tasks: [Task] = []
+    var tasks: [[Reading]] = []
     for probe in probes {
-      var shortcut: (FeatureMap, FeatureMap)?
-      if let value = probe.layer.shortcut?.value { shortcut = (try map(value, before), try map(value, after)) }
-      tasks.append(
-        Task(
-          probe: probe, input: try map(probe.layer.input, after), output: try map(probe.layer.output, before),
-          shortcut: shortcut))
+      var readings: [Reading] = []
+      for place in probe.layer.places {
+        var shortcut: (FeatureMap, FeatureMap)?
+        if let value = place.shortcut?.value { shortcut = (try map(value, before), try map(value, after)) }
+        readings.append(
+          Reading(
+            probe: probe, place: place, input: try map(place.input, after), output: try map(place.target, before),
+            shortcut: shortcut))
+      }
+      tasks.append(readings)
     }
     let role = split.role(batch.samples.lowerBound)
-    let samples = batch.samples.count
-    let isWorthThreads = tasks.reduce(0) { $0 + $1.probe.flops($1.input) } > Self.flopsWorthThreads
+    let samples = (here: batch.samples.count, all: sampleCount)
+    func flops(_ readings: [Reading]) -> Double {
+      readings.reduce(0) { $0 + $1.probe.flops($1.input, sampleCount: sampleCount) }
+    }
+    let isWorthThreads = tasks.reduce(0) { $0 + flops($1) } > Self.flopsWorthThreads
     _ = try Work(cancellation: work.cancellation, threads: isWorthThreads ? work.threads : 1).concurrentMap(
-      tasks, cost: { $0.probe.flops($0.input) }, naming: { $0.probe.layer.name }
-    ) { task, work throws(Failure) in
-      try task.probe.add(task.input, task.output, shortcut: task.shortcut, samples: samples, role, work)
+      tasks, cost: flops, naming: { $0[0].place.name }
+    ) { readings, work throws(Failure) in
+      for reading in readings {
+        try reading.probe.add(
+          reading.place, reading.input, reading.output, shortcut: reading.shortcut, samples: samples, role, work)
+      }
       return true
     }
   }
@@ -167,29 +216,43 @@ struct LeastSquaresReconstruction {
   private static let flopsWorthThreads = 2e6
 }
 
+private func exchange<T>(_ place: inout T, with other: T) -> T {
+  let value = place
+  place = other
+  return value
+}
+
 extension RefitLayer {
   /// What the node adds to its outputs; nil if nothing can be added to them.
   func constants(in graph: Graph) -> [Double]? {
-    switch intercept {
-    case .none: nil
+    if case .none = intercept { return nil }
+    if case .mixing = form { return [Double](repeating: 0, count: outputCount) }
+    return switch intercept {
     case .bias(let id, let scale): graph[id].tensor?.realNumbers?.map { $0 * scale }
-    case .sum, .mean: [Double](repeating: 0, count: outputCount)
+    default: [Double](repeating: 0, count: outputCount)
     }
   }
 
   /// What is stored for a solution: the weight, and what holds the constants.
-  func tensors(_ solution: RefitSolution, in graph: Graph) -> [ValueID: Tensor] {
-    let rows = weightScale == 1 ? solution.rows : solution.rows.map { $0 / weightScale }
+  /// - Parameter algebra: asked for of mixtures.
+  func tensors(_ solution: RefitSolution, in graph: Graph, _ algebra: LinearAlgebra? = nil) -> [ValueID: Tensor] {
+    var (rows, constants, isMixed) = (solution.rows, solution.constants, false)
+    if case .mixing(_, _, let mixing) = form {
+      guard let algebra, solution.ridge != nil || constants != nil else { return [:] }
+      (rows, constants) = mixing.composed(rows, constants, algebra)
+      isMixed = true
+    }
+    if weightScale != 1 { for k in rows.indices { rows[k] /= weightScale } }
     var tensors: [ValueID: Tensor] = [:]
     if solution.ridge != nil { tensors[weight.source] = weight.storing(rows, order: weightOrder) }
-    guard let constants = solution.constants else { return tensors }
+    guard let constants else { return tensors }
     func set(_ id: ValueID, _ change: (_ old: Double, _ constant: Double) -> Double) {
-      guard let tensor = graph[id].tensor, let old = tensor.realNumbers else { return }
+      guard let tensor = graph[id].tensor, let old = tensor.realNumbers, old.count == constants.count else { return }
       tensors[id] = .rounding(zip(old, constants).map(change), shape: tensor.shape, to: tensor.dtype)
     }
     switch intercept {
     case .none: break
-    case .bias(let id, let scale): set(id) { $1 / scale }
+    case .bias(let id, let scale): set(id) { isMixed ? $0 + $1 / scale : $1 / scale }
     case .sum(let id): set(id) { $0 + $1 }
     case .mean(let id): set(id) { $0 - $1 }
     }

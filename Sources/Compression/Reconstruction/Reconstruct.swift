@@ -19,7 +19,7 @@ extension CompressibleModel {
     }
     let tensors = compensated.reduce(into: [ValueID: Tensor]()) { $0.merge($1.tensors) { first, _ in first } }
     try result.store(
-      tensors, of: compensated.map(\.layer), in: self,
+      tensors, of: compensated.map { ChangedNode($0.layer) }, in: self,
       reason: "it takes up what the layer no longer computes of its mean input",
       summary: "its bias takes up what it lost on average")
     return result
@@ -46,20 +46,33 @@ extension CompressibleModel {
       return result
     }
     let (after, tensors, fitted) = try LeastSquaresReconstruction(
-      original: graph, layers: found.layers, runner: runner, split: split
-    ).run(on: compressed, work: work.part(0...0.9))
+      original: graph, shapes: shapes.nominal, layers: found.layers, runner: runner, split: split
+    ).run(on: compressed, work: work.part(0...0.8))
+    let statistics = NormalizationStatistics(
+      after, runner: runner, split: split, changeable: changeable(planned.plan))
+    let normalized = try statistics.run(
+      on: after, shapes: shapes.nominal, of: graph.values.count, work: work.part(0.8...0.9))
+    let networks = [compressed, after] + (normalized.tensors.isEmpty ? [] : [normalized.graph])
     let errors = try OutputDeviation.of(
-      [compressed, after], from: graph, runner: runner, uses: { split.role($0) == .judging },
-      work: work.part(0.9...1))
+      networks, from: graph, runner: runner, uses: { split.role($0) == .judging }, work: work.part(0.9...1))
     // What is not a number is no better than anything.
-    let isBetter = errors[1] <= errors[0]
-    (report.errorBefore, report.errorAfter, report.isKept) = (errors[0], errors[1], isBetter)
+    let isNormalized = errors.count > 2 && errors[2] < min(errors[0], errors[1])
+    let isBetter = isNormalized || errors[1] <= errors[0]
+    (report.errorBefore, report.errorAfter, report.isKept) = (errors[0], errors[isNormalized ? 2 : 1], isBetter)
+    report.normalizations = isNormalized ? statistics.normalizations.count : 0
     report.layers = fitted.map(\.report)
     result.reconstruction = report
     result.warnings += warnings(fitted, split, isBetter: isBetter)
+    if isNormalized {
+      try result.store(
+        normalized.tensors, of: statistics.normalizations.map(ChangedNode.init), in: self,
+        reason: "it was measured anew on what the layer is now fed",
+        summary: "its statistics were measured anew on samples")
+    }
     if isBetter {
       try result.store(
-        tensors, of: fitted.filter(\.isChanged).map(\.layer), in: self,
+        tensors.filter { !isNormalized || normalized.tensors[$0.key] == nil },
+        of: fitted.filter(\.isChanged).map { ChangedNode($0.layer) }, in: self,
         reason: "it was fitted so that the layer computes what the original does",
         summary: "its weights were fitted anew on samples")
     }
@@ -75,7 +88,8 @@ extension CompressibleModel {
     return (
       compressed,
       RefitLayers(
-        compressed, original: graph, shapes: table, kept: kept(planned), changeable: changeable(planned.plan))
+        compressed, original: graph, originalShapes: shapes.nominal, shapes: table, kept: kept(planned),
+        changeable: changeable(planned.plan))
     )
   }
 
@@ -136,14 +150,15 @@ extension PlannedCompression {
   /// Puts new tensors into the plan, and tells of them.
   /// - Parameters:
   ///   - tensors: by value of the compressed graph.
+  ///   - nodes: whose they are.
   ///   - reason: of an adjusted parameter.
   ///   - summary: of a layer that is only approximately what it was.
   fileprivate mutating func store(
-    _ tensors: [ValueID: Tensor], of layers: [RefitLayer], in model: CompressibleModel, reason: String, summary: String
+    _ tensors: [ValueID: Tensor], of nodes: [ChangedNode], in model: CompressibleModel, reason: String, summary: String
   ) throws(Failure) {
     let graph = model.graph
-    var owners: [ValueID: RefitLayer] = [:]
-    for layer in layers { for id in layer.stored { owners[id] = layer } }
+    var owners: [ValueID: String] = [:]
+    for node in nodes { for id in node.stored { owners[id] = node.name } }
     for (id, tensor) in tensors.sorted(by: { $0.key < $1.key }) {
       guard id.index < graph.values.count else {
         plan.constants[id.index - graph.values.count].tensor = tensor
@@ -152,11 +167,13 @@ extension PlannedCompression {
       plan.contents.append(TensorContents(value: id, tensor: tensor))
       let name = graph[id].name
       adjusted.append(
-        AdjustedParameter(layer: owners[id]?.name ?? name, parameter: name, original: name, reason: reason))
+        AdjustedParameter(layer: owners[id] ?? name, parameter: name, original: name, reason: reason))
     }
     let known = Set(approximations.map(\.node))
-    for layer in layers {
-      guard let node = graph[layer.output].producer, !known.contains(node) else { continue }
+    for output in nodes.flatMap(\.outputs) {
+      guard output.index < graph.values.count, let node = graph[output].producer, !known.contains(node) else {
+        continue
+      }
       approximations.append(
         Approximation(node: node, name: graph.displayName(node), op: graph[node].op, reason: summary))
     }
@@ -176,6 +193,21 @@ extension PlannedCompression {
         stored: decomposition.constants.map { plan.constants[$0].tensor })
       replaced[k].relativeError = try layer.relativeError(factors.product(kernel: layer.kernel, algebra), Work())
     }
+  }
+}
+
+/// What has something new stored: a layer, a normalization.
+private struct ChangedNode {
+  let name: String
+  let stored: [ValueID]
+  /// Of all nodes that read what is stored.
+  let outputs: [ValueID]
+
+  init(_ layer: RefitLayer) { (name, stored, outputs) = (layer.name, layer.stored, layer.places.map(\.output)) }
+
+  init(_ normalization: StoredNormalization) {
+    (name, outputs) = (normalization.name, [normalization.output])
+    stored = [normalization.mean, normalization.variance]
   }
 }
 

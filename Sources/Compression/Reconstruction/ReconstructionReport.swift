@@ -22,6 +22,8 @@ package struct ReconstructionReport: Sendable {
   package var isKept: Bool
   /// In node order.
   package var layers: [Layer]
+  /// How many batch normalizations store new statistics, in the model if `isKept` says so.
+  package var normalizations = 0
   /// Weighted layers that keep their weights.
   package var skipped: [SkippedLayer]
 

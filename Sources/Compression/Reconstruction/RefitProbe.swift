@@ -1,183 +1,125 @@
 import ModelGraph
 import Numerics
-import Synchronization
 
-/// Gathers what a layer reads in the compressed network and what it should compute by the original one.
+/// Gathers what a layer reads in the compressed network and what it should compute by the original one, of all places
+/// that read its weight. Rows wait until there are enough of them for products of matrices to be worth it.
+///
+/// Invariant: one thread at a time uses a probe, those of batches one after the other.
 final class RefitProbe: Sendable {
   let layer: RefitLayer
   private let graph: Graph
   private let algebra: LinearAlgebra
-  private let sampleCount: Int
-  private let state: Mutex<State>
-
-  private struct State {
-    var fitting: RegressionMoments
-    var choosing: RegressionMoments
-  }
+  nonisolated(unsafe) private let fitting: Rows
+  nonisolated(unsafe) private let choosing: Rows
 
   /// More positions say little more: this many for every number that an output sums, or this many in all.
   private static let positionsPerInput = 8
   private static let manyPositions = 1 << 14
-  private static let tile = 512
+  fileprivate static let tile = 256
 
-  init(_ layer: RefitLayer, sampleCount: Int, _ graph: Graph, _ algebra: LinearAlgebra) {
-    (self.layer, self.graph, self.algebra, self.sampleCount) = (layer, graph, algebra, max(1, sampleCount))
-    let empty = RegressionMoments(groups: layer.groups, inputs: layer.length, outputs: layer.outputsPerGroup)
-    state = Mutex(State(fitting: empty, choosing: empty))
+  init(_ layer: RefitLayer, _ graph: Graph, _ algebra: LinearAlgebra) {
+    (self.layer, self.graph, self.algebra) = (layer, graph, algebra)
+    (fitting, choosing) = (Rows(layer), Rows(layer))
   }
 
   static func byteCount(_ layer: RefitLayer) -> Int {
-    2 * RegressionMoments.byteCount(groups: layer.groups, inputs: layer.length, outputs: layer.outputsPerGroup)
+    let rows = layer.groups * (layer.length + layer.outputsPerGroup) * tile * MemoryLayout<Double>.size
+    return 2
+      * (rows + RegressionMoments.byteCount(groups: layer.groups, inputs: layer.length, outputs: layer.outputsPerGroup))
   }
 
-  var moments: (fitting: RegressionMoments, choosing: RegressionMoments) {
-    state.withLock { ($0.fitting, $0.choosing) }
+  /// All that was gathered, handed over.
+  func finish() throws(Failure) -> (fitting: RegressionMoments, choosing: RegressionMoments) {
+    let result = (fitting.finish(algebra), choosing.finish(algebra))
+    for moments in [result.0, result.1] where !moments.isFinite {
+      throw graph.notFinite(moments.isInputFinite ? layer.output : layer.input)
+    }
+    return result
   }
 
   /// Of one batch: floating-point operations, about.
-  func flops(_ input: FeatureMap) -> Double {
-    let positions = min(Double(input.shape.reduce(1, *)), Double(wanted) / Double(sampleCount))
+  func flops(_ input: FeatureMap, sampleCount: Int) -> Double {
+    let positions = min(Double(input.shape.reduce(1, *)), Double(Self.wanted(layer)) / Double(max(1, sampleCount)))
     return 2 * positions * Double(layer.length) * Double(layer.groups * layer.length + layer.outputCount)
   }
 
-  private var wanted: Int { max(Self.manyPositions, Self.positionsPerInput * layer.length) }
+  /// As many positions are enough.
+  static func wanted(_ layer: RefitLayer) -> Int { max(manyPositions, positionsPerInput * layer.length) }
 
   /// - Parameters:
+  ///   - place: one of those that read the weight.
   ///   - input: as the compressed network computes it.
   ///   - output: as the original one does.
   ///   - shortcut: the layer's shortcut in the original and in the compressed network.
+  ///   - samples: how many these are, of how many that are looked at.
   func add(
-    _ input: FeatureMap, _ output: FeatureMap, shortcut: (original: FeatureMap, compressed: FeatureMap)?,
-    samples: Int, _ role: SampleSplit.Role, _ work: Work
+    _ place: RefitLayer, _ input: FeatureMap, _ output: FeatureMap,
+    shortcut: (original: FeatureMap, compressed: FeatureMap)?, samples: (here: Int, all: Int),
+    _ role: SampleSplit.Role, _ work: Work
   ) throws(Failure) {
-    let reading = try Reading(layer, input, output, shortcut, graph)
+    guard role != .judging else { return }
+    let reading = try RefitReading(place, input, output, shortcut, graph)
     let positions = reading.positions
-    let taken = min(positions, max(1, (wanted * samples + sampleCount - 1) / sampleCount))
-    guard taken > 0, role != .judging else { return }
-    let (length, outputs) = (layer.length, layer.outputsPerGroup)
-    let x = UnsafeMutablePointer<Double>.allocate(capacity: min(taken, Self.tile) * length)
-    let y = UnsafeMutablePointer<Double>.allocate(capacity: min(taken, Self.tile) * outputs)
-    defer {
-      x.deallocate()
-      y.deallocate()
-    }
-    for start in stride(from: 0, to: taken, by: Self.tile) {
-      let count = min(Self.tile, taken - start)
-      for group in 0..<layer.groups {
-        try work.checkCancellation()
-        for k in 0..<count {
-          let position = ((2 * (start + k) + 1) * positions) / (2 * taken)
-          reading.fillInput(x + k * length, position, group: group)
-          reading.fillOutput(y + k * outputs, position, group: group)
-        }
-        // Nothing times NaN or infinity is nothing.
-        guard (0..<count * length).reduce(0.0, { $0 + x[$1] * 0 }) == 0 else { throw graph.notFinite(layer.input) }
-        guard (0..<count * outputs).reduce(0.0, { $0 + y[$1] * 0 }) == 0 else { throw graph.notFinite(layer.output) }
-        state.withLock { state in
-          switch role {
-          case .fitting: state.fitting.add(x, y, count: count, group: group, algebra)
-          case .choosing: state.choosing.add(x, y, count: count, group: group, algebra)
-          case .judging: break
-          }
-        }
-      }
+    let all = max(1, samples.all)
+    let taken = min(positions, max(1, (Self.wanted(layer) * samples.here + all - 1) / all))
+    guard taken > 0 else { return }
+    for k in 0..<taken {
+      if k % 64 == 0 { try work.checkCancellation() }
+      let position = ((2 * k + 1) * positions) / (2 * taken)
+      if role == .fitting { fitting.add(reading, position, algebra) } else { choosing.add(reading, position, algebra) }
     }
   }
 }
 
-/// The maps of one batch as rows of a regression.
-private struct Reading {
-  let positions: Int
-  private let layer: RefitLayer
-  private let input: FeatureMap
-  private let output: FeatureMap
-  private let shortcut: (original: FeatureMap, compressed: FeatureMap)?
-  private let window: PatchWindow?
-  /// Of a product's input: what follows the channels' axis.
-  private let inputInner: Int
-  private let outputInner: Int
-  private let outputChannels: Int
-  private let inverseGains: [Double]
+/// Rows of a regression on their way into its sums.
+private final class Rows {
+  private var moments: RegressionMoments
+  /// `[groups, tile, inputs]`, `[groups, tile, outputs]`.
+  private var x: UnsafeMutablePointer<Double>?
+  private var y: UnsafeMutablePointer<Double>?
+  private var count = 0
 
-  /// A gain below this share of the largest is of a channel that says nothing.
-  private static let smallestGain = 1e-2
-
-  init(
-    _ layer: RefitLayer, _ input: FeatureMap, _ output: FeatureMap,
-    _ shortcut: (original: FeatureMap, compressed: FeatureMap)?, _ graph: Graph
-  ) throws(Failure) {
-    (self.layer, self.input, self.output) = (layer, input, output)
-    let (from, to) = (input.shape, output.shape)
-    let outputAxis: Int
-    switch layer.form {
-    case .convolution(let geometry, let groups):
-      let channels = layer.length / geometry.kernel.reduce(1, *) * groups
-      let window = from.count == geometry.kernel.count + 2 ? PatchWindow(geometry, lengths: Array(from[2...])) : nil
-      guard let window, from[1] == channels, to.count == from.count, to[0] == from[0],
-        to[2...].reduce(1, *) == window.places
-      else { throw Self.misfit(layer, graph) }
-      self.window = window
-      positions = from[0] * window.places
-      (inputInner, outputAxis) = (window.area, 1)
-    case .product(let inputAxis, let axis):
-      let (i, o) = (from.count + inputAxis, to.count + axis)
-      guard i >= 0, o >= 0, from[i] == layer.length else { throw Self.misfit(layer, graph) }
-      window = nil
-      positions = from.reduce(1, *) / max(1, layer.length)
-      (inputInner, outputAxis) = (from[(i + 1)...].reduce(1, *), o)
-    }
-    outputChannels = to[outputAxis]
-    outputInner = to[(outputAxis + 1)...].reduce(1, *)
-    guard (layer.keptOutputs.last ?? 0) < outputChannels, to.reduce(1, *) == positions * outputChannels else {
-      throw Self.misfit(layer, graph)
-    }
-    let fits = shortcut.map { shortcut in
-      shortcut.original.shape == to && shortcut.compressed.shape.count == to.count
-        && shortcut.compressed.shape.indices.allSatisfy {
-          shortcut.compressed.shape[$0] == ($0 == outputAxis ? layer.outputCount : to[$0])
-        }
-    }
-    self.shortcut = fits == true ? shortcut : nil
-    let gains = layer.shortcut?.gains ?? [Double](repeating: 1, count: layer.outputCount)
-    let largest = gains.map(\.magnitude).max() ?? 0
-    inverseGains = gains.map { $0.magnitude > Self.smallestGain * largest ? 1 / $0 : 0 }
+  init(_ layer: RefitLayer) {
+    moments = RegressionMoments(groups: layer.groups, inputs: layer.length, outputs: layer.outputsPerGroup)
+    x = .allocate(capacity: max(1, layer.groups * layer.length * RefitProbe.tile))
+    y = .allocate(capacity: max(1, layer.groups * layer.outputsPerGroup * RefitProbe.tile))
   }
 
-  private static func misfit(_ layer: RefitLayer, _ graph: Graph) -> Failure {
-    Failure(
-      .runtimeFailed, "'\(layer.name)' does not read and compute what its shapes say",
-      details: ["layer": .string(layer.name)])
+  deinit { release() }
+
+  private func release() {
+    x?.deallocate()
+    y?.deallocate()
+    (x, y) = (nil, nil)
   }
 
-  func fillInput(_ row: UnsafeMutablePointer<Double>, _ position: Int, group: Int) {
-    let length = layer.length
-    if let window {
-      let (sample, place) = (position / window.places, position % window.places)
-      let channels = input.shape[1] / layer.groups
-      window.fill(
-        row, from: input.elements, at: (sample * input.shape[1] + group * channels) * window.area, channels: channels,
-        place: place)
-      return
+  func add(_ reading: RefitReading, _ position: Int, _ algebra: LinearAlgebra) {
+    guard let x, let y else { return }
+    reading.prepare(position)
+    for group in 0..<moments.groups {
+      let row = group * RefitProbe.tile + count
+      reading.fillInput(x + row * moments.inputs, group: group)
+      reading.fillOutput(y + row * moments.outputs, group: group)
     }
-    let first = position / inputInner * length * inputInner + position % inputInner
-    for channel in 0..<length { row[channel] = Double(input.elements[first + channel * inputInner]) }
+    count += 1
+    if count == RefitProbe.tile { flush(algebra) }
   }
 
-  func fillOutput(_ row: UnsafeMutablePointer<Double>, _ position: Int, group: Int) {
-    let outputs = layer.outputsPerGroup
-    let block = position / outputInner
-    let offset = position % outputInner
-    let first = block * outputChannels * outputInner + offset
-    for k in 0..<outputs {
-      let channel = group * outputs + k
-      let place = first + layer.keptOutputs[channel] * outputInner
-      var wanted = Double(output.elements[place])
-      if let shortcut {
-        let now = block * layer.outputCount * outputInner + offset + channel * outputInner
-        let missing = Double(shortcut.original.elements[place]) - Double(shortcut.compressed.elements[now])
-        wanted += missing * inverseGains[channel]
-      }
-      row[k] = wanted
+  private func flush(_ algebra: LinearAlgebra) {
+    guard count > 0, let x, let y else { return }
+    for group in 0..<moments.groups {
+      let row = group * RefitProbe.tile
+      moments.add(x + row * moments.inputs, y + row * moments.outputs, count: count, group: group, algebra)
     }
+    count = 0
+  }
+
+  /// The sums, handed over.
+  func finish(_ algebra: LinearAlgebra) -> RegressionMoments {
+    flush(algebra)
+    release()
+    let result = moments
+    moments = RegressionMoments(groups: 0, inputs: 0, outputs: 0)
+    return result
   }
 }

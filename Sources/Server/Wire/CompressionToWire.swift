@@ -44,6 +44,7 @@ extension ReconstructionReport {
       "method": .string(mode.rawValue), "samples": .int(sampleCount), "held_out": .int(heldOutCount),
       "kept": .bool(isKept),
     ]
+    if normalizations > 0 { object.append("normalizations", .int(normalizations)) }
     object.append("error_before", errorBefore.map(JSONValue.finite))
     object.append("error_after", errorAfter.map(JSONValue.finite))
     object.append("layers", .array(layers.map(\.json)))

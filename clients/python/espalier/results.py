@@ -372,12 +372,14 @@ class RefittedLayer:
 @dataclass(frozen=True)
 class Reconstruction:
     """What fitting weights anew came to. Errors are of the model's outputs on `held_out` inputs, relative
-    to the original's; `kept` is false where the new weights were no better and the old ones stayed."""
+    to the original's; `kept` is false where the new weights were no better and the old ones stayed. `normalizations` of
+    them store statistics that were measured anew."""
 
     method: str
     samples: int
     held_out: int
     kept: bool
+    normalizations: int = 0
     error_before: Optional[float] = None
     error_after: Optional[float] = None
     layers: List[RefittedLayer] = field(default_factory=list)
