@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 from jsonschema import Draft202012Validator
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 import hazards
 import protocol_schema
@@ -121,6 +123,30 @@ def zoo(folder, name, exporter="torchscript"):
     return str(path)
 
 
+def stale_normalization(folder):
+    """A normalization behind a weight that is computed, of statistics that pruning changes."""
+    rng = np.random.default_rng(3)
+    stored = {"first": rng.normal(size=(8, 3, 1, 1)), "bias": np.linspace(0, 8, 8), "raw": rng.normal(size=(4, 8, 3, 3)),
+              "two": np.array(2.0), "scale": np.ones(4), "shift": np.zeros(4), "mean": np.zeros(4), "var": np.ones(4)}
+    nodes = [helper.make_node("Conv", ["x", "first", "bias"], ["a"], "first"),
+             helper.make_node("Mul", ["raw", "two"], ["weight"], "weight"),
+             helper.make_node("Conv", ["a", "weight"], ["b"], "second"),
+             helper.make_node("BatchNormalization", ["b", "scale", "shift", "mean", "var"], ["y"], "norm")]
+    tensors = {name: numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()}
+    shapes = [helper.make_tensor_value_info(name, 1, ["n", *rest]) for name, rest in (("x", [3, 6, 6]), ("b", [4, 4, 4]))]
+    graph = helper.make_graph(nodes[:3], "net", shapes[:1], shapes[1:], list(tensors.values()))
+    opset = dict(opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    images = rng.normal(size=(64, 3, 6, 6)).astype(np.float32)
+    before = ReferenceEvaluator(helper.make_model(graph, **opset)).run(None, {"x": images})[0]
+    for name, numbers in (("mean", before.mean((0, 2, 3))), ("var", before.var((0, 2, 3)))):
+        tensors[name].CopyFrom(numpy_helper.from_array(numbers, name))
+    shapes[1].name = "y"
+    np.save(folder / "images.npy", images)
+    onnx.save(helper.make_model(helper.make_graph(nodes, "net", shapes[:1], shapes[1:], list(tensors.values())), **opset),
+              folder / "stale.onnx")
+    return str(folder / "stale.onnx"), str(folder / "images.npy")
+
+
 def conversation(session, folder):
     """One of everything that a daemon answers. Results only."""
     def output(name="o.onnx"):
@@ -167,6 +193,9 @@ def conversation(session, folder):
     session.result("verify", {"model": RESNET, "compressed": output("s.onnx"), "replaced": made["replaced"],
                               "adjusted": made["adjusted"], "dataset_path": CALIBRATION})
     compress(RESNET, output(), **by("PR_L2"), dataset_path=few, reconstruct="least_squares")
+    model, images = stale_normalization(folder)
+    compress(model, output(), compression_method="PR_ID", dataset_path=images, reconstruct="least_squares",
+             layers=[{"name": "first", "values": [6, 7], "use": True}])
     session.result("compress", {"model": RESNET, **by("PR_L2"), "dry_run": True, "reconstruct": "bias"})
     session.result("models")
     session.result("release", {"model": RESNET})
