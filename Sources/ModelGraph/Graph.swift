@@ -5,6 +5,7 @@
 /// they are objects, since analyses hand them around far more often than anything makes one. Names are the file's own;
 /// ids are positions in `values` and `nodes`.
 package final class Graph: Sendable {
+  /// Each names the node that computes it here, whatever it named before.
   package let values: [Value]
   /// In topological order; nodes of one file keep their order where it already was one.
   package let nodes: [Node]
@@ -20,11 +21,17 @@ package final class Graph: Sendable {
     values: [Value], nodes: [Node], inputs: [ValueID], outputs: [ValueID],
     definitions: OperatorDefinitions = OperatorDefinitions(), constraints: FormatConstraints = FormatConstraints()
   ) {
+    var values = values
     var uses = [[Use]](repeating: [], count: values.count)
+    var producers = [NodeID?](repeating: nil, count: values.count)
     for (index, node) in nodes.enumerated() {
       for (position, input) in node.inputs.enumerated() {
         if let input { uses[input.index].append(Use(node: NodeID(index), input: position)) }
       }
+      for case let output? in node.outputs { producers[output.index] = NodeID(index) }
+    }
+    for (index, producer) in producers.enumerated() where values[index].producer != producer {
+      values[index] = values[index].produced(by: producer)
     }
     (self.values, self.nodes, self.inputs, self.outputs, self.uses) = (values, nodes, inputs, outputs, uses)
     (self.definitions, self.constraints) = (definitions, constraints)
@@ -131,6 +138,12 @@ package final class Value: Sendable {
   }
 
   package var isStored: Bool { tensor != nil }
+
+  fileprivate func produced(by node: NodeID?) -> Value {
+    Value(
+      name: name, dtype: dtype, declaredShape: declaredShape, producer: node, tensor: tensor, storedAxes: storedAxes,
+      isImplied: isImplied)
+  }
 }
 
 /// How a file has the axes of a tensor that the graph has in another order, or several of them as one. What people are

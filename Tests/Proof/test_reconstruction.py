@@ -329,6 +329,22 @@ def test_half_precision_is_fitted_and_stays_half_precision(client, folder):
     assert all(t.data_type == TensorProto.FLOAT16 for t in onnx.load(output).graph.initializer)
 
 
+def test_weights_that_wait_for_each_other_stay(client, folder):
+    """Two kernels, each read twice: the first before the second in one branch and behind it in the other."""
+    net = Net(True, inputs=8, shift=0)
+    kernels = {name: net.store(name, net.rng.normal(size=(8, 8, 1, 1)) / 3) for name in ("a", "b")}
+    for branch in "ab", "ba":
+        net.last = "first_out"
+        for kernel in branch:
+            net.node("Conv", net.last, kernels[kernel], name=f"{branch}_{kernel}")
+    net.node("Add", "ab_b_out", "ba_a_out", name="sum")
+    net.node("Conv", net.last, net.store("last.weight", net.rng.normal(size=(3, 8, 1, 1))), name="last")
+    model = net.model()
+    _, _, reply = refit(client, folder, model, data(model, 64), **removing())
+    (skipped,) = reply.raw["reconstruction"]["skipped"]
+    assert skipped["name"] == "ab_b" and "one of which reads what another computes" in skipped["reason"]
+
+
 def test_weights_that_two_layers_read_stay(client, folder):
     net = Net(False)
     net.node("MatMul", net.last, net.store("twice", net.rng.normal(size=(8, 8))), name="second")
@@ -592,6 +608,20 @@ def test_inputs_that_say_nothing_do_no_harm(client, folder, sample, inputs):
     assert not reply.reconstruction.kept and reply.adjusted == []
     assert path.read_bytes() == plain.read_bytes()
     assert any("all the same" in warning for warning in reply.warnings)
+
+
+@pytest.mark.parametrize("place", [0, 3, 7])
+def test_inputs_that_are_no_numbers_are_refused(client, folder, sample, place):
+    """Whatever an input is for: fitting, choosing how much of it, judging."""
+    spoilt = sample["calibration"][:32].astype(np.float32)
+    spoilt[place] = np.nan
+    np.save(folder / "spoilt.npy", spoilt)
+    with pytest.raises(espalier.ServerError) as refusal:
+        client.compress(
+            MODELS / "resnet.onnx", folder / "no.onnx", target={"macs": 0.5}, reconstruct="least_squares",
+            compression_method="PR_L2", recommendation_method="SLAMP", dataset_path=folder / "spoilt.npy",
+        )  # fmt: skip
+    assert refusal.value.kind == "dataset.nonFinite" and not (folder / "no.onnx").exists()
 
 
 def test_it_needs_data_and_says_so(client, folder):

@@ -96,7 +96,7 @@ struct DeviationMeter {
     for batch in batches {
       try work.checkCancellation()
       for (k, found) in try network.run(batch.inputs, work: work).enumerated() {
-        deviation.add(k, batch.outputs[k], found)
+        guard deviation.add(k, batch.outputs[k], found) else { throw graph.notFinite(graph.outputs[k]) }
       }
     }
     let relative = deviation.relative

@@ -15,7 +15,7 @@ extension Graph {
       guard let changed = lengths[ValueID(index)], var shape = value.declaredShape else { return value }
       for (axis, length) in changed where axis < shape.count { shape[axis] = .fixed(length) }
       return Value(
-        name: value.name, dtype: value.dtype, declaredShape: shape, producer: value.producer, tensor: value.tensor)
+        name: value.name, dtype: value.dtype, declaredShape: shape, tensor: value.tensor)
     }
     return Graph(
       values: values, nodes: rewritten.nodes, inputs: rewritten.inputs, outputs: rewritten.outputs,

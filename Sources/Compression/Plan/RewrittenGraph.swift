@@ -127,7 +127,7 @@ struct RewrittenGraph {
 
 extension Value {
   fileprivate func replacing(_ tensor: Tensor) -> Value {
-    Value(name: name, dtype: dtype, declaredShape: nil, producer: producer, tensor: tensor, isImplied: isImplied)
+    Value(name: name, dtype: dtype, declaredShape: nil, tensor: tensor, isImplied: isImplied)
   }
 }
 

@@ -21,21 +21,14 @@ struct GraphSegment {
       for case let input? in node.inputs { isWanted[input.index] = true }
       for captured in node.captures { isWanted[captured.index] = true }
     }
-    var producers = [NodeID?](repeating: nil, count: whole.values.count)
-    var nodes: [Node] = []
-    for (index, node) in whole.nodes.enumerated() where isKept[index] {
-      for case let output? in node.outputs where given[output] == nil {
-        producers[output.index] = NodeID(nodes.count)
-      }
-      nodes.append(node)
-    }
+    let nodes = whole.nodes.indices.filter { isKept[$0] }.map { whole.nodes[$0] }
     let fed = (given.keys.sorted() + whole.inputs.filter { given[$0] == nil }).filter { isWanted[$0.index] }
     let values = whole.valueIDs.map { id -> Value in
       let value = whole[id]
       if let dtype = given[id] { return Value(name: value.name, dtype: dtype) }
       // What nothing here reads would only take memory.
       return Value(
-        name: value.name, dtype: value.dtype, declaredShape: value.declaredShape, producer: producers[id.index],
+        name: value.name, dtype: value.dtype, declaredShape: value.declaredShape,
         tensor: isWanted[id.index] ? value.tensor : nil)
     }
     graph = Graph(
@@ -59,8 +52,7 @@ extension Graph {
     let values = values.enumerated().map { index, value in
       guard let tensor = tensors[ValueID(index)] else { return value }
       return Value(
-        name: value.name, dtype: value.dtype, declaredShape: value.declaredShape, producer: value.producer,
-        tensor: tensor)
+        name: value.name, dtype: value.dtype, declaredShape: value.declaredShape, tensor: tensor)
     }
     return Graph(
       values: values, nodes: nodes, inputs: inputs, outputs: outputs, definitions: definitions,

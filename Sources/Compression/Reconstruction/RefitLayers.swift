@@ -24,8 +24,14 @@ struct RefitLayers {
       changeable: changeable,
       isConstant: graph.constantValues(), held: Set(graph.outputs).union(graph.nodes.lazy.flatMap(\.captures)))
     var (layers, others) = ([RefitLayer](), [SkippedLayer]())
+    var linked: [NodeID: [RefitLayer]] = [:]
     for id in graph.nodeIDs {
       switch finding.layer(id) {
+      case .layer(let layer)? where finding.waitsForItself(layer, linked):
+        others.append(
+          SkippedLayer(
+            name: layer.name,
+            reason: "its weight is read in several places, one of which reads what another computes; it stays"))
       case .layer(let layer)? where layer.length > Self.largestLength:
         if let mixing = finding.mixing(layer) {
           layers.append(mixing)
@@ -37,7 +43,9 @@ struct RefitLayers {
             reason:
               "an output sums \(layer.length) numbers, and they are no channels with taps that could be mixed; weights are fitted for up to \(Self.largestLength)"
           ))
-      case .layer(let layer)?: layers.append(layer)
+      case .layer(let layer)?:
+        layers.append(layer)
+        if !layer.others.isEmpty { for place in layer.places { linked[place.node] = layer.places } }
       case .unavailable(let reason)?: others.append(SkippedLayer(name: graph.displayName(id), reason: reason))
       case nil: break
       }
@@ -126,20 +134,24 @@ private struct Finding {
       else { return notOwn }
       places.append(place)
     }
-    if places.contains(where: { place in places.contains { leads(from: place.output, to: $0.input) } }) {
-      return .unavailable("its weight is read in several places, one of which reads what another computes; it stays")
-    }
     places[0].others = Array(places.dropFirst())
     return .layer(places[0])
   }
 
-  /// Whether anything that is computed from one value is or leads to another.
-  private func leads(from start: ValueID, to end: ValueID) -> Bool {
-    var (seen, open): (Set<ValueID>, [ValueID]) = ([start], [start])
+  /// Whether a place of a layer that has several reads what another of them computes, directly or by way of others of
+  /// `linked` layers, all of whose places are fitted at once.
+  func waitsForItself(_ layer: RefitLayer, _ linked: [NodeID: [RefitLayer]]) -> Bool {
+    guard !layer.others.isEmpty else { return false }
+    let captors = graph.nodeIDs.filter { !graph[$0].captures.isEmpty }
+    let inputs = Set(layer.places.map(\.input))
+    var open = layer.places.map(\.output)
+    var seen = Set(open)
     while let value = open.popLast() {
-      if value == end { return true }
-      for use in graph.uses(of: value) {
-        for case let next? in graph[use.node].outputs where seen.insert(next).inserted { open.append(next) }
+      if inputs.contains(value) { return true }
+      let readers = graph.uses(of: value).map(\.node) + captors.filter { graph[$0].captures.contains(value) }
+      for reader in readers {
+        let next = graph[reader].outputs.compactMap { $0 } + (linked[reader] ?? []).map(\.output)
+        for value in next where seen.insert(value).inserted { open.append(value) }
       }
     }
     return false

@@ -44,17 +44,8 @@ struct GraphSplicing {
   }
 
   func finished() -> Graph {
-    var producers = [NodeID?](repeating: nil, count: values.count)
-    for (index, node) in nodes.enumerated() {
-      for case let output? in node.outputs { producers[output.index] = NodeID(index) }
-    }
-    let placed = values.enumerated().map { index, value in
-      Value(
-        name: value.name, dtype: value.dtype, declaredShape: value.declaredShape, producer: producers[index],
-        tensor: value.tensor)
-    }
     return Graph(
-      values: placed, nodes: nodes, inputs: original.inputs, outputs: original.outputs,
+      values: values, nodes: nodes, inputs: original.inputs, outputs: original.outputs,
       definitions: original.definitions)
   }
 }

@@ -14,7 +14,7 @@ extension Graph {
       try work.checkCancellation()
       values.append(
         Value(
-          name: value.name, dtype: value.dtype?.widened, declaredShape: value.declaredShape, producer: value.producer,
+          name: value.name, dtype: value.dtype?.widened, declaredShape: value.declaredShape,
           tensor: value.tensor?.widened))
     }
     var nodes: [Node] = []

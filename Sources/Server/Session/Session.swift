@@ -75,7 +75,9 @@ package final class Session: Sendable {
 
   /// Whether this phase of life takes the request at all.
   private func admit(_ id: RequestID, _ method: String) throws(ResponseError) {
-    let (phase, isInFlight) = state.withLock { ($0.phase, $0.active[id] != nil) }
+    let (phase, isInFlight, isByClient) = state.withLock {
+      ($0.phase, $0.active[id] != nil, $0.shutdownWasRequested)
+    }
     if isInFlight {
       throw ResponseError(.invalidRequest, "a request with this id is still running; its answer is yet to come")
     }
@@ -84,7 +86,10 @@ package final class Session: Sendable {
       throw ResponseError(.serverNotInitialized, "send 'initialize' first and wait for its result")
     case .running where method == "initialize":
       throw ResponseError(.invalidRequest, "the session is initialized already")
-    case .shuttingDown: throw ResponseError(.invalidRequest, "the session is shut down; only 'exit' may follow")
+    case .shuttingDown where isByClient:
+      throw ResponseError(.invalidRequest, "the session is shut down; only 'exit' may follow")
+    // Somebody else ends the server: the same as for a request that came a moment earlier.
+    case .shuttingDown: throw ActiveRequest.CancelReason.shutdown.error
     case .created, .running: break
     }
   }

@@ -208,6 +208,7 @@ class Connection:
         self._calls: Dict[int, Call[Any]] = {}
         self._ended: Optional[EspalierError] = None
         self._closing = False
+        self._leaving = False
         self._outbox: queue.SimpleQueue[Optional[bytes]] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="espalier-writer", daemon=True)
         self._reader = threading.Thread(target=self._read, name="espalier-reader", daemon=True)
@@ -217,7 +218,8 @@ class Connection:
     @property
     def usable(self) -> bool:
         """Whether a call may be submitted. A forked child has its parent's connection, and none of its threads."""
-        return self._ended is None and os.getpid() == self._process and self._transport.is_alive()
+        ended = self._ended is not None or self._leaving
+        return not ended and os.getpid() == self._process and self._transport.is_alive()
 
     def submit(self, call: Call[Any]) -> None:
         """Sends a call's request. Its progress is asked for if it wants any, and reported on the reading thread."""
@@ -358,6 +360,10 @@ class Connection:
 
     def _receive_answer(self, identifier: Any, message: Dict[str, Any]) -> None:
         with self._lock:
+            if self._is_farewell(message):
+                # Somebody stops the server. What becomes of the call is settled with the others, when the stream ends.
+                self._leaving = True
+                return
             call = self._calls.pop(identifier, None) if isinstance(identifier, int) else None
         if call is None:
             log.debug("ignored an answer to %r", identifier)
@@ -369,3 +375,7 @@ class Connection:
                 call.fail(ProtocolError(what))
         else:
             call.resolve(message.get("result"))
+
+    def _is_farewell(self, message: Mapping[str, Any]) -> bool:
+        error = message.get("error")
+        return not self._closing and isinstance(error, dict) and error.get("code") == errors.SERVER_CANCELLED

@@ -57,6 +57,8 @@ def perform(step, request, cancelled):
         mark = os.environ["FAKE_SERVER_LOG"] + ".died"
         if not os.path.exists(mark):
             open(mark, "w").close()
+            if "saying" in step:
+                write(filled(step["saying"], request))
             os._exit(step["status"])
     elif do == "sleep":
         time.sleep(step["seconds"])

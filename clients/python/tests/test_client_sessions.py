@@ -31,6 +31,13 @@ def test_a_question_is_asked_again_of_the_next_server(fake):
     assert len(fake.received("initialize")) == 2
 
 
+def test_a_question_to_a_server_that_is_being_stopped_is_asked_again(fake):
+    farewell = {"id": "$id", "error": {"code": -32802, "message": "the server is shutting down"}}
+    client = fake(inspect=[{**OLD_DEATH, "saying": farewell}, answer(INSPECTION)])
+    assert client.inspect("/m.onnx").macs == INSPECTION["macs"]
+    assert len(fake.received("inspect")) == 2 and len(fake.received("initialize")) == 2
+
+
 def test_a_question_that_kills_is_asked_twice_and_no_more(fake):
     client = fake(inspect=[DEATH])
     with pytest.raises(espalier.ServerStopped, match="out of cheese") as caught:
