@@ -45,6 +45,16 @@ import Testing
     #expect(graph.nodes.map(\.opset) == [1])
   }
 
+  @Test func nodesOfOneNameAreNumbered() throws {
+    let names = ["relu", "relu", "relu#2", "relu", "", ""]
+    var proto = Proto.input("v0")
+    for (index, name) in names.enumerated() {
+      proto = proto + Proto.node("Relu", ["v\(index)"], ["v\(index + 1)"], .text(3, name))
+    }
+    let graph = try read(Proto.model(proto + .output("v6")))
+    #expect(graph.nodes.map(\.name) == ["relu", "relu#2", "relu#2#2", "relu#3", "", ""])
+  }
+
   /// Typed fields and raw bytes hold the same elements, bit for bit.
   @Test(arguments: [
     "float", "double", "int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "float16",

@@ -113,7 +113,7 @@ def test_channels_by_number(client, model, workspace, name, form):
     assert {layer.parameter for layer in inspection.layers} <= {name for name, _, _ in kernels.named(held.original)}
     prunable = {group.name for group in inspection.groups if group.prunable and not group.balance}
     layer = next(layer for layer in inspection.layers if layer.name in prunable and layer.channels[1] > 8)
-    chosen = [espalier.LayerSetting(layer.name, [], [0, 3])]
+    chosen = [espalier.LayerSetting(layer.name, [0, 3])]
     output = workspace / held.source.name
     reply = client.compress(held.source, output, compression_method="PR_ID", layers=chosen)
     assert any(entry.parameter == layer.parameter and {0, 3} <= {*entry.indices} for entry in reply.removed)
@@ -236,7 +236,7 @@ def test_decomposition_at_full_rank_is_the_original(client, model, workspace, na
     assert layers, "nothing to decompose"
     full = method != "FD_CP"
     chosen = [
-        espalier.LayerSetting(layer.name, [], list(ranks) if full else [max(1, ranks[0] // 2)])
+        espalier.LayerSetting(layer.name, list(ranks) if full else [max(1, ranks[0] // 2)])
         for layer, ranks in layers
     ]
     output, graph = workspace / held.source.name, workspace / "thin.onnx"

@@ -97,7 +97,7 @@ def test_decomposition_at_full_rank_is_the_original(client, worker, workspace, n
     worker.ask(do="make", name=name, path=source)
     found = plans.decomposable(client.inspect(source), method)
     assert found
-    chosen = [espalier.LayerSetting(layer.name, [], list(ranks)) for layer, ranks in found]
+    chosen = [espalier.LayerSetting(layer.name, list(ranks)) for layer, ranks in found]
     reply = client.compress(source, output, compression_method=method, layers=chosen)
     assert len(reply.replaced) == len(found)
     verdict = worker.ask(do="judge", name=name, source=source, output=output, removed=[])

@@ -176,7 +176,7 @@ def outputs(model, seed=3):
 def decompose(client, case, folder, ranks, **arguments):
     source, target = folder / "layer.onnx", folder / "decomposed.onnx"
     onnx.save(case.model(), source)
-    setting = espalier.LayerSetting("layer", case.channels, ranks)
+    setting = espalier.LayerSetting("layer", ranks)
     found = client.compress(
         source, target, compression_method=case.method, layers=[setting], overwrite=True, verify=True, **arguments
     )
@@ -280,7 +280,7 @@ def test_a_weight_that_others_read_stays_and_the_layer_is_left_alone(client, fol
         )  # fmt: skip
     assert refused.value.kind == "nothingToCompress" and "no_cost_reduction" in str(refused.value)
     # By hand it is done, and the weight stays.
-    settings = [espalier.LayerSetting(name, [16, 16], [RANK]) for name in ("first", "second")]
+    settings = [espalier.LayerSetting(name, [RANK]) for name in ("first", "second")]
     found = client.compress(
         folder / "held.onnx", folder / "out.onnx", compression_method="FD_SVD", layers=settings, overwrite=True,
         verify=True,
@@ -295,7 +295,7 @@ def test_a_weight_that_others_read_stays_and_the_layer_is_left_alone(client, fol
 def test_factors_of_a_model_with_a_data_file_go_to_its_data_file(client, folder):
     model = CASES["conv2d"].model()
     onnx.save(CASES["conv2d"].model(), folder / "external.onnx", save_as_external_data=True, location="external.data", size_threshold=0)
-    setting = espalier.LayerSetting("layer", [16, 24], [RANK, RANK])
+    setting = espalier.LayerSetting("layer", [RANK, RANK])
     found = client.compress(
         folder / "external.onnx", folder / "written.onnx", compression_method="FD_TK", layers=[setting], overwrite=True,
         verify=True,
@@ -323,7 +323,7 @@ def test_new_names_are_new_even_to_subgraphs(client, folder):
     onnx.save(model, folder / "inner.onnx")
     found = client.compress(
         folder / "inner.onnx", folder / "out.onnx", compression_method="FD_TK", overwrite=True, verify=True,
-        layers=[espalier.LayerSetting("layer", [16, 24], [RANK, RANK])],
+        layers=[espalier.LayerSetting("layer", [RANK, RANK])],
     )  # fmt: skip
     result = onnx.load(folder / "out.onnx")
     onnx.checker.check_model(result)
@@ -351,7 +351,7 @@ def refusal(client, folder, case, **arguments):
     ],
 )
 def test_ranks_that_no_layer_has_are_refused(client, folder, ranks, method, said):
-    setting = espalier.LayerSetting("layer", [], ranks)
+    setting = espalier.LayerSetting("layer", ranks)
     error = refusal(client, folder, CASES["conv2d"], compression_method=method, layers=[setting])
     assert error.code == -32602 and said in str(error)
 
@@ -366,7 +366,7 @@ def test_ranks_that_no_layer_has_are_refused(client, folder, ranks, method, said
     ],
 )
 def test_a_method_that_does_not_take_a_layer_says_which_does(client, folder, case, method, code):
-    setting = espalier.LayerSetting("layer", [], [3, 3] if method == "FD_TK" else [3])
+    setting = espalier.LayerSetting("layer", [3, 3] if method == "FD_TK" else [3])
     error = refusal(client, folder, CASES[case], compression_method=method, layers=[setting])
     assert error.kind == "layer.unavailable" and code in str(error)
 
@@ -406,7 +406,7 @@ def degenerate(weight):
 def test_degenerate_weights_have_a_reason(client, folder, weight, code):
     error = refusal(client, folder, degenerate(weight), compression_method="FD_TK", recommendation_ratio=0)
     assert error.kind == "nothingToCompress" and code in str(error)
-    setting = espalier.LayerSetting("layer", [], [3, 3])
+    setting = espalier.LayerSetting("layer", [3, 3])
     error = refusal(client, folder, degenerate(weight), compression_method="FD_TK", layers=[setting])
     assert error.kind == "layer.unavailable" and code in str(error)
 

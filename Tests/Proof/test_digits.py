@@ -76,7 +76,7 @@ def full_ranks(layer, method):
 def test_full_ranks_change_nothing(client, folder, sample, dataset, name, is_aware):
     original, method = MODELS / f"{name}.onnx", METHODS[name]
     layers = [
-        espalier.LayerSetting(layer.name, layer.channels, full_ranks(layer, method))
+        espalier.LayerSetting(layer.name, full_ranks(layer, method))
         for layer in client.inspect(original).layers if method in layer.methods
     ]  # fmt: skip
     path, reply = decompose(client, folder, name, dataset if is_aware else None, layers=layers)
@@ -91,7 +91,7 @@ def test_output_error_is_the_least_there_is(client, folder, sample, dataset, lay
     rank = 16
     original = MODELS / "mobile.onnx"
     width = next(entry.channels for entry in client.inspect(original).layers if entry.name == layer)
-    setting = espalier.LayerSetting(layer, width, [rank])
+    setting = espalier.LayerSetting(layer, [rank])
     path, reply = decompose(client, folder, "mobile", dataset, layers=[setting])
     value = next(node.output[0] for node in onnx.load(original).graph.node if node.name == layer)
 

@@ -113,7 +113,7 @@ def removed(client, path, samples, method, parameter, axis, ratio, layer, **opti
 def setting(name, ratio):
     import espalier
 
-    return espalier.LayerSetting(name=name, channels=[], values=[ratio])
+    return espalier.LayerSetting(name, [ratio])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -131,7 +131,7 @@ def refit(client, folder, model, data, **request):
 
 
 def removing(channels=REMOVED, layer="first"):
-    setting = espalier.LayerSetting(name=layer, channels=[8], values=channels, use=True)
+    setting = espalier.LayerSetting(layer, channels)
     return {"compression_method": "PR_ID", "layers": [setting]}
 
 
@@ -247,7 +247,7 @@ def test_kernels_of_many_channels_are_fitted_by_mixtures(client, folder):
     net.node("Conv", net.last, net.store("wide.weight", rng.normal(size=(920, 8, 1, 1))), name="wide")
     net.node("Conv", net.last, net.store("second.weight", rng.normal(size=(2, 920, 3, 3))), name="second", pads=[1] * 4)
     model = net.model()
-    setting = espalier.LayerSetting(name="wide", channels=[920], values=list(range(0, 920, 3)), use=True)
+    setting = espalier.LayerSetting("wide", list(range(0, 920, 3)))
     path, output, reply = refit(
         client, folder, model, data(model, 32), compression_method="PR_ID", layers=[setting]
     )

@@ -66,7 +66,7 @@ def test_channels_by_number(client, model, tmp_path, name, form):
     inspection = client.inspect(source, input_shapes=shapes)
     prunable = {group.name for group in inspection.groups if group.prunable and not group.balance}
     layer = next(layer for layer in inspection.layers if layer.name in prunable and layer.channels[1] > 8)
-    chosen = [espalier.LayerSetting(layer.name, [], [0, 3])]
+    chosen = [espalier.LayerSetting(layer.name, [0, 3])]
     output = tmp_path / source.name
     reply = client.compress(source, output, compression_method="PR_ID", layers=chosen, input_shapes=shapes)
     assert any(entry.parameter == layer.parameter and {0, 3} <= {*entry.indices} for entry in reply.removed)
@@ -84,9 +84,9 @@ def test_decomposition_at_full_rank_is_the_original(client, model, tmp_path, nam
     shapes = files.input_shapes(inputs, form)
     layers = plans.decomposable(client.inspect(source, input_shapes=shapes), method)
     assert layers, "nothing to decompose"
-    chosen = [espalier.LayerSetting(layer.name, [], list(ranks)) for layer, ranks in layers]
+    chosen = [espalier.LayerSetting(layer.name, list(ranks)) for layer, ranks in layers]
     if method == "FD_CP":
-        chosen = [espalier.LayerSetting(layer.name, [], [max(1, ranks[0] // 2)]) for layer, ranks in layers]
+        chosen = [espalier.LayerSetting(layer.name, [max(1, ranks[0] // 2)]) for layer, ranks in layers]
     output = tmp_path / source.name
     reply = client.compress(source, output, compression_method=method, layers=chosen, input_shapes=shapes)
     compressed = files.read(output)

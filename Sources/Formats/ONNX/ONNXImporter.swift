@@ -19,6 +19,8 @@ struct ONNXImporter {
   private var outputs: [ValueID] = []
   private var declarations: [ByteSpan: ValueInfoMessage] = [:]
   private var externalTensors: [ExternalTensor] = []
+  /// Per name of a node the last number that a node of this name was given.
+  private var nodeNames: [String: Int] = [:]
 
   private struct DraftValue {
     let name: String
@@ -119,13 +121,27 @@ struct ONNXImporter {
 
   // MARK: Nodes
 
+  /// Files may give several nodes one name, and requests have to tell them apart: all but the first get a number.
+  private mutating func distinctNodeName(_ name: String) -> String {
+    guard !name.isEmpty else { return name }
+    guard var number = nodeNames.updateValue(1, forKey: name) else { return name }
+    var distinct: String
+    repeat {
+      number += 1
+      distinct = "\(name)#\(number)"
+    } while nodeNames[distinct] != nil
+    nodeNames[name] = number
+    nodeNames[distinct] = 1
+    return distinct
+  }
+
   private mutating func readNodes() throws(Failure) {
     for (index, field) in message.graphFields.enumerated() where field.number == ONNXSchema.Graph.node {
       guard nodes.count < ONNXLimits.nodes else { throw ModelMessage.tooLarge("nodes", ONNXLimits.nodes) }
       if nodes.count % 64 == 0 { try work.checkCancellation() }
       let nodeMessage = try NodeMessage(field.bytes())
       var node = DraftNode(message: nodeMessage, field: index)
-      node.name = try nodeMessage.name.name()
+      node.name = distinctNodeName(try nodeMessage.name.name())
       node.op = try nodeMessage.op.name()
       node.domain = try nodeMessage.domain.normalizedDomain()
       guard let opset = message.opsets[node.domain] else {

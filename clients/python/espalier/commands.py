@@ -168,7 +168,7 @@ def layer(text: str) -> LayerSetting:
     if not equals:
         raise ValueError(text)
     found = [float(value) if "." in value else int(value) for value in values.split(",")]
-    return LayerSetting(name=name, channels=[], values=found)
+    return LayerSetting(name, found)
 
 
 def option(text: str) -> Tuple[str, Any]:

@@ -33,6 +33,8 @@ from .results import (
 PathLike = Union[str, "os.PathLike[str]"]
 # By input name, or as on the wire: [{"name"?, "shape", "dtype"?}] or [{"name"?, "batch", "channel", "dimension"}].
 InputShapes = Union[Mapping[str, Sequence[int]], Sequence[Mapping[str, Any]]]
+# What is done to layers: as `recommend` gave it or chosen, or values by layer's name.
+Layers = Union[Sequence[LayerSetting], Mapping[str, Union[float, Sequence[float]]]]
 Record = TypeVar("Record")
 
 
@@ -170,7 +172,7 @@ def compress(
     *,
     recommendation_ratio: Optional[float] = None,
     target: Optional[Target] = None,
-    layers: Optional[Sequence[LayerSetting]] = None,
+    layers: Optional[Layers] = None,
     compression_method: Optional[str] = "PR_L2",
     recommendation_method: Optional[str] = None,
     options: Optional[Options] = None,
@@ -184,7 +186,8 @@ def compress(
     progress: ProgressOption = None,
     timeout: Optional[float] = None,
 ) -> Request[Compression]:
-    """Writes a smaller model to `output_path`: by a ratio, a target, or `layers` as `recommend` gave or chosen.
+    """Writes a smaller model to `output_path`: by a ratio, a target, or `layers` as `recommend` gave or chosen, such as
+    {"conv1": 0.25}, of PR_ID {"conv1": [0, 5, 7]}, of FD_TK {"conv1": [16, 24]}.
 
     With a `target` on sizes ({"macs": 0.5}, "parameters" or "size_bytes") and the `compression_method` "automatic" (or
     None), pruning and decomposition are chosen layer by layer; give a `dataset_path`, with which that does far better.
@@ -215,7 +218,7 @@ def compress(
         "onnx_output_path": _optional(onnx_output_path),
     }
     if layers is not None:
-        params["layers"] = [layer.to_json() for layer in layers]
+        params["layers"] = [layer.to_json() for layer in _settings(layers)]
     else:
         params["recommendation_method"] = recommendation_method or _recommender(method)
         params["recommendation_ratio"] = recommendation_ratio
@@ -312,6 +315,15 @@ def absolute(path: PathLike) -> str:
 
 def _optional(path: Optional[PathLike]) -> Optional[str]:
     return None if path is None else absolute(path)
+
+
+def _settings(layers: Layers) -> Sequence[LayerSetting]:
+    if not isinstance(layers, Mapping):
+        return layers
+    return [
+        LayerSetting(name, [values] if isinstance(values, (int, float)) else list(values))
+        for name, values in layers.items()
+    ]
 
 
 def _shapes(shapes: Optional[InputShapes]) -> Optional[List[Dict[str, Any]]]:

@@ -133,11 +133,12 @@ class LayerSetting:
     """What is done to one layer; `use` says whether it is.
 
     `values` is [ratio], channel indices for PR_ID, [in_rank, out_rank] for FD_TK, [rank] for FD_SVD and FD_CP.
+    `channels` is the daemon's to tell: of one's own settings it stays empty.
     """
 
     name: str
-    channels: List[int]
     values: List[float]
+    channels: List[int] = field(default_factory=list)
     use: bool = True
     # With group policy `count`, the share of channels that is marked so that `values` go.
     marked: Optional[float] = None
@@ -154,7 +155,9 @@ class LayerSetting:
     reason: Optional[str] = None
 
     def to_json(self) -> Dict[str, Any]:
-        entry = {"name": self.name, "channels": self.channels, "values": self.values, "use": self.use}
+        entry: Dict[str, Any] = {"name": self.name, "values": self.values, "use": self.use}
+        if self.channels:
+            entry["channels"] = self.channels
         return entry if self.marked is None else {**entry, "marked": self.marked}
 
 

@@ -297,7 +297,7 @@ def sensitivity(
         shapes = fixed.get("input_shapes")
         listed = own.recommend(model, recommendation_ratio=0.5, input_shapes=shapes, progress=False).available_layers
         points = [
-            {"group": layer.name, "ratio": ratio, "layers": [LayerSetting(layer.name, layer.channels, [ratio])]}
+            {"group": layer.name, "ratio": ratio, "layers": [LayerSetting(layer.name, [ratio])]}
             for layer in listed
             for ratio in ratios
         ]

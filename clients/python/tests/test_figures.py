@@ -80,7 +80,7 @@ def test_what_goes_with_a_unit_is_what_the_picture_marks(build, espalierd, tmp_p
     with espalier.Client(espalierd, progress=False) as client:
         report = client.inspect(tmp_path / "block.onnx")
         channels = {found.name: found.channels[1:] for found in report.layers}
-        setting = espalier.LayerSetting(layer, channels[layer], list(chosen))
+        setting = espalier.LayerSetting(layer, list(chosen))
         result = client.compress(tmp_path / "block.onnx", dry_run=True, compression_method="PR_ID", layers=[setting])
     assert {(entry.parameter, entry.axis): entry.indices for entry in result.removed} == marked
     # Units of one colour are one group, whichever layers they are of.

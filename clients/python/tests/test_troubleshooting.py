@@ -98,7 +98,7 @@ def asked(client):
     def compress(model, output, **request):
         return lambda: client.compress(model, output, **request)
 
-    gemm = espalier.LayerSetting("/classifier/Gemm", [10], [0])
+    gemm = espalier.LayerSetting("/classifier/Gemm", [0])
     return [
         ("model.notFound", lambda: client.inspect("modell.onnx")),
         ("model.unreadable", lambda: client.inspect(".")),

@@ -146,9 +146,7 @@ class CompressorV2:
             for layer in compression.available_layers:
                 layer.use = any(value != "" for value in layer.values)
             layers = [
-                LayerSetting(
-                    layer.name, list(layer.channels), [value for value in layer.values if not isinstance(value, str)]
-                )
+                LayerSetting(layer.name, [value for value in layer.values if not isinstance(value, str)])
                 for layer in compression.available_layers
                 if layer.use
             ]
