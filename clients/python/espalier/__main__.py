@@ -39,6 +39,7 @@ def recommend(client: Client, arguments: argparse.Namespace) -> None:
         return
     print(tables.recommendation(advice))
     print_sizes(advice.estimate.original, advice.estimate.compressed)
+    print_warnings(advice.warnings)
 
 
 def sensitivity(client: Client, arguments: argparse.Namespace) -> None:
@@ -67,8 +68,9 @@ def compress(client: Client, arguments: argparse.Namespace) -> None:
     if result.replaced:
         print(tables.replacements(result.replaced))
     print_sizes(result.original, result.compressed)
-    for warning in result.warnings:
-        print(f"warning: {warning}")
+    if result.reconstruction is not None:
+        print(tables.reconstruction(result.reconstruction))
+    print_warnings(result.warnings)
     print("dry run: nothing is written" if result.output_path is None else f"written to {result.output_path}")
     if arguments.verify:
         found = result.verification
@@ -90,6 +92,7 @@ def sweep_grid(client: Client, arguments: argparse.Namespace) -> None:
         show=False if arguments.json else None,
         input_shapes=arguments.input_shapes,
         dataset_path=arguments.dataset,
+        reconstruct=arguments.reconstruct,
         options=dict(arguments.option),
     )
     rows = [point.row() for point in found]
@@ -135,6 +138,11 @@ COMMANDS = {
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}")
 
 
 def print_sizes(before: Size, after: Size) -> None:

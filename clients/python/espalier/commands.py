@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from .results import LayerSetting
 from .session import VERSION
 
+Value = TypeVar("Value")
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(
@@ -43,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         )
     for command in (recommend, compress, sweep):
         add_choice(command)
+        add_reconstruct(command, recommends=command is recommend)
     add_dataset(sensitivity, "samples, a few hundred, without labels: .npy, .npz or a folder of them", required=True)
     add_options(sensitivity)
     sensitivity.add_argument("--ratio", type=numbers, metavar="R,R,...", help="shares to try (default: 0.1 to 0.9)")
@@ -85,12 +88,27 @@ def add_choice(command: argparse.ArgumentParser) -> None:
         "--method",
         default="PR_L2",
         help="compression method (default PR_L2): PR_* remove channels; FD_SVD (matrices and 1x1 convolutions), "
-        "FD_TK and FD_CP (other convolutions; FD_CP with --layer only) decompose layers",
+        "FD_TK and FD_CP (other convolutions; FD_CP with --layer only) decompose layers; automatic chooses both, layer "
+        "by layer, for a --target, and does so far better with a --dataset",
     )
     add_dataset(
-        command, "samples: .npy, .npz or a folder of them; FD_* then keep what layers make of these, not weights"
+        command,
+        "samples, a few hundred, without labels: .npy, .npz or a folder of them. PR_NN, PR_SNP, PR_REC and "
+        "--reconstruct least_squares need them; FD_* then keep what layers make of these, not weights",
     )
     add_options(command)
+
+
+def add_reconstruct(command: argparse.ArgumentParser, recommends: bool) -> None:
+    """What is done to the weights that are left."""
+    command.add_argument(
+        "--reconstruct",
+        choices=("least_squares", "bias"),
+        help="reckon with what compress does under the same word; only of --method automatic"
+        if recommends
+        else "fit the weights that are left so that the model computes what it did, without labels or training: "
+        "least_squares by the --dataset, bias without one",
+    )
 
 
 def add_dataset(command: argparse.ArgumentParser, what: str, required: bool = False) -> None:
@@ -138,22 +156,42 @@ def choice(arguments: argparse.Namespace) -> Dict[str, Any]:
         "dataset_path": arguments.dataset,
         "input_shapes": arguments.input_shapes,
         "options": dict(arguments.option),
+        "reconstruct": arguments.reconstruct,
     }
 
 
 # Values of arguments
 
 
+def meant(example: str) -> Callable[[Callable[[str], Value]], Callable[[str], Value]]:
+    """What cannot be read is answered with what could have been."""
+
+    def reader(read: Callable[[str], Value]) -> Callable[[str], Value]:
+        @functools.wraps(read)
+        def checked(text: str) -> Value:
+            try:
+                return read(text)
+            except ValueError:
+                raise argparse.ArgumentTypeError(f"{text!r} is not such as {example}") from None
+
+        return checked
+
+    return reader
+
+
+@meant("macs=0.5")
 def target(text: str) -> Dict[str, float]:
     name, _, share = text.partition("=")
     return {name: float(share)}
 
 
+@meant("macs=0.7,0.5")
 def targets(text: str) -> List[Dict[str, float]]:
     name, _, shares = text.partition("=")
-    return [{name: share} for share in numbers(shares)]
+    return [{name: float(share)} for share in shares.split(",")]
 
 
+@meant("0.3,0.5")
 def numbers(text: str) -> List[float]:
     return [float(number) for number in text.split(",")]
 
@@ -162,6 +200,7 @@ def words(text: str) -> List[str]:
     return text.split(",")
 
 
+@meant("conv1=0.25 or conv1=0,5,7")
 def layer(text: str) -> LayerSetting:
     """What is done to one layer. A name may hold "=", values do not."""
     name, equals, values = text.rpartition("=")
@@ -171,6 +210,7 @@ def layer(text: str) -> LayerSetting:
     return LayerSetting(name, found)
 
 
+@meant("step_size=8")
 def option(text: str) -> Tuple[str, Any]:
     """The value is JSON where it reads as such, else a word."""
     name, equals, value = text.partition("=")
@@ -182,6 +222,7 @@ def option(text: str) -> Tuple[str, Any]:
         return name, value
 
 
+@meant("1,3,224,224 or mask=1,128")
 def input_shape(text: str) -> Dict[str, Any]:
     """ "1,3,224,224" or "1x3x224x224", after a name and "=" where there are several inputs."""
     name, equals, lengths = text.rpartition("=")

@@ -14,8 +14,8 @@ from .requests import COMPRESSION_METHODS
 
 # What options take that is neither free text nor a file.
 VALUES = {
-    "--method": list(COMPRESSION_METHODS),
-    "--methods": list(COMPRESSION_METHODS),
+    "--method": ["automatic", *COMPRESSION_METHODS],
+    "--methods": ["automatic", *COMPRESSION_METHODS],
     "--target": [f"{what}=" for what in ("macs", "parameters", "size_bytes", "energy")],
     "--option": [
         f"{name}="

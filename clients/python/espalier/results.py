@@ -206,6 +206,11 @@ class Recommendation:
     warnings: List[str] = field(default_factory=list)
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def chooses_methods(self) -> bool:
+        """Whether methods were chosen, layer by layer."""
+        return any(layer.method is not None for layer in self.available_layers)
+
     def _repr_html_(self) -> str:
         from . import display  # only where notebooks ask
 

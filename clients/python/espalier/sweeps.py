@@ -33,7 +33,7 @@ Evaluate = Callable[[pathlib.Path], float]
 # Parameters of `compress` that a point may set; all other names are options.
 PARAMETERS = frozenset(
     ("recommendation_ratio", "target", "layers", "compression_method", "recommendation_method", "dataset_path",
-     "input_shapes", "verify")
+     "input_shapes", "reconstruct", "verify")
 )  # fmt: skip
 
 

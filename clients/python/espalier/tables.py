@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Mapping, Optional, Sequence, Set
 
-from .results import CachedModel, Inspection, LayerSetting, PredictedSensitivity, Recommendation, ReplacedLayer, SkippedLayer
+from .results import (
+    CachedModel,
+    Inspection,
+    LayerSetting,
+    PredictedSensitivity,
+    Recommendation,
+    Reconstruction,
+    ReplacedLayer,
+    SkippedLayer,
+    Trial,
+)
 
 if TYPE_CHECKING:
     from .sweeps import SweepPoint
@@ -60,17 +70,22 @@ def decompositions(report: Inspection) -> str:
 
 
 def recommendation(report: Recommendation) -> str:
-    if any(layer.ranks for layer in report.available_layers):
+    if any(layer.ranks for layer in report.available_layers) and not report.chooses_methods:
         return _rank_recommendation(report)
     rows = []
     for layer in report.available_layers:
         values = ", ".join(f"{value:.3g}" for value in layer.values[:8]) + (", …" if len(layer.values) > 8 else "")
-        error = _share(layer.predicted_error)
-        rows.append((layer.name, ", ".join(map(str, layer.channels)), values, error, "" if layer.use else "no"))
-    columns = ("layer", ">channels", ">values", ">predicted error", "used")
-    if any(layer.predicted_error is not None for layer in report.available_layers):
-        return table(columns, rows)
-    return table([*columns[:3], columns[4]], [[*row[:3], row[4]] for row in rows])
+        channels, used = " → ".join(map(str, layer.channels)), "yes" if layer.use else "no"
+        rows.append((layer.name, layer.method or "", channels, values, _share(layer.predicted_error), used))
+    columns = ("layer", "method", ">channels", ">values", ">predicted error", "used")
+    meaning = "values: the share of channels that goes" + (", or the ranks (FD_*)" if report.chooses_methods else "")
+    return "\n\n".join(filter(None, [_without_empty(columns, rows), meaning, _trials(report.trials)]))
+
+
+def _trials(trials: Sequence[Trial]) -> str:
+    """What was tried where methods were to be chosen, best first."""
+    rows = [(" + ".join(trial.methods), f"{trial.error:.3f}") for trial in sorted(trials, key=lambda each: each.error)]
+    return table(("tried on held-out samples", ">error of outputs"), rows) if rows else ""
 
 
 def predicted_sensitivity(report: PredictedSensitivity) -> str:
@@ -116,6 +131,19 @@ def replacements(layers: Sequence[ReplacedLayer]) -> str:
         errors = [_share(layer.relative_error), _share(layer.output_error)]
         rows.append([layer.layer, ranks(layer.ranks), shapes, *errors])
     return _without_empty(("replaced", ">rank", "by weights", ">weight error", ">output error"), rows)
+
+
+def reconstruction(found: Reconstruction) -> str:
+    """What fitting weights anew came to, as a sentence."""
+    how = f"{found.method} on {found.samples} samples" if found.samples else found.method
+    if not found.kept:
+        return f"not refitted: {how} brought the outputs no nearer to the original's"
+    if found.error_before is None or found.error_after is None:
+        return f"refitted: {how}"
+    return (
+        f"refitted: {how}; on {found.held_out} others the outputs miss the original's by {found.error_after:.3f} "
+        f"instead of {found.error_before:.3f}"
+    )
 
 
 def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -134,6 +134,22 @@ def test_a_recommendation_is_replayed_as_it_came(fake):
     assert all(isinstance(index, int) for index in params["layers"][1]["values"])
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {"a": 0.25, "b": [0, 5]},
+        [espalier.LayerSetting("a", [0.25]), espalier.LayerSetting("b", [0, 5])],
+    ],
+)
+def test_layers_of_ones_own_need_names_and_values_alone(fake, layers):
+    client = fake(compress=[failure(-32803, "enough")])
+    with pytest.raises(espalier.ServerError):
+        client.compress("/m.onnx", "/o.onnx", layers=layers)
+    assert fake.received("compress")[0]["params"]["layers"] == [
+        {"name": "a", "values": [0.25], "use": True}, {"name": "b", "values": [0, 5], "use": True},
+    ]  # fmt: skip
+
+
 COMPRESSION = {
     "output_path": "/o.onnx",
     "original": {"parameters": 10, "macs": 20, "size_bytes": 40},

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import espalier
@@ -69,9 +70,27 @@ def test_one_rank_has_an_exact_error_and_data_an_output_error():
     ]
 
 
-def test_channels_of_a_recommendation_are_shown_as_before():
-    text = tables.recommendation(advice({"name": "conv", "channels": [8], "values": [0.25], "use": True}))
-    assert lines(text) == ["layer channels values used".split(), "conv 8 0.25".split()]
+def test_channels_of_a_recommendation():
+    pruned = {"name": "conv", "channels": [8], "values": [0.25], "use": True}
+    kept = {"name": "last", "channels": [4], "values": [], "use": False}
+    assert lines(tables.recommendation(advice(pruned, kept)))[:3] == [
+        "layer channels values used".split(), "conv 8 0.25 yes".split(), "last 4 no".split(),
+    ]  # fmt: skip
+
+
+def test_methods_chosen_layer_by_layer_and_what_else_was_tried():
+    pruned = {"name": "conv", "channels": [8], "values": [0.25], "use": True, "method": "PR_REC"}
+    ranks = {"full": [24], "kept": [8]}
+    thinner = {"name": "fc", "channels": [24, 48], "values": [8], "use": True, "method": "FD_SVD", "ranks": ranks}
+    report = advice(pruned, thinner).raw
+    report["trials"] = [{"methods": ["PR_REC"], "error": 0.25}, {"methods": ["PR_REC", "FD_SVD"], "error": 0.125}]
+    shown = lines(tables.recommendation(decode(Recommendation, report)))
+    assert shown[:3] == [
+        "layer method channels values used".split(),
+        "conv PR_REC 8 0.25 yes".split(),
+        "fc FD_SVD 24 → 48 8 yes".split(),
+    ]
+    assert shown[-2:] == ["PR_REC + FD_SVD 0.125".split(), "PR_REC 0.250".split()]
 
 
 def test_replaced_layers():
@@ -175,10 +194,27 @@ def test_layers_of_ones_own(fake, scripted, layers, sent):
     assert not {"recommendation_method", "recommendation_ratio", "target"} & set(params)
 
 
-@pytest.mark.parametrize("layer", ["conv", "conv=", "conv=x"])
-def test_a_layer_without_values_is_refused(layer):
-    status, out, err = run("/no/server", "compress", "/m.onnx", "--layer", layer, "-o", "/o.onnx")
-    assert (status, out) == (2, "") and "--layer" in err
+@pytest.mark.parametrize(
+    "option,text",
+    [("--layer", "conv"), ("--layer", "conv="), ("--layer", "conv=x"), ("--target", "0.5"), ("--target", "macs=half")],
+)
+def test_what_cannot_be_read_is_answered_with_an_example(option, text):
+    status, out, err = run("/no/server", "compress", "/m.onnx", option, text, "-o", "/o.onnx")
+    assert (status, out) == (2, "") and f"{option}: {text!r} is not such as" in err
+
+
+def test_methods_are_chosen_and_weights_fitted_anew_from_the_shell(espalierd, tmp_path):
+    few = tmp_path / "few.npy"
+    np.save(few, np.load(IMAGES)[:64])
+    arguments = (RESNET, "--method", "automatic", "--target", "macs=0.5", "--reconstruct", "least_squares")
+    status, out, _ = run(espalierd, "recommend", *arguments, "--dataset", few)
+    assert status == 0 and "tried on held-out samples" in out and "PR_REC" in out
+    status, out, _ = run(espalierd, "compress", *arguments, "--dataset", few, "-o", tmp_path / "smaller.onnx")
+    assert status == 0 and "refitted: least_squares on 64 samples" in out
+    status, out, err = run(espalierd, "compress", *arguments, "--dry-run")
+    assert status == 1 and "dataset.required" in err
+    status, _, err = run(espalierd, "compress", RESNET, "--ratio", "0.5", "--reconstruct", "sgd", "--dry-run")
+    assert status == 2 and "'least_squares', 'bias'" in err
 
 
 def test_a_network_is_decomposed_from_the_shell(espalierd, tmp_path):
