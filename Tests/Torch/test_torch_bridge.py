@@ -156,6 +156,17 @@ def test_a_dataset_of_tensors(client):
     judged(original, result, inputs)
 
 
+def test_weights_and_statistics_fitted_anew(client):
+    original, inputs = networks.made("mobilenet_v3")
+    images = torch.randn(32, *inputs[0].shape[1:])
+    result = espalier.torch.compress(
+        original, inputs, recommendation_ratio=0.3, dataset=images, reconstruct="least_squares", client=client
+    )
+    assert result.form == "own", result.reason
+    endings = {entry.parameter.rpartition(".")[2] for entry in result.report.adjusted}
+    assert {"weight", "running_mean"} <= endings, "parameters and buffers"
+
+
 def test_the_daemons_errors_are_the_callers(client):
     original, inputs = networks.made("resnet")
     with pytest.raises(espalier.ServerError) as caught:

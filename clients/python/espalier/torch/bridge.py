@@ -11,7 +11,7 @@ import os
 import tempfile
 import warnings
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import torch
 import torch.fx
@@ -20,8 +20,8 @@ from torch import nn
 from ..client import Client
 from ..connection import ProgressOption
 from ..errors import EspalierError, ServerError
-from ..requests import Options, PathLike, Target
-from ..results import Compression, LayerSetting
+from ..requests import Layers, Options, PathLike, Target
+from ..results import Compression
 from .errors import ExportFailed, ForwardMismatch
 from .plan import Inputs, State, _apply, arguments, evaluating, run, tensors
 
@@ -58,12 +58,13 @@ def compress(
     *,
     recommendation_ratio: Optional[float] = None,
     target: Optional[Target] = None,
-    layers: Optional[Sequence[LayerSetting]] = None,
-    compression_method: str = "PR_L2",
+    layers: Optional[Layers] = None,
+    compression_method: Optional[str] = "PR_L2",
     recommendation_method: Optional[str] = None,
     options: Optional[Options] = None,
     dynamic_shapes: Any = None,
     dataset: Optional[Union[PathLike, torch.Tensor, Mapping[str, torch.Tensor]]] = None,
+    reconstruct: Optional[str] = None,
     verify: bool = False,
     exporter: Optional[str] = None,
     inplace: bool = False,
@@ -75,7 +76,8 @@ def compress(
 
     `example_inputs`: a tensor, a tuple, or a mapping of keyword arguments; the module is exported for them (with
     `dynamic_shapes` as in torch.export.export), and results are compared on them. `dataset`: the daemon's
-    `dataset_path`, a tensor of samples, or one per input by name. The rest is as in `Client.compress`, with the names
+    `dataset_path`, a tensor of samples, or one per input by name; with it and `reconstruct="least_squares"` the weights
+    that are left are fitted anew, without labels or training. The rest is as in `Client.compress`, with the names
     that the exported file gives layers.
 
     `exporter` is "torch.export", "torch.fx", or None: the former, and the latter where it fails or where the result
@@ -112,6 +114,7 @@ def compress(
                         input_shapes=_input_shapes(example_inputs) if name == "torch.fx" else None,
                         verify=verify,
                         dataset_path=_dataset(dataset, folder),
+                        reconstruct=reconstruct,
                         progress=progress,
                         timeout=timeout,
                     )

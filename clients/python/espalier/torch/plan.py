@@ -128,7 +128,7 @@ class _Change:
         self.cuts = cuts(module, plan.removed)
         self.attributes: List[Tuple[nn.Module, str, Any]] = []
         self.layers: List[Tuple[nn.Module, str, nn.Module]] = []
-        self.values: List[Tuple[nn.Parameter, torch.Tensor]] = []
+        self.values: List[Tuple[nn.Module, str, torch.Tensor]] = []
         self.undoing: List[Callable[[], None]] = []
         self._find_attributes()
         state = compressed or {}
@@ -163,16 +163,22 @@ class _Change:
         except AttributeError:
             raise PlanMismatch(f"the plan adjusts {name!r}, which is not in this module") from None
         held = owner._parameters.get(attribute)
+        if held is None:
+            held = owner._buffers.get(attribute)
         if value is None or held is None:
             raise PlanMismatch(f"the plan adjusts {name!r}: it must be in the module and in the compressed state")
-        self.values.append((held, value.detach().clone().to(held.device, held.dtype)))
+        self.values.append((owner, attribute, value.detach().clone().to(held.device, held.dtype)))
 
     def make(self) -> None:
         sliced = [(cut, cut.sliced()) for cut in self.cuts]
         for cut, tensor in sliced:
             self._set_tensor(cut, tensor)
-        for parameter, value in self.values:
-            self._set_parameter(parameter, value)
+        for owner, name, value in self.values:
+            parameter = owner._parameters.get(name)
+            if parameter is None:
+                self._set_member(owner._buffers, name, value)
+            else:
+                self._set_parameter(parameter, value)
         for owner, name, value in self.attributes:
             self.set_attribute(owner, name, value)
         for parent, name, layers in self.layers:

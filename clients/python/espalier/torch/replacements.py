@@ -37,6 +37,8 @@ def build(
     bias = layer._parameters.get("bias")
     for entry in adjusted:
         if entry.layer == replaced.layer:
+            if entry.parameter not in state:
+                raise PlanMismatch(f"the compressed state has no {entry.parameter!r}, the bias of {path!r}")
             bias = nn.Parameter(state[entry.parameter].detach().clone(), layer.weight.requires_grad)
     is_convolution = isinstance(layer, nn.modules.conv._ConvNd)
     is_known = type(layer) is nn.Linear or is_convolution or is_transposed_linear(layer)
