@@ -25,14 +25,14 @@ set runtimepath^=$root/clients/neovim termguicolors laststatus=2 noruler noshowc
 runtime plugin/espalier.lua
 VIM
 export TERM=xterm-256color LANG=C.UTF-8
-tmux -L espalier-pictures -f /dev/null new-session -d -x 108 -y 42 'nvim -u init.vim -i NONE -n digits_resnet.onnx'
+tmux -L espalier-pictures -f /dev/null new-session -d -x 108 -y 58 'nvim -u init.vim -i NONE -n digits_resnet.onnx'
 sleep 2
 tmux -L espalier-pictures send-keys ']]]]]]' zo
 sleep 1
 tmux -L espalier-pictures send-keys ':EspalierRecommend ratio=0.3' Enter
 sleep 2
 screen
-shoot "$work/screen.html" neovim.png 860 700
+shoot "$work/screen.html" neovim.png 860 960
 
 cat >"$work/pages.js" <<JS
 const fs = require('node:fs');
@@ -50,5 +50,5 @@ const model = '$work/digits_resnet.onnx';
 })();
 JS
 node "$work/pages.js"
-shoot "$work/outline.html" vscode-outline.png 940 740
+shoot "$work/outline.html" vscode-outline.png 940 1000
 shoot "$work/plan.html" vscode-plan.png 940 480

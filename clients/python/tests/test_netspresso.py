@@ -150,5 +150,7 @@ def test_words_are_strings_and_what_is_missing_says_where_it_is(entrance):
     )
     with pytest.raises(AttributeError, match="NetsPresso's own"):
         entrance.trainer()
+    with pytest.raises(ImportError, match="DeviceName .* import it from netspresso.enums"):
+        from espalier.netspresso.enums import DeviceName  # noqa: F401
     with pytest.raises(AttributeError, match="no attribute 'colour'"):
         entrance.colour

@@ -18,6 +18,11 @@ from .compressor import Compressor, CompressorV2
 __all__ = ["Compressor", "CompressorV2", "NetsPresso"]
 
 log = logging.getLogger("espalier.netspresso")
+# What NetsPresso has besides a compressor.
+SERVICES = frozenset(
+    ("trainer", "converter", "converter_v2", "benchmarker", "benchmarker_v2", "quantizer", "profiler", "np_inferencer",
+     "custom_inferencer", "create_project", "get_user")
+)  # fmt: skip
 
 
 class NetsPresso:
@@ -52,7 +57,7 @@ class NetsPresso:
         return self._client
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("trainer", "converter", "converter_v2", "benchmarker", "benchmarker_v2", "quantizer", "profiler"):
+        if name in SERVICES:
             raise AttributeError(
                 f"{name} is NetsPresso's own: espalier.netspresso compresses models (compressor, compressor_v2). "
                 "Where the rest of a script needs it, import it from netspresso beside this"
