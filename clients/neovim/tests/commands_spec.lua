@@ -43,6 +43,20 @@ function tests.ranks_of_a_decomposition_are_shown()
   Contains(recommend('FD_TK ratio=0.3'), '/blocks/blocks.0/conv1/Conv  24 → 24  rank  11, 13')
 end
 
+function tests.methods_are_chosen_and_weights_fitted_anew()
+  Open(resnet)
+  local samples = ' dataset=' .. models .. '/digits_calibration.npy reconstruct=bias'
+  local plan = recommend('automatic macs=0.5' .. samples)
+  Contains(plan, 'digits_resnet.onnx: automatic, 0.5 of macs')
+  Contains(plan, 'rank') -- of some layers, beside channels of others
+  Contains(plan, '-> ')
+  vim.cmd('EspalierCompress reconstruct=bias PR_L2 ratio=0.3 dry_run')
+  await_message('dry run (refitted): parameters 179k ->')
+  vim.cmd('EspalierRecommend automatic')
+  await_message('automatic takes the size to reach, such as macs=0.5')
+  Equal(complete('EspalierCompress reconstruct='), { 'reconstruct=bias', 'reconstruct=least_squares' })
+end
+
 function tests.compress_does_what_the_plan_shows()
   Open(resnet)
   recommend('PR_GM ratio=0.4 step_size=4')

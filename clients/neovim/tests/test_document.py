@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from test_neovim import MODELS, NEOVIM, REPOSITORY, SECONDS, SERVER
@@ -51,6 +52,7 @@ def home(tmp_path, monkeypatch) -> Path:
         shutil.copytree(REPOSITORY / "clients" / client, tmp_path / "clients" / client)
     shutil.copy(REPOSITORY / "LICENSE", tmp_path)
     shutil.copy(MODELS / "digits_resnet.onnx", tmp_path / "model.onnx")
+    np.save(tmp_path / "images.npy", np.load(MODELS / "digits_calibration.npy")[:64])
     code = tmp_path / "bin" / "code"
     code.parent.mkdir()
     code.write_text('#!/bin/sh\necho "$@" > installed\n')

@@ -29,11 +29,12 @@ function activate(t, more = {}) {
   return editor;
 }
 
-// The answers to method, goal and number.
-function choose({ answers }, method, goal, value) {
+// The answers to method, goal, number and samples.
+function choose({ answers }, method, goal, value, samples = 'No samples') {
   answers.showQuickPick.push(
     (items) => items.find(({ label }) => label === method),
     (items) => items.find(({ id }) => id === goal),
+    (items) => items.find(({ label }) => label === samples),
   );
   answers.showInputBox.push(value);
 }
@@ -125,6 +126,24 @@ test('a recommendation opens as a plan, and is compressed as planned', async (t)
   assert.equal(answers.showSaveDialog.length, 1); // not asked: the plan went with its panel
 });
 
+test('methods are chosen for a size, and weights fitted anew to samples', async (t) => {
+  const folder = scratch(t);
+  const editor = activate(t);
+  const { seen, run, uri, answers } = editor;
+  await run('open', uri(RESNET));
+  choose(editor, 'automatic', 'macs', '0.5');
+  await run('recommend');
+  const plan = seen.panels.at(-1).webview.html;
+  assert.match(plan, /digits_resnet\.onnx: automatic, 0\.5 of macs/);
+  assert.match(plan, /rank \d+, \d+/); // of some layers, beside channels of others
+
+  choose(editor, 'PR_L2', 'macs', '0.5', 'Samples, and fit what is left anew...');
+  answers.showOpenDialog.push([uri(path.join(MODELS, 'digits_calibration.npy'))]);
+  answers.showSaveDialog.push(uri(path.join(folder, 'refitted.onnx')));
+  await run('compress');
+  assert.match(seen.messages.at(-1).text, /^refitted\.onnx: parameters 179k → .*, refitted$/);
+});
+
 test('every question can be dismissed', async (t) => {
   const editor = activate(t);
   const { seen, run, uri, answers } = editor;
@@ -138,7 +157,9 @@ test('every question can be dismissed', async (t) => {
   await run('compress');
   answers.showQuickPick.push((items) => items[0], (items) => items[0]);
   await run('compress');
-  choose(editor, 'PR_NN', 'ratio', '0.5');
+  choose(editor, 'PR_NN', 'ratio', '0.5'); // cannot go without samples
+  await run('compress');
+  choose(editor, 'PR_NN', 'ratio', '0.5', 'Samples...');
   await run('compress'); // no dataset
   choose(editor, 'PR_L2', 'ratio', '0.5');
   await run('compress'); // no file to write

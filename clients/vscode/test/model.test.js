@@ -75,7 +75,7 @@ test('a plan is the daemon\'s numbers', async () => {
 });
 
 test('every goal that is offered for a method is understood', async () => {
-  for (const method of ['PR_L2', 'FD_TK', 'FD_SVD']) {
+  for (const method of ['PR_L2', 'FD_TK', 'FD_SVD', plan.AUTOMATIC]) {
     for (const goal of plan.goalsOf(method)) {
       const request = plan.request(RESNET, method, goal.id, Number(goal.value));
       const answer = await daemon.request('recommend', request).catch((error) => error);

@@ -6,10 +6,12 @@ local M = {}
 
 -- Known without a daemon, so that completion works before there is one.
 local METHODS = {
-  'PR_L2', 'PR_GM', 'PR_NN', 'PR_SNP', 'PR_L1', 'PR_BN_L2', 'PR_GROUP_L2', 'PR_RANDOM', 'FD_TK', 'FD_SVD',
+  'automatic', 'PR_L2', 'PR_GM', 'PR_NN', 'PR_SNP', 'PR_L1', 'PR_BN_L2', 'PR_GROUP_L2', 'PR_RANDOM', 'PR_REC', 'FD_TK',
+  'FD_SVD',
 }
 local TARGETS = { parameters = 'parameters', macs = 'macs', size = 'size_bytes', energy = 'energy' }
-local RECOMMEND_WORDS = { 'ratio=', 'macs=', 'parameters=', 'size=', 'energy=', 'dataset=', 'shape=' }
+local RECOMMEND_WORDS = { 'ratio=', 'macs=', 'parameters=', 'size=', 'energy=', 'dataset=', 'reconstruct=', 'shape=' }
+local RECONSTRUCTIONS = { 'least_squares', 'bias' }
 local COMPRESS_WORDS = vim.list_extend({ 'output=', 'onnx_output=', 'verify', 'dry_run' }, RECOMMEND_WORDS)
 
 local function complain(message)
@@ -50,6 +52,8 @@ local function parse(words)
       said.request.onnx_output_path = absolute(value)
     elseif key == 'dataset' then
       said.request.dataset_path = absolute(value)
+    elseif key == 'reconstruct' then
+      said.request.reconstruct = value
     elseif key == 'shape' then
       local lengths = vim.tbl_map(function(length)
         return number('shape', length)
@@ -60,7 +64,7 @@ local function parse(words)
       said.options[key] = option(key, value)
     elseif word == 'verify' or word == 'dry_run' then
       said.request[word] = true
-    elseif word:match('^%u%u_[%u%d_]+$') then
+    elseif word == 'automatic' or word:match('^%u%u_[%u%d_]+$') then
       said.request.compression_method = word
     else
       table.insert(said.files, word)
@@ -101,11 +105,17 @@ local function complete_request(said, current)
     request = vim.tbl_extend('keep', request, current.request)
   else
     request.compression_method = request.compression_method or config.method
-    local decomposes = vim.startswith(request.compression_method, 'FD_')
+    if request.compression_method == 'automatic' then
+      request.compression_method = nil -- the daemon's to choose
+      if not request.target then
+        error({ message = 'automatic takes the size to reach, such as macs=0.5' })
+      end
+    end
+    local decomposes = vim.startswith(request.compression_method or '', 'FD_')
     if not request.target then
       request.recommendation_ratio = request.recommendation_ratio or (decomposes and 0 or config.ratio)
     end
-    if not (decomposes and request.target) then
+    if request.compression_method and not (decomposes and request.target) then
       request.recommendation_method = decomposes and 'VBMF' or 'SLAMP'
     end
   end
@@ -124,7 +134,7 @@ local function title(request)
       wanted = string.format('%s of %s', request.target[member], word)
     end
   end
-  return string.format('%s, %s', request.compression_method, wanted)
+  return string.format('%s, %s', request.compression_method or 'automatic', wanted)
 end
 
 function M.inspect(arguments)
@@ -164,6 +174,10 @@ end
 
 local function tell(request, answer)
   local name = answer.output_path and vim.fn.fnamemodify(answer.output_path, ':~:.') or 'dry run'
+  local refitted = answer.reconstruction
+  if refitted then
+    name = name .. (refitted.kept and ' (refitted)' or ' (not refitted: that brought it no nearer to the original)')
+  end
   local verified = answer.verification.status
   if verified ~= 'skipped' then
     name = string.format('%s (verified: %s)', name, verified)
@@ -222,7 +236,8 @@ function M.complete(command, lead)
       return key .. '=' .. path
     end, files(value))
   elseif key then
-    for _, possible in ipairs((known_options()[key] or {}).values or {}) do
+    local values = key == 'reconstruct' and RECONSTRUCTIONS or (known_options()[key] or {}).values
+    for _, possible in ipairs(values or {}) do
       table.insert(words, key .. '=' .. possible)
     end
   elseif command == 'EspalierInspect' then

@@ -18,10 +18,15 @@ const METHODS = {
   PR_BN_L2: 'prunes by norm after batch normalization',
   PR_GROUP_L2: 'prunes channels that nobody listens to',
   PR_RANDOM: 'prunes at random: a baseline',
+  PR_REC: 'prunes what later layers can best make up for; needs a dataset',
   FD_TK: 'decomposes convolutions (Tucker)',
   FD_SVD: 'decomposes fully connected layers and 1x1 convolutions',
+  [plan.AUTOMATIC]: 'prunes and decomposes, chosen layer by layer for a size; best with a dataset',
 };
-const NEEDS_DATASET = ['PR_NN', 'PR_SNP'];
+const NEEDS_DATASET = ['PR_NN', 'PR_SNP', 'PR_REC'];
+const NO_SAMPLES = { label: 'No samples', description: 'decide by weights alone' };
+const SAMPLES = { label: 'Samples...', description: 'a few hundred inputs without labels: .npy, .npz or a folder' };
+const REFIT = { label: 'Samples, and fit what is left anew...', description: 'keeps accuracy by far the best' };
 
 const isNumber = (text) => text.trim() !== '' && Number.isFinite(Number(text));
 const setting = (name) => vscode.workspace.getConfiguration('espalier').get(name);
@@ -99,7 +104,8 @@ class Commands {
     for (const warning of answer.warnings) vscode.window.showWarningMessage(warning);
     const { status } = answer.verification;
     const verified = status === 'skipped' ? '' : `, verified: ${status}`;
-    const text = `${path.basename(target.fsPath)}: ${plan.summary(answer)}${verified}`;
+    const refitted = answer.reconstruction?.kept ? ', refitted' : '';
+    const text = `${path.basename(target.fsPath)}: ${plan.summary(answer)}${refitted}${verified}`;
     if ((await vscode.window.showInformationMessage(text, 'Open')) === 'Open') await this.open(target);
   }
 
@@ -108,7 +114,7 @@ class Commands {
     return this.#models.active;
   }
 
-  /** Method, goal and number, one after another; the params of `recommend`, or undefined where one was dismissed. */
+  /** Method, goal, number and samples, one after another; the params of `recommend`, or undefined where one was dismissed. */
   async #ask(model) {
     const offered = setting('defaultMethod');
     const methods = [offered, ...Object.keys(METHODS).filter((method) => method !== offered)];
@@ -125,13 +131,17 @@ class Commands {
       validateInput: (typed) => (isNumber(typed) ? undefined : 'A number, such as 0.5'),
     });
     if (value === undefined) return undefined;
+    const offers = [...(NEEDS_DATASET.includes(method.label) ? [] : [NO_SAMPLES]), SAMPLES, REFIT];
+    const samples = await vscode.window.showQuickPick(offers, { title: `${method.label}: samples` });
+    if (!samples) return undefined;
     let dataset;
-    if (NEEDS_DATASET.includes(method.label)) {
+    if (samples !== NO_SAMPLES) {
       const options = { title: 'Samples', canSelectFolders: true, filters: { NumPy: ['npy', 'npz'] } };
       dataset = (await vscode.window.showOpenDialog(options))?.[0]?.fsPath;
       if (!dataset) return undefined;
     }
-    const more = { shapes: model.shapes, options: setting('options'), dataset };
+    const reconstruct = samples === REFIT ? 'least_squares' : undefined;
+    const more = { shapes: model.shapes, options: setting('options'), dataset, reconstruct };
     return plan.request(model.path, method.label, goal.id, Number(value), more);
   }
 }

@@ -13,25 +13,34 @@ const GOALS = [
   { id: 'energy', label: "Keep a share of every layer's squared norm", decomposes: true, value: '0.9' },
 ];
 
+// What stands for no method: pruning and ranks are the daemon's to choose, for a size.
+const AUTOMATIC = 'automatic';
+
 const decomposes = (method) => method.startsWith('FD_');
 
-const goalsOf = (method) => GOALS.filter((goal) => (goal.decomposes ?? decomposes(method)) === decomposes(method));
+const goalsOf = (method) =>
+  GOALS.filter(({ decomposes: only }) => only === undefined || (method !== AUTOMATIC && only === decomposes(method)));
 
 /** The params of `recommend`. */
-function request(model, method, goal, value, { shapes, options, dataset } = {}) {
-  const params = { model, compression_method: method };
+function request(model, method, goal, value, { shapes, options, dataset, reconstruct } = {}) {
+  const params = { model };
+  if (method !== AUTOMATIC) params.compression_method = method;
   if (goal === 'ratio') params.recommendation_ratio = value;
   else params.target = { [goal]: value };
-  if (!decomposes(method)) params.recommendation_method = 'SLAMP';
-  else if (goal === 'ratio') params.recommendation_method = 'VBMF';
+  if (decomposes(method)) {
+    if (goal === 'ratio') params.recommendation_method = 'VBMF';
+  } else if (method !== AUTOMATIC) {
+    params.recommendation_method = 'SLAMP';
+  }
   if (shapes) params.input_shapes = shapes;
   if (options && Object.keys(options).length > 0) params.options = options;
   if (dataset) params.dataset_path = dataset;
+  if (reconstruct) params.reconstruct = reconstruct;
   return params;
 }
 
 /** "PR_L2, ratio 0.5". */
-function title({ compression_method: method, recommendation_ratio: ratio, target }) {
+function title({ compression_method: method = AUTOMATIC, recommendation_ratio: ratio, target }) {
   if (ratio !== undefined) return `${method}, ratio ${ratio}`;
   const [[name, share]] = Object.entries(target);
   return `${method}, ${share} of ${name}`;
@@ -78,4 +87,4 @@ function parseShapes(text) {
   return good ? shapes.map((shape) => ({ shape })) : null;
 }
 
-module.exports = { GOALS, goalsOf, request, title, totals, rows, summary, parseShapes };
+module.exports = { AUTOMATIC, GOALS, goalsOf, request, title, totals, rows, summary, parseShapes };
