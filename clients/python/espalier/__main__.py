@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import sys
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from . import completion, tables
@@ -71,6 +72,8 @@ def compress(client: Client, arguments: argparse.Namespace) -> None:
     if result.reconstruction is not None:
         print(tables.reconstruction(result.reconstruction))
     print_warnings(result.warnings)
+    if result.output_path is not None and result.output_path.suffix != Path(arguments.model).suffix:
+        print(f"warning: {result.output_path.name} has the format of {arguments.model}, whatever it is called")
     print("dry run: nothing is written" if result.output_path is None else f"written to {result.output_path}")
     if arguments.verify:
         found = result.verification
@@ -136,6 +139,14 @@ COMMANDS = {
 }
 
 
+# What the daemon calls by the protocol's names, as it is said here, by kind: the argument, and an example.
+HINTS = {
+    "model.inputShapes": ("input_shapes", "--input-shape 1,3,224,224"),
+    "dataset.required": ("dataset", "--dataset images.npy"),
+    "output.exists": ("overwrite", "--overwrite"),
+}
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
 
@@ -169,6 +180,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     commands = parser()
+    if len(sys.argv) == 1:
+        commands.print_help()
+        return USAGE
     arguments = commands.parse_args()
     if arguments.command == "compress" and not (arguments.output or arguments.dry_run):
         commands.error("compress needs -o PATH, or --dry-run")
@@ -179,8 +193,11 @@ def main() -> int:
             run(arguments)
     except (ServerError, AllFailed, OSError) as error:
         print(f"espalier: {error}", file=sys.stderr)
-        if isinstance(error, ServerError) and error.kind == "model.inputShapes":
-            print("          here: --input-shape 1,3,224,224", file=sys.stderr)
+        kind = error.kind if isinstance(error, ServerError) else None
+        option, example = HINTS.get(kind or "", ("", ""))
+        # Of no use to those who have said it.
+        if option and not getattr(arguments, option, None):
+            print(f"          here: {example}", file=sys.stderr)
         return REFUSED
     except EspalierError as error:
         print(f"espalier: {error}", file=sys.stderr)

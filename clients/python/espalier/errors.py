@@ -55,7 +55,7 @@ class InvalidParams(ServerError):
         self.path: Optional[str] = self.data.get("path")
 
     def __str__(self) -> str:
-        return f"{super().__str__()} (at {self.path})" if self.path else super().__str__()
+        return f"invalid request: {self.message}" + (f" (at {self.path})" if self.path else "")
 
 
 class Cancelled(ServerError):

@@ -289,6 +289,23 @@ def test_a_sweep_of_methods_and_targets(espalierd, tmp_path):
     assert status == 1 and "is there already" in err
 
 
+def test_refusals_are_told_in_the_shells_own_words(espalierd, tmp_path):
+    output = tmp_path / "o.pt"
+    status, out, _ = run(espalierd, "compress", RESNET, "--ratio", "0.5", "-o", output)
+    assert status == 0 and "warning: o.pt has the format of" in out
+    status, _, err = run(espalierd, "compress", RESNET, "--ratio", "0.5", "-o", output)
+    assert status == 1 and "output.exists" in err and "here: --overwrite" in err
+    status, _, err = run(espalierd, "recommend", RESNET, "--method", "PR_NN", "--ratio", "0.5")
+    assert status == 1 and "here: --dataset images.npy" in err
+    status, _, err = run(espalierd, "inspect", RESNET, "--input-shape", "1,3,8,8")
+    assert status == 1 and "model.inputShapes" in err and "here:" not in err, "they have said it"
+    status, _, err = run(espalierd, "recommend", RESNET, "--method", "automatic", "--ratio", "0.5")
+    assert status == 2 and 'the method "automatic" takes a target' in err
+    command = [sys.executable, "-m", "espalier"]
+    told = subprocess.run(command, capture_output=True, text=True)
+    assert told.returncode == 2 and "write the smaller model" in told.stdout
+
+
 def test_ways_to_end(espalierd, tmp_path):
     assert run("/no/server", "inspect", RESNET)[0] == 3
     assert run(espalierd, "inspect", "/no/model")[0] == 1
