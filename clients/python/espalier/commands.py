@@ -25,13 +25,16 @@ def parser() -> argparse.ArgumentParser:
     main.add_argument("--version", action="version", version=VERSION)
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    inspect = commands.add_parser("inspect", help="layers, and what can be pruned or decomposed")
-    recommend = commands.add_parser("recommend", help="how much to take from each layer, or which ranks to give it")
-    sensitivity = commands.add_parser("sensitivity", help="what each group of channels costs, before any is removed")
-    compress = commands.add_parser("compress", help="write the smaller model")
-    sweep = commands.add_parser("sweep", help="compress at many points, and compare")
-    models = commands.add_parser("models", help="what the running daemon keeps in memory")
-    completion = commands.add_parser("completion", help="print what makes your shell complete these commands")
+    def add(name: str, does: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+
+    inspect = add("inspect", "layers, and what can be pruned or decomposed")
+    recommend = add("recommend", "how much to take from each layer, or which ranks to give it")
+    sensitivity = add("sensitivity", "what each group of channels costs, before any is removed")
+    compress = add("compress", "write the smaller model")
+    sweep = add("sweep", "compress at many points, and compare")
+    models = add("models", "what the running daemon keeps in memory")
+    completion = add("completion", "print what makes your shell complete these commands")
 
     for command in (inspect, recommend, sensitivity, compress, sweep):
         command.add_argument("model", metavar="MODEL")

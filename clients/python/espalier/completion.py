@@ -10,20 +10,15 @@ from __future__ import annotations
 import argparse
 from typing import Dict, List
 
-from .requests import COMPRESSION_METHODS
+from .requests import COMPRESSION_METHODS, Options
 
 # What options take that is neither free text nor a file.
 VALUES = {
     "--method": ["automatic", *COMPRESSION_METHODS],
     "--methods": ["automatic", *COMPRESSION_METHODS],
     "--target": [f"{what}=" for what in ("macs", "parameters", "size_bytes", "energy")],
-    "--option": [
-        f"{name}="
-        for name in ("step_size", "step_op", "min_num_of_value", "policy", "layer_norm", "group_policy", "scope",
-                     "seed", "allocation", "max_layer_ratio", "exact_only", "zero_rank",
-                     "reshape_channel_axis", "snp_gamma")
-    ],
-}  # fmt: skip
+    "--option": [f"{name}=" for name in Options.__annotations__],
+}
 FILES = ("--dataset", "--output", "-o", "--onnx-output", "--output-dir", "--csv", "--plot", "--pipe", "--server", "--release")
 
 
@@ -113,11 +108,12 @@ def zsh(commands: Dict[str, argparse.ArgumentParser]) -> str:
                     _quoted(f":{action.dest}:" + (f"({' '.join(words(action))})" if words(action) else "_files"))
                 )
         cases.append(f"    {name}) _arguments -S " + " \\\n      ".join(specs) + " ;;\n")
-    names = " ".join(commands)
+    names = " ".join(_quoted(f"{name}:{_plain(command.description or '')}") for name, command in commands.items())
     return f"""#compdef espalier
 _espalier() {{
   if (( CURRENT == 2 )); then
-    compadd {names}
+    local -a commands=({names})
+    _describe command commands
     return
   fi
   local command=$words[2]
@@ -130,7 +126,10 @@ _espalier "$@\""""
 
 
 def fish(commands: Dict[str, argparse.ArgumentParser]) -> str:
-    lines = [f"complete -c espalier -n __fish_use_subcommand -f -a {name}" for name in commands]
+    lines = [
+        f"complete -c espalier -n __fish_use_subcommand -f -a {name} -d {_quoted(_plain(command.description or ''))}"
+        for name, command in commands.items()
+    ]
     for name, command in commands.items():
         seen = f"-n '__fish_seen_subcommand_from {name}'"
         for action in options(command):
