@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
 
+from . import tables
 from .results import Compression, Group, Inspection, Layer, LayerSetting, Recommendation, Size, SkippedLayer
 
 # Told apart in both themes, and by most of the colour-blind, in this order.
@@ -90,7 +91,7 @@ def recommendation(report: Recommendation) -> str:
     head = "Recommendation <span class=soft>nothing is written yet</span>"
     body = settings(report.available_layers)
     sizes = comparison(report.estimate.original, report.estimate.compressed)
-    return page(head, [], sizes, body, listed("left as they are", report.skipped))
+    return page(head, [], sizes, body, warned(report.warnings), listed("left as they are", report.skipped))
 
 
 def compression(report: Compression) -> str:
@@ -99,9 +100,12 @@ def compression(report: Compression) -> str:
     where = "dry run, nothing written" if path is None else escape(path.name)
     head = f'Compressed <span class=soft title="{escape(str(path or ""))}">{where}</span>'
     sizes = comparison(report.original, report.compressed)
-    warnings = "".join(f"<p class='note bad'>{escape(warning)}</p>" for warning in report.warnings)
     body = replaced(report) if report.replaced else settings(report.layers)
-    return page(head, [], sizes, body, verdict(report), warnings, listed("left as they are", report.skipped))
+    pruned = [layer for layer in report.layers if layer.method is not None and layer.ranks is None]
+    if report.replaced and pruned:
+        body = settings(pruned) + body
+    told = verdict(report) + refit(report) + warned(report.warnings)
+    return page(head, [], sizes, body, told, listed("left as they are", report.skipped))
 
 
 # Parts
@@ -227,6 +231,18 @@ def verdict(report: Compression) -> str:
     kind, text = words.get(found.status, ("soft", escape(found.status)))
     error = f", largest relative error {found.max_rel_error:.2g}" if found.max_rel_error is not None else ""
     return f"<p class={kind}>{text}{error}</p>"
+
+
+def refit(report: Compression) -> str:
+    """What fitting weights anew came to."""
+    if report.reconstruction is None:
+        return ""
+    kind, mark = ("good", "✓ ") if report.reconstruction.kept else ("soft", "")
+    return f"<p class={kind}>{mark}{escape(tables.reconstruction(report.reconstruction))}</p>"
+
+
+def warned(warnings: Sequence[str]) -> str:
+    return "".join(f"<p class='note bad'>{escape(warning)}</p>" for warning in warnings)
 
 
 def listed(title: str, layers: Sequence[SkippedLayer]) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 44
+# Beside curves: names, as many as find room.
+LEGEND_WIDTH, LEGEND_LINE = 320, 17
 # What says how much goes, and so lies along a curve rather than telling curves apart.
 AMOUNTS = ("recommendation_ratio", "target", "layers")
 
@@ -132,22 +134,35 @@ def predicted_sensitivity(found: PredictedSensitivity) -> str:
 
 
 def error_curves(found: PredictedSensitivity) -> str:
-    """SVG: a curve for each group, which says its name when it is pointed at."""
+    """SVG: a curve for each group, and the names of those that lose the most; all say theirs when pointed at."""
     if not found.groups or not found.ratios:
         return ""
     ratios = sorted(range(len(found.ratios)), key=lambda index: found.ratios[index])
     every = [error for group in found.groups for error in group.predicted_errors]
     axis = Axis([0.0, *(100 * ratio for ratio in found.ratios)], [0.0, *every])
-    marks = axis.frame("% of the channels gone", "relative error of what reads them")
-    for number, group in enumerate(found.groups):
+    marks = axis.frame("% of a group's channels gone", "error of the layers that read them")
+    worst_first = sorted(found.groups, key=lambda group: -max(group.predicted_errors))
+    places = (HEIGHT - TOP - BOTTOM) // LEGEND_LINE
+    for number, group in enumerate(worst_first):
         spots = [(0.0, 0.0), *((100 * found.ratios[index], group.predicted_errors[index]) for index in ratios)]
         line = " ".join(f"{axis.x(x):.1f},{axis.y(y):.1f}" for x, y in spots)
         colour = PALETTE[number % len(PALETTE)]
         tip = f"<title>{escape(group.name)}</title>"
         marks.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2">{tip}</polyline>')
-    size = f'width="{WIDTH}" height="{HEIGHT}" font-size="11"'
+        if number < places:
+            y = TOP + (number + 1.5) * LEGEND_LINE
+            marks.append(f'<circle cx="{WIDTH + 12}" cy="{y - 4:.1f}" r="4" fill="{colour}"/>')
+            marks.append(_text(WIDTH + 24, y, _end(group.name), "start"))
+    more = f", and {len(worst_first) - places} more" if len(worst_first) > places else ""
+    marks.append(_text(WIDTH + 8, TOP + 4, f"groups of channels, the worst first{more}", "start"))
+    size = f'width="{WIDTH + LEGEND_WIDTH}" height="{HEIGHT}" font-size="11"'
     # By itself it is a file like any other, with the colours of a page.
     return f'<svg xmlns="http://www.w3.org/2000/svg" class="espalier" {size}>{STYLE}{"".join(marks)}</svg>'
+
+
+def _end(name: str) -> str:
+    """What tells names apart is their end."""
+    return name if len(name) <= 46 else f"…{name[-45:]}"
 
 
 def _limits(values: Sequence[float]) -> Tuple[float, float]:

@@ -141,8 +141,8 @@ def reconstruction(found: Reconstruction) -> str:
     if found.error_before is None or found.error_after is None:
         return f"refitted: {how}"
     return (
-        f"refitted: {how}; on {found.held_out} others the outputs miss the original's by {found.error_after:.3f} "
-        f"instead of {found.error_before:.3f}"
+        f"refitted: {how}, of which {found.held_out} only judge: there the outputs miss the original's by "
+        f"{found.error_after:.3f} instead of {found.error_before:.3f}"
     )
 
 

@@ -90,6 +90,10 @@ def test_recommendations_and_compressions_tell_before_and_after(client, tmp_path
     assert "ranks in" in text
     _, text = shown(client.compress(RESNET, compression_method="FD_TK", target={"macs": 0.5}, dry_run=True))
     assert "error of its weight" in text and "×3×3" in text
+    both = dict(compression_method="automatic", target={"parameters": 0.3}, options={"step_size": 1, "min_num_of_value": 1})
+    _, text = shown(client.compress(RESNET, dry_run=True, reconstruct="bias", **both))
+    assert "what stays of it" in text and "error of its weight" in text, "channels of some layers, ranks of others"
+    assert "✓ refitted: bias" in text and "without data" in text
 
 
 def test_what_files_say_is_escaped():
