@@ -147,6 +147,18 @@ def test_decompositions(client, exporter, method, target):
     assert type(result.module) is type(original)
 
 
+def test_decompositions_with_data_say_where_their_biases_are(client):
+    torch.manual_seed(0)
+    original = nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.Linear(48, 16))
+    result = espalier.torch.compress(
+        original, torch.rand(2, 32), compression_method="FD_SVD", target={"energy": 0.8}, dataset=torch.rand(64, 32),
+        options={"step_size": 1, "min_num_of_value": 1}, client=client,
+    )  # fmt: skip
+    assert result.form == "own", result.reason
+    adjusted = {entry.parameter for entry in result.report.adjusted}
+    assert adjusted and adjusted <= {*result.module.state_dict()}
+
+
 def test_a_dataset_of_tensors(client):
     original, inputs = networks.made("resnet")
     result = espalier.torch.compress(

@@ -27,7 +27,7 @@ struct DecompositionBuilding {
     for layer in members {
       let new = biases[layer.node] ?? computed.lostMean.flatMap { newBias(of: layer, $0) }
       let bias = layer.addsBias(in: graph) ? new : nil
-      if let new, bias == nil { moveToSum(layer, new) }
+      if let new, bias == nil { moveToSum(layer, new, lastStage: computed.factors.parts.last?.stage) }
       let (replacement, indices) = layer.replacement(
         by: computed.factors, bias: bias, in: graph, names: &names, constants: &plan.constants, shared: shared)
       shared = indices
@@ -68,10 +68,11 @@ struct DecompositionBuilding {
   }
 
   /// Where the bias is what a following Add reads: that reads a new one.
-  private mutating func moveToSum(_ layer: DecomposableLayer, _ bias: Tensor) {
+  private mutating func moveToSum(_ layer: DecomposableLayer, _ bias: Tensor, lastStage: String?) {
     guard case .movedToSum(let use, _) = layer.inputMean(in: graph) else { return }
     let original = graph[use.node].input(use.input)
-    let name = names.make("\(original.map { graph[$0].name } ?? layer.name)_adjusted")
+    let name = names.make(
+      layer.biasName(insteadOf: original.map { graph[$0].name } ?? layer.name, lastStage: lastStage, in: graph))
     plan.edits.append(.readConstant(node: use.node, input: use.input, constant: plan.constants.count))
     noteBias(layer, plan.constants.count, name: name, original: original)
     plan.constants.append((name, bias))

@@ -37,7 +37,7 @@ extension DecomposableLayer {
     if let bias {
       biasOperand = .constant(constants.count)
       let original = node.input(2).map { graph[$0].name } ?? "\(name)_bias"
-      constants.append((names.make("\(original)_adjusted"), bias))
+      constants.append((names.make(biasName(insteadOf: original, lastStage: parts.last?.stage, in: graph)), bias))
     }
     let stages = parts.enumerated().map { k, part in
       let isLast = k == parts.count - 1
@@ -68,6 +68,16 @@ extension DecomposableLayer {
       return "\(layer)/\(layer.split(separator: "/").last ?? "")_\(stage)/kernel"
     }
     return "\(parameter)_\(stage)"
+  }
+
+  /// The name of a new bias. Where names of weights are those of layers, it is the last layer's that is put in the place.
+  func biasName(insteadOf original: String, lastStage: String?, in graph: Graph) -> String {
+    guard let lastStage else { return "\(original)_adjusted" }
+    let weight = parameterName(graph[self.weight.source].name, lastStage)
+    for (kind, bias) in [(".weight", ".bias"), ("/kernel", "/bias")] where weight.hasSuffix(kind) {
+      return "\(weight.dropLast(kind.count))\(bias)"
+    }
+    return "\(original)_adjusted"
   }
 
   /// A weight `[O, I, taps]` as the layer's node reads it.
