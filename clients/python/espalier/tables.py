@@ -142,7 +142,7 @@ def reconstruction(found: Reconstruction) -> str:
         return f"refitted: {how}"
     return (
         f"refitted: {how}, of which {found.held_out} only judge: there the outputs miss the original's by "
-        f"{found.error_after:.3f} instead of {found.error_before:.3f}"
+        f"{found.error_after:.2g} instead of {found.error_before:.2g}"
     )
 
 
