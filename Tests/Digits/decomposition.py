@@ -14,17 +14,12 @@ import sys
 import tempfile
 import textwrap
 
-import matplotlib
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Proof"))
-
-import daemon  # puts the client on the path as well
 import digits
-import espalier
+import tables
+from tables import MODELS, NETWORKS, POINT
 
-MODELS = pathlib.Path(__file__).resolve().parent / "models"
-NETWORKS = {"resnet": "Residual CNN", "mobile": "Mobile CNN", "vit": "Transformer"}
 METHODS = ("FD_TK", "FD_SVD")
 TARGETS = [{"macs": tenths / 10} for tenths in range(9, 1, -1)]
 ENERGIES = [{"energy": share} for share in (0.99, 0.95, 0.9)]
@@ -32,8 +27,6 @@ RATIOS = (0.5, 0.3, 0.0, -0.5)
 # How many inputs are tried, and the share of MACs asked for meanwhile: little enough for it to matter.
 COUNTS = (1, 4, 16, 64, 256, 1024)
 COUNTED = {"resnet": ("FD_TK", 0.4), "mobile": ("FD_SVD", 0.6), "vit": ("FD_SVD", 0.3)}
-# A loss that held-out images can tell from none.
-POINT = 0.01
 
 HEAD = """# Decomposition
 
@@ -89,12 +82,6 @@ READING = """
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    macs: float
-    accuracy: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Series:
     """One network with one method: outcomes `[plain, data-aware]` by request; None where it cannot be met."""
 
@@ -103,51 +90,30 @@ class Series:
     outcomes: list
 
 
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    client: espalier.Client
-    folder: pathlib.Path
-    dataset: pathlib.Path
-    images: np.ndarray
-    labels: np.ndarray
-
-    def accuracy(self, path):
-        return digits.accuracy(path, self.images, self.labels)
-
-    def outcome(self, network, method, request, dataset):
-        """None where the method takes nothing, or not so much; what else goes wrong is raised."""
-        path = self.folder / "decomposed.onnx"
-        try:
-            made = self.client.compress(
-                MODELS / f"{network}.onnx", path, compression_method=method, dataset_path=dataset, overwrite=True,
-                verify=True, **request,
-            )  # fmt: skip
-        except espalier.ServerError as error:
-            if error.kind in ("nothingToCompress", "target.unreachable"):
-                return None
-            raise
-        return Outcome(made.compressed.macs / made.original.macs, self.accuracy(path))
-
-    def series(self, network, method):
-        outcomes = []
-        for request in REQUESTS:
-            pair = [self.outcome(network, method, request, dataset) for dataset in (None, self.dataset)]
-            print(network, method, request, pair, flush=True)
-            outcomes.append(pair)
-        return Series(network, method, outcomes)
+def outcome(bench, network, method, request, dataset):
+    return bench.outcome(MODELS / f"{network}.onnx", compression_method=method, dataset_path=dataset, **request)
 
 
-    def counts(self, train):
-        """Accuracy by network and number of inputs."""
-        result = {}
-        for network, (method, share) in COUNTED.items():
-            for count in COUNTS:
-                path = self.folder / f"{count}.npy"
-                np.save(path, train[:count])
-                outcome = self.outcome(network, method, {"target": {"macs": share}}, path)
-                print(network, method, count, outcome, flush=True)
-                result[network, count] = outcome.accuracy
-        return result
+def measured(bench, network, method, dataset):
+    outcomes = []
+    for request in REQUESTS:
+        pair = [outcome(bench, network, method, request, data) for data in (None, dataset)]
+        print(network, method, request, pair, flush=True)
+        outcomes.append(pair)
+    return Series(network, method, outcomes)
+
+
+def counted(bench, train):
+    """Accuracy by network and number of inputs."""
+    result = {}
+    for network, (method, share) in COUNTED.items():
+        for count in COUNTS:
+            path = bench.folder / f"{count}.npy"
+            np.save(path, train[:count])
+            found = outcome(bench, network, method, {"target": {"macs": share}}, path)
+            print(network, method, count, found, flush=True)
+            result[network, count] = found.accuracy
+    return result
 
 
 REQUESTS = [{"target": target} for target in TARGETS + ENERGIES] + [{"recommendation_ratio": r} for r in RATIOS]
@@ -246,12 +212,8 @@ STYLES = (("plain", "#D55E00", "--", "o"), ("data-aware", "#0072B2", "-", "s"))
 
 
 def plot(shown, originals, path):
-    matplotlib.use("svg")
-    # Same numbers, same bytes.
-    matplotlib.rcParams.update({"svg.hashsalt": "decomposition", "svg.fonttype": "path", "font.size": 11})
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, len(shown), figsize=(4 * len(shown), 3.9), sharey=True, layout="constrained")
+    titles = [f"{NETWORKS[series.network]}, {series.method}" for series in shown]
+    figure, axes = tables.frames("decomposition", titles, 3.9)
     first_ratio = len(REQUESTS) - len(RATIOS)
     for axis, series in zip(axes, shown):
         original = axis.axhline(originals[series.network], color="0.55", linewidth=1, linestyle=":", label="original")
@@ -264,15 +226,9 @@ def plot(shown, originals, path):
                 *zip(*points), linestyle="none", color=color, marker=marker, markersize=8, fillstyle="none",
                 label=f"{name}, VBMF",
             )  # fmt: skip
-        axis.set_title(f"{NETWORKS[series.network]}, {series.method}", fontsize=12)
-        axis.set(xlabel="share of MACs left", xlim=(0.05, 1.02), ylim=(0, 1.03))
-        axis.grid(color="0.9")
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
+        axis.set(xlim=(0.05, 1.02), ylim=(0, 1.03))
     axes[0].set_ylabel("accuracy, nothing retrained")
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=10)
-    metadata = {"Date": None} if path.suffix == ".svg" else None
-    figure.savefig(path, metadata=metadata, dpi=110)
+    tables.save(figure, handles, len(handles), path)
 
 
 def main():
@@ -280,13 +236,13 @@ def main():
     output = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else root / "docs"
     (output / "images").mkdir(parents=True, exist_ok=True)
     train, _, images, labels = digits.split()
-    with espalier.connect(daemon.server_path()) as client, tempfile.TemporaryDirectory() as folder:
+    with tables.connect() as client, tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         np.save(folder / "images.npy", train[: digits.CALIBRATION])
-        bench = Bench(client, folder, folder / "images.npy", images, labels)
+        bench = tables.Bench(client, folder, lambda path: digits.accuracy(path, images, labels))
         originals = {network: bench.accuracy(MODELS / f"{network}.onnx") for network in NETWORKS}
-        every = [bench.series(network, method) for network in NETWORKS for method in METHODS]
-        counts = bench.counts(train)
+        every = [measured(bench, network, method, folder / "images.npy") for network in NETWORKS for method in METHODS]
+        counts = counted(bench, train)
     shown = [series for series in every if is_shown(series)]
     hidden = [series for series in every if not is_shown(series)]
     (output / "decomposition.md").write_text(document(shown, hidden, originals, counts, len(labels)))

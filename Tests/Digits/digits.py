@@ -6,8 +6,6 @@ but training sees labels of training images.
 
 import numpy as np
 import onnxruntime
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 SEED = 20260229
 HELD_OUT = 497
@@ -18,7 +16,10 @@ BRIGHTEST = 16
 
 
 def split():
-    """`(train images, train labels, held-out images, held-out labels)`."""
+    """`(train images, train labels, held-out images, held-out labels)`. Nothing else here needs scikit-learn."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     data = load_digits()
     images = (data.images[:, None] / BRIGHTEST).astype(np.float32)
     train, held_out, train_labels, labels = train_test_split(

@@ -107,7 +107,7 @@ NETWORKS = {
 }
 
 
-def trained(model, optimizer, epochs, images, labels):
+def trained(model, optimizer, epochs, images, labels, tell=print):
     """One-cycle schedule, shifts by up to a pixel, smoothed labels."""
     generator = torch.Generator().manual_seed(digits.SEED)
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
@@ -124,7 +124,7 @@ def trained(model, optimizer, epochs, images, labels):
             optimizer.step()
             schedule.step()
             total += loss.item()
-        print(f"  epoch {epoch + 1:3d}/{epochs}  loss {total / batches:.4f}", flush=True)
+        tell(f"  epoch {epoch + 1:3d}/{epochs}  loss {total / batches:.4f}")
     return model.eval()
 
 

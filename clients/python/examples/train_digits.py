@@ -23,8 +23,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional as F
 
@@ -151,6 +149,9 @@ class DigitsMobile(nn.Module):
 
 def digits():
     """`(train images, train labels, held-out images, held-out labels)`; no held-out image occurs in training."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     data = load_digits()
     images = (data.images[:, None] / 16).astype(np.float32)
     split = train_test_split(images, data.target, test_size=HELD_OUT, stratify=data.target, random_state=SEED)
