@@ -23,7 +23,7 @@ def convolution(x, module, name, strides=1):
     size = module.kernel_size[0]
     if size > 1:
         x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
-    return layers.Conv2D(module.out_channels, size, strides=strides, use_bias=False, name=name)(x)
+    return layers.Conv2D(module.out_channels, size, strides=strides, use_bias=module.bias is not None, name=name)(x)
 
 
 def normalization(x, module, name):
@@ -66,7 +66,7 @@ def numbers(module):
     values = [value.detach().numpy() for value in (module.weight, module.bias) if value is not None]
     if hasattr(module, "running_mean"):
         return [*values, module.running_mean.numpy(), module.running_var.numpy()]
-    axes = (2, 3, 1, 0) if values[0].ndim == 4 else (1, 0)
+    axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[values[0].ndim]
     return [values[0].transpose(axes), *values[1:]]
 
 
