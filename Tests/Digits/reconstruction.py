@@ -1,11 +1,11 @@
-"""Measures for docs/reconstruction.md, and plots, how accurate three trained networks are at a share of their MACs: with
-and without reconstruction, beside what other tools make of them, without training and after two epochs of it.
+"""Measures for docs/reconstruction.md, and plots, how accurate three trained networks are at a share of their MACs,
+with and without reconstruction, beside what other tools make of them, without training and after two epochs of it.
 
-Usage: `python Tests/Digits/reconstruction.py [--output FOLDER] [--results FILE]`, with Tests/requirements-digits.txt and
-a built daemon (`make reconstruction-table`). Every network of Tests/Digits/models, as a PyTorch module, is compressed by
-the daemon with each method, for targets on MACs, without reconstruction, with `bias` and with `least_squares` on
-unlabelled images, and run on images that neither training nor the daemon saw. `--results` keeps what was measured in a
-file, and goes on from there.
+Usage: `python Tests/Digits/reconstruction.py [--output FOLDER] [--results FILE]`, with Tests/requirements-digits.txt
+and a built daemon (`make reconstruction-table`). Every network of Tests/Digits/models, as a PyTorch module, is
+compressed by the daemon with each method, for targets on MACs, without reconstruction, with `bias` and with
+`least_squares` on unlabelled images, and run on images that neither training nor the daemon saw. `--results` keeps what
+was measured in a file, and goes on from there.
 
 Invariant: every number comes from running the network that was written.
 """
@@ -136,9 +136,9 @@ def network_table(results, name):
 
 
 def summary(results):
-    """The best of least squares at half and at less of the MACs, beside the best of the peers."""
+    """What a user gets at half of the MACs and below, beside the best of the peers, plain and trained on."""
     lines = [
-        "| network | MACs left | original | `PR_REC`, refitted | automatic, refitted | best of other tools | after two epochs |",
+        "| network | MACs left | original | `PR_REC`, refitted | automatic, refitted | other tools | tuned |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, title in NETWORKS.items():
@@ -159,7 +159,12 @@ def counts_table(results):
 
 
 # Told apart by anybody (Okabe and Ito 2008), in print by marker, and what is refitted by its line.
-OURS = {"PR_L2": ("#D55E00", "o"), "PR_REC": ("#0072B2", "s"), "decomposed": ("#009E73", "^"), "automatic": ("#CC79A7", "D")}
+OURS = {
+    "PR_L2": ("#D55E00", "o"),
+    "PR_REC": ("#0072B2", "s"),
+    "decomposed": ("#009E73", "^"),
+    "automatic": ("#CC79A7", "D"),
+}
 THEIRS = {"torch-l2": ("0.35", "x"), "torch-lamp": ("0.35", "+"), "onnxsim": ("0.6", "1")}
 LINES = {"none": ("--", "none", ""), "least_squares": ("-", "full", ", refitted")}
 # Accuracies that are marked. Errors are drawn by their logarithm; none at all counts as half an image.
@@ -176,7 +181,7 @@ def plot(results, path):
         points = [(entry[0], max(1 - entry[1], LEAST_ERROR)) for entry in found if entry]
         if points:
             (handles[label],) = axis.plot(
-                *zip(*points), line, color=color, marker=marker, fillstyle=fill, markersize=6, linewidth=1.4, label=label
+                *zip(*points), line, color=color, marker=marker, fillstyle=fill, markersize=6, label=label
             )
 
     for axis, name in zip(axes, NETWORKS):

@@ -18,7 +18,8 @@ import digits
 import train
 
 EPOCHS = 2
-# Of the peak rate that a network was trained with: what pruned networks without reconstruction gain most by.
+# Of the peak rate that a network was trained with. What is pruned badly would gain more by a higher one, and what is
+# refitted loses by it.
 RATE = 0.1
 
 
@@ -64,7 +65,7 @@ MAKERS = {"resnet": train.NETWORKS["resnet"][0], "mobile": lambda: folded(train.
 
 def state(model, path):
     """State dict of `model` with the file's numbers, be that pruned or not. The exporter keeps names where it keeps
-    numbers; the others are those of products, transposed, and of folded convolutions, in the order in which they run."""
+    numbers; the others are of products, transposed, and of folded convolutions, in the order in which they run."""
     graph = onnx.load(path).graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     # Equal tensors are stored once.
