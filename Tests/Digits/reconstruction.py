@@ -131,7 +131,7 @@ def network_table(results, name):
         cells += [cell(results[key(share)], 2, share) for share in TUNED]
         lines.append(f"| {method} | {mode} | {' | '.join(cells)} |")
     if idle:
-        lines.append(f"\nNot to {SHARES[0]} of the MACs come: {', '.join(idle)}.")
+        lines.append(f"\nUnable to bring it to {SHARES[0]} of the MACs, let alone to fewer: {', '.join(idle)}.")
     return lines
 
 

@@ -38,10 +38,11 @@ def name(key):
 def replace_part(page, part, lines):
     """What stands between `<!-- measured: PART -->` and `<!-- end -->`. Raises where the page has no such part, or
     several."""
-    begin, end = f"<!-- measured: {part} -->\n", "<!-- end -->"
+    begin, end = f"<!-- measured: {part} -->", "<!-- end -->"
+    body = "\n".join(lines).strip("\n")
     text, count = re.subn(
         f"{re.escape(begin)}.*?{re.escape(end)}",
-        lambda _: "\n".join([begin, *lines, "", end]),
+        lambda _: f"{begin}\n\n{body}\n\n{end}",
         page.read_text(),
         flags=re.DOTALL,
     )
