@@ -170,11 +170,11 @@ digits-table: build .venv/stamp .venv-digits/stamp ## Decompose trained networks
 	.venv-digits/bin/python Tests/Digits/decomposition.py
 
 .PHONY: reconstruction-table
-reconstruction-table: build .venv/stamp .venv-digits/stamp ## Refit compressed networks; write docs/reconstruction.md
+reconstruction-table: build .venv/stamp .venv-digits/stamp ## Refit trained networks, beside other tools; docs/reconstruction.md
 	.venv-digits/bin/python Tests/Digits/reconstruction.py
 
 .PHONY: sentence-encoder
-sentence-encoder: build .venv/stamp .venv-zoo/stamp ## Compress a pretrained sentence encoder and compare embeddings
+sentence-encoder: build .venv/stamp .venv-zoo/stamp ## Compress a pretrained sentence encoder; docs/reconstruction.md
 	.venv-zoo/bin/python Tests/Benchmarks/sentence_encoder.py
 
 .PHONY: networks
