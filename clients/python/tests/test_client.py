@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import espalier
-from espalier import framing, servers, transport
+from espalier import servers, transport
 
 INSPECTION = {
     "model": {"path": "/m.onnx", "format": "onnx", "size_bytes": 9, "opset": 17, "sha": "new in 2.0"},
@@ -469,46 +468,3 @@ def test_where_the_server_is_looked_for(tmp_path, monkeypatch):
     assert servers.find_server() == ["/elsewhere/espalierd"]
     assert servers.find_server(tmp_path / "mine") == [str(tmp_path / "mine")]
     assert servers.find_server(["ssh", "host", "espalierd"]) == ["ssh", "host", "espalierd"]
-
-
-def test_over_a_socket(tmp_path):
-    path = tmp_path / "s"
-    with pytest.raises(espalier.ServerNotFound, match="no server listens"):
-        espalier.connect(pipe=path)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    with pytest.raises(espalier.ServerNotFound, match="refused"):
-        espalier.connect(pipe=path)
-    listener.listen()
-
-    def serve():
-        peer = listener.accept()[0]
-        with peer, peer.makefile("rb") as stream:
-            for result in ('{"serverInfo":{},"capabilities":{}}', "null", None):
-                request = framing.read(stream)
-                while "id" not in request:
-                    request = framing.read(stream)
-                if result is None:
-                    return  # hangs up on the third request
-                body = b'{"jsonrpc":"2.0","id":%d,"result":%s}' % (request["id"], result.encode())
-                peer.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    with espalier.connect(pipe=path, restart=False) as client:
-        client.ping(5)
-        with pytest.raises(espalier.ServerStopped, match="closed the connection"):
-            client.ping(5)
-    thread.join()
-    listener.close()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's socket")
-def test_another_users_socket_is_refused(tmp_path):
-    path = tmp_path / "s"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        os.chown(path, 12345, -1)
-        with pytest.raises(espalier.ServerNotFound, match="belongs to user 12345"):
-            espalier.connect(pipe=path)

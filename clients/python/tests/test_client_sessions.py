@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import espalier
-from espalier import servers, session
+from espalier import framing, servers, session
 from espalier.decoding import decode
 from test_client import COMPRESSION, INSPECTION, RECOMMENDATION, answer, children, progress
 from test_espalierd import MOBILE, RESNET, once_it_listens
@@ -256,3 +257,49 @@ def test_interrupting_a_call_leaves_the_daemon_alone(shared):
             timer.join()
             signal.signal(signal.SIGINT, before)
         assert client.inspect(RESNET).cached
+
+
+# A socket of somebody else
+
+
+def test_over_a_socket(tmp_path):
+    path = tmp_path / "s"
+    with pytest.raises(espalier.ServerNotFound, match="no server listens"):
+        espalier.connect(pipe=path)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    with pytest.raises(espalier.ServerNotFound, match="refused"):
+        espalier.connect(pipe=path)
+    listener.listen()
+
+    def serve():
+        peer = listener.accept()[0]
+        with peer, peer.makefile("rb") as stream:
+            for result in ('{"serverInfo":{},"capabilities":{}}', "null", None):
+                request = framing.read(stream)
+                while "id" not in request:
+                    request = framing.read(stream)
+                if result is None:
+                    return  # hangs up on the third request
+                body = b'{"jsonrpc":"2.0","id":%d,"result":%s}' % (request["id"], result.encode())
+                peer.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with espalier.connect(pipe=path, restart=False) as client:
+        client.ping(5)
+        with pytest.raises(espalier.ServerStopped, match="closed the connection"):
+            client.ping(5)
+    thread.join()
+    listener.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's socket")
+def test_another_users_socket_is_refused(tmp_path):
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        os.chown(path, 12345, -1)
+        with pytest.raises(espalier.ServerNotFound, match="belongs to user 12345"):
+            espalier.connect(pipe=path)
