@@ -41,6 +41,7 @@ struct LeastSquaresReconstruction {
   ) throws(Failure) -> (graph: Graph, tensors: [ValueID: Tensor], fitted: [Fitted]) {
     let stages = RefitStages(layers, in: compressed)
     let (reference, walk) = (NetworkWalk(original, runner: runner), NetworkWalk(compressed, runner: runner))
+    let length = try length(work)
     var tensors: [ValueID: Tensor] = [:]
     var fitted: [Fitted] = []
     for (depth, stage) in stages.stages.enumerated() where !stage.isEmpty {
@@ -51,8 +52,8 @@ struct LeastSquaresReconstruction {
         compressed: stages.order.frontier(depth, of: compressed)
       )
       let portion = SamplePortion(
-        of: runner.sampleCount, bytes: bytes(Set(frontiers.original + frontiers.compressed)),
-        layers: stage.map { ($0, positions($0)) })
+        of: runner.sampleCount, bytes: Int(length * Double(bytes(Set(frontiers.original + frontiers.compressed)))),
+        layers: stage.map { ($0, Int(length * Double(positions($0)))) })
       let passes = passes(stage)
       for (k, pass) in passes.enumerated() {
         let found = try gather(
@@ -73,6 +74,17 @@ struct LeastSquaresReconstruction {
 
   /// Samples that one run at nominal lengths takes.
   private var nominalBatch: Int { max(1, original.inputs.compactMap { shapes[$0]?.first }.min() ?? 1) }
+
+  /// How large samples are, on average and over what they are at nominal lengths: sentences are mostly shorter.
+  private func length(_ work: Work) throws(Failure) -> Double {
+    let nominal = original.inputs.compactMap { shapes[$0]?.reduce(1, *) }.max() ?? 0
+    guard nominal > 0, runner.sampleCount > 0 else { return 1 }
+    var elements = 0
+    try runner.forEachBatch(work: Work(cancellation: work.cancellation)) { batch throws(Failure) in
+      elements += batch.inputs.values.map { $0.shape.reduce(1, *) }.max() ?? 0
+    }
+    return Double(elements) / Double(runner.sampleCount) / (Double(nominal) / Double(nominalBatch))
+  }
 
   /// Of one sample at nominal lengths, of both networks.
   private func bytes(_ values: Set<ValueID>) -> Int {
