@@ -29,11 +29,15 @@ package final class CompressibleModel: Sendable {
     var spectra: [DecompositionMethod: SpectrumTable] = [:]
     /// On the inputs of the data asked for last.
     var channelMoments: (data: String, moments: ChannelMoments)?
-    var whitenedSpectra: (method: DecompositionMethod, data: String, table: SpectrumTable)?
+    var whitenedSpectra: [DecompositionMethod: (data: String, table: SpectrumTable)] = [:]
+    var automatic: [(key: AutomaticMeasurement.Key, measurement: AutomaticMeasurement)] = []
+    var decisions: [(key: AutomaticDecision.Key, decision: AutomaticDecision)] = []
   }
 
   private static let keptScores = 8
   private static let keptRankings = 8
+  private static let keptMeasurements = 2
+  private static let keptDecisions = 32
 
   /// Whether the cost of rows of layers is wanted too.
   package typealias FindRewritingCost = @Sendable (_ ofRows: Bool, Work) throws(Failure) -> RewritingCost?
@@ -61,7 +65,8 @@ package final class CompressibleModel: Sendable {
     derived.withLock { state in
       let labels = state.analysis?.facts.frozen.count ?? 0
       let cells = state.scores.reduce(0) { $0 + $1.scored.cellCount }
-      let spectra = state.spectra.values.reduce(0) { $0 + $1.byteCount }
+      let tables = Array(state.spectra.values) + state.whitenedSpectra.values.map(\.table)
+      let spectra = tables.reduce(0) { $0 + $1.byteCount }
       let moments = state.channelMoments?.moments.byteCount ?? 0
       return moments + labels * (24 + 32 * state.couplings.count) + cells * 24 * (1 + state.rankings.count) + spectra
     }
@@ -133,7 +138,7 @@ package final class CompressibleModel: Sendable {
     found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote?) -> Void)?
   ) throws(Failure) -> [DamageCriterion.Vote?] {
     guard let maps else { throw CompressionMethod.damage.needsDataset }
-    let (votes, moments) = try DamageCriterion(coupling).votes(
+    let (votes, moments) = try DamageCriterion(coupling, shapes: shapes.nominal).votes(
       from: maps, known: moments(of: maps), savings: savings(of: coupling, options), work: work, found: found)
     keep(moments, of: maps)
     return votes
@@ -145,7 +150,7 @@ package final class CompressibleModel: Sendable {
   func predictedErrors(
     of cells: [[Int]], _ coupling: ChannelCoupling, maps: any FeatureMapSource, _ work: Work
   ) throws(Failure) -> [Double?] {
-    let (shares, moments) = try DamageCriterion(coupling).shares(
+    let (shares, moments) = try DamageCriterion(coupling, shapes: shapes.nominal).shares(
       of: cells, from: maps, known: moments(of: maps), work: work)
     keep(moments, of: maps)
     return shares.map { $0?.squareRoot() }
@@ -155,7 +160,7 @@ package final class CompressibleModel: Sendable {
     derived.withLock { derived in derived.channelMoments.flatMap { $0.data == maps.identity ? $0.moments : nil } }
   }
 
-  private func keep(_ moments: ChannelMoments?, of maps: any FeatureMapSource) {
+  func keep(_ moments: ChannelMoments?, of maps: any FeatureMapSource) {
     guard let moments else { return }
     derived.withLock { $0.channelMoments = (maps.identity, moments) }
   }
@@ -202,6 +207,31 @@ package final class CompressibleModel: Sendable {
     return removalCost
   }
 
+  // MARK: Automatic compression
+
+  func measurement(
+    _ key: AutomaticMeasurement.Key, measuring: () throws(Failure) -> AutomaticMeasurement
+  ) throws(Failure) -> AutomaticMeasurement {
+    if let known = derived.withLock({ $0.automatic.first { $0.key == key }?.measurement }) { return known }
+    let measurement = try measuring()
+    derived.withLock { state in
+      state.automatic.insert((key, measurement), at: 0)
+      if state.automatic.count > Self.keptMeasurements { state.automatic.removeLast() }
+    }
+    return measurement
+  }
+
+  func decision(_ key: AutomaticDecision.Key) -> AutomaticDecision? {
+    derived.withLock { $0.decisions.first { $0.key == key }?.decision }
+  }
+
+  func keep(_ decision: AutomaticDecision, _ key: AutomaticDecision.Key) {
+    derived.withLock { state in
+      state.decisions.insert((key, decision), at: 0)
+      if state.decisions.count > Self.keptDecisions { state.decisions.removeLast() }
+    }
+  }
+
   // MARK: Decomposition
 
   var decomposableLayers: DecomposableLayers {
@@ -234,17 +264,18 @@ package final class CompressibleModel: Sendable {
   private func spectra(
     _ method: DecompositionMethod, on maps: any FeatureMapSource, _ work: Work
   ) throws(Failure) -> SpectrumTable {
-    let known = derived.withLock { $0.whitenedSpectra }
-    if let known, known.method == method, known.data == maps.identity { return known.table }
+    if let known = derived.withLock({ $0.whitenedSpectra[method] }), known.data == maps.identity { return known.table }
     let layers = takenLayers(method)
     let plain = try spectra(method, of: layers, work.part(0...0.3))
     let table = try plain.whitened(layers, method, gathering(maps), work: work.part(0.3...1))
-    derived.withLock { $0.whitenedSpectra = (method, maps.identity, table) }
+    derived.withLock { $0.whitenedSpectra[method] = (maps.identity, table) }
     return table
   }
 
   func gathering(_ maps: any FeatureMapSource) throws(Failure) -> InputGathering {
-    InputGathering(graph: graph, shapes: shapes.nominal, source: maps, algebra: try LinearAlgebra.loaded())
+    InputGathering(
+      graph: graph, shapes: shapes.nominal, source: maps, algebra: try LinearAlgebra.loaded(),
+      known: maps.known)
   }
 
   /// The weights from which a request chooses.

@@ -174,8 +174,10 @@ def conversation(session, folder):
     for measure in ("parameters", "macs", "size_bytes"):
         session.result("recommend", {"model": RESNET, "target": {measure: 0.5}, "options": fine})
     automatic = {"model": RESNET, "target": {"macs": 0.5}, "options": fine, "dataset_path": few}
-    session.result("recommend", automatic)
+    advice = session.result("recommend", {**automatic, "reconstruct": "least_squares"})
     session.result("compress", {**automatic, "dry_run": True})
+    session.result("compress", {"model": RESNET, "layers": advice["available_layers"], "options": fine, "dry_run": True,
+                                "dataset_path": few, "reconstruct": "least_squares"})
     session.result("recommend", {"model": RESNET, **by("PR_REC"), "dataset_path": CALIBRATION})
     session.result("recommend", {"model": RESNET, **by("FD_TK")})
     session.result("recommend", {"model": RESNET, **by("FD_SVD", target={"energy": 0.9}), "dataset_path": CALIBRATION})

@@ -70,14 +70,39 @@ def test_channels_and_ranks_in_one_model_and_what_a_reply_does_not_say(client, f
             assert found.status == "failed", changes.keys()
 
 
-def test_what_is_recommended_is_what_is_done(client, folder, few):
-    given = {"target": {"macs": 0.5}, "dataset_path": few, "reconstruct": "least_squares"}
-    given["compression_method"] = None
-    advice = client.recommend(MODELS / "vit.onnx", **given)
-    dry = client.compress(MODELS / "vit.onnx", dry_run=True, **given)
-    reply = client.compress(MODELS / "vit.onnx", folder / "advised.onnx", overwrite=True, **given)
-    assert advice.available_layers == dry.layers == reply.layers
+@pytest.mark.parametrize("name, share", [("mobile", 0.4), ("vit", 0.5)])
+def test_what_is_recommended_is_what_is_done(client, folder, few, name, share):
+    model, given = MODELS / f"{name}.onnx", {"dataset_path": few, "reconstruct": "least_squares", "overwrite": True}
+    advice = client.recommend(
+        model, target={"macs": share}, dataset_path=few, reconstruct="least_squares", compression_method="automatic")
+    chosen, listed = folder / "chosen.onnx", folder / "listed.onnx"
+    reply = client.compress(model, chosen, target={"macs": share}, compression_method="automatic", **given)
+    assert advice.available_layers == reply.layers
     assert advice.estimate.compressed.macs == reply.compressed.macs
+    # Handed back, it gives the same file.
+    again = client.compress(model, listed, layers=advice.available_layers, compression_method="automatic", **given)
+    assert listed.read_bytes() == chosen.read_bytes()
+    assert [(e.name, e.method, e.values) for e in again.layers] == [(e.name, e.method, e.values) for e in reply.layers]
+
+
+def test_what_is_recommended_can_be_edited(client, folder, few):
+    model = MODELS / "mobile.onnx"
+    advice = client.recommend(model, target={"macs": 0.4}, dataset_path=few, compression_method="automatic")
+    ranks = next(e for e in advice.available_layers if e.method == "FD_SVD")
+    edited = [dataclasses.replace(e, values=[3]) if e is ranks else e for e in advice.available_layers]
+    reply = client.compress(
+        model, folder / "edited.onnx", layers=edited, compression_method="automatic", dataset_path=few, overwrite=True,
+        verify=True)
+    assert {e.layer: e.ranks for e in reply.replaced}[ranks.name] == [3]
+    assert reply.verification.status == "approximate" and reply.verification.twin.status in ("exact", None)
+    for change, path in (
+        ({"method": "PR_ID", "values": [1]}, "/layers/0/method"), ({"method": None}, "/layers/0/method"),
+        ({"values": [1000]}, None),
+    ):  # fmt: skip
+        with pytest.raises(espalier.ServerError) as refusal:
+            client.compress(
+                model, dry_run=True, layers=[dataclasses.replace(ranks, **change)], compression_method="automatic")
+        assert path is None or refusal.value.data["path"] == path
 
 
 @pytest.mark.parametrize("measure", ["macs", "parameters", "size_bytes"])

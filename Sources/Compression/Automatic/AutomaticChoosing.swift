@@ -2,53 +2,28 @@ import Glibc
 import ModelGraph
 import Numerics
 
-/// Everything that a model's automatic compression is chosen by: both methods' losses, layer by layer, in one measure.
+/// Chooses, for one wanted size, by what was measured of a model.
 struct AutomaticChoosing {
   let model: CompressibleModel
   let request: AutomaticRequest
-  let ranked: RankedModel
-  let ranks: RankModel
-  private(set) var warnings: [String] = []
+  /// On the request's data; nil without.
+  let maps: NetworkFeatureMaps?
+  private let measurement: AutomaticMeasurement
   private let alignment: ChannelAlignment
-  /// By set of groups and by count, what a removal costs.
-  private let losses: [[Double]]
-  /// By name of a layer.
-  private let harms: [String: Double]
   /// By set of groups, what one count saves, everything else being whole.
   private let savings: [Double]
 
-  /// Samples on which networks are run once for every group and weight.
-  private static let meteredSamples = 32
+  var ranked: RankedModel { measurement.ranked }
+  var ranks: RankModel { measurement.ranks }
 
   init(_ model: CompressibleModel, _ request: AutomaticRequest, work: Work) throws(Failure) {
     (self.model, self.request) = (model, request)
-    alignment = try ChannelAlignment(request.pruning)
-    let maps = request.data.map { NetworkFeatureMaps(graph: model.graph, data: $0) }
-    let ranked = try model.ranking(request.criterion, request.pruning, maps: maps, work.part(0...0.2))
-    self.ranked = ranked
-    let ranks = try Self.ranks(of: model, request, maps: maps, work: work.part(0.2...0.4))
-    let damages = ranked.ranked.sets.map { set in
-      Self.damages(set.map { (ranked.admitted[$0], ranked.ranked.groups[$0]) }, ranked.scored)
-    }
-    var (ofSets, ofWeights) = (damages.map { _ in 1.0 }, ranks.candidates.map { _ in 1.0 })
-    if let data = request.data, let maps {
-      let measurement = try HarmMeasurement(
-        model, maps, DeviationMeter(model.graph, SomeSamples(data.runner, count: Self.meteredSamples), work: work),
-        share: request.share)
-      ofSets = try measurement.harms(of: ranked, damages: damages, work: work.part(0.4...0.6))
-      ofWeights = try measurement.harms(of: ranks.candidates, work: work.part(0.6...1))
-    } else {
-      warnings.append(
-        "without data a layer's loss is taken for the share of its squared weights that goes, which says little of what the outputs feel; a few hundred inputs, without labels, as dataset_path do far better"
-      )
-    }
-    losses = zip(damages, ofSets).map { damages, harm in damages.map { $0 * harm } }
-    let byName = Dictionary(
-      zip(ranks.candidates, ofWeights).flatMap { candidate, harm in candidate.members.map { ($0.name, harm) } }
-    ) { first, _ in first }
-    harms = byName
-    self.ranks = ranks.weighed { byName[$0.layer.name] }
-    let cost = model.removalCost(of: ranked.scored.coupling, request.pruning.couplingOptions)
+    alignment = try ChannelAlignment(request.means.pruning)
+    maps = try model.featureMaps(for: request.means, work: work.part(0...0.3))
+    let measurement = try AutomaticMeasurement.of(model, request.means, maps, work: work.part(0.3...1))
+    self.measurement = measurement
+    let ranked = measurement.ranked
+    let cost = model.removalCost(of: ranked.scored.coupling, request.means.pruning.couplingOptions)
     savings = try ranked.ranked.sets.indices.map { s throws(Failure) in
       let count = max(1, ranked.ranked.limit(ofSet: s) / 4)
       guard ranked.ranked.limit(ofSet: s) > 0 else { return 0 }
@@ -59,55 +34,23 @@ struct AutomaticChoosing {
     }
   }
 
-  /// Weights that either decomposition takes: pointwise ones SVD, spatial ones Tucker.
-  func ranks(of model: CompressibleModel, maps: (any FeatureMapSource)?, work: Work) throws(Failure) -> RankModel {
-    try Self.ranks(of: model, request, maps: maps, work: work)
+  var warnings: [String] {
+    request.means.data == nil
+      ? [
+        "without data a layer's loss is taken for what goes of its squared weights, which says little of what the outputs feel; a few hundred inputs, without labels, as dataset_path do far better"
+      ] : []
   }
 
-  private static func ranks(
-    of model: CompressibleModel, _ request: AutomaticRequest, maps: (any FeatureMapSource)?, work: Work
-  ) throws(Failure) -> RankModel {
-    RankModel(
-      try model.rankModel(request.request(.svd, maps: maps), work.part(0...0.5)),
-      try model.rankModel(request.request(.tucker, maps: maps), work.part(0.5...1)))
-  }
+  /// What the measurement is kept under.
+  var key: AutomaticMeasurement.Key { AutomaticMeasurement.Key(request.means, maps) }
 
-  func harm(of layer: String) -> Double { harms[layer] ?? 1 }
-
-  enum Kinds { case both, channels, ranks }
-
-  // MARK: Losses
-
-  /// By count, what the layers that read a set's channels lose, as a share of the variance of their outputs; without
-  /// data, the share of squared weights that goes.
-  private static func damages(_ groups: [(g: Int, ranked: RankedGroup)], _ scored: ScoredGroups) -> [Double] {
-    let limit = groups.map(\.ranked.limit).min() ?? 0
-    var damages = [Double](repeating: 0, count: limit + 1)
-    for (g, ranked) in groups {
-      guard case .ranked(let group) = scored.groups[g] else { continue }
-      let costs: [Double]
-      if let damages = scored.damages {
-        costs = damages[g]
-      } else {
-        let squares = (0..<group.cellCount).map { cell in
-          group.members.reduce(0) { $0 + $1.scores[cell] * $1.scores[cell] }
-        }
-        let total = squares.reduce(0, +)
-        costs = squares.map { total > 0 ? $0 / total : 0 }
-      }
-      guard costs.count == group.cellCount else { continue }
-      for count in 1..<max(1, limit + 1) {
-        damages[count] += ranked.removal(count: count).cells.reduce(0) { $0 + max(0, costs[$1]) }
-      }
-    }
-    return damages
-  }
+  func harm(of layer: String) -> Double { measurement.harms[layer] ?? 1 }
 
   // MARK: Choosing
 
   /// - Parameter aim: of the wanted size.
   func choice(
-    _ kinds: Kinds, aim: Double, _ whole: WholeGroups
+    _ kinds: AutomaticKinds, aim: Double, _ whole: WholeGroups, _ work: Work
   ) throws(Failure) -> (CompressionMix, CompressionMix.Choice) {
     let places = places
     let channels = ranked.ranked.sets.indices.map { s in
@@ -124,12 +67,13 @@ struct AutomaticChoosing {
         other -= place.share * Double(candidate.cost.size(request.measure, of: candidate))
       }
       return CompressionMix.Channels(
-        counts: counts, losses: counts.map { losses[s][$0] }, otherSaving: max(0, other), touched: places[s])
+        counts: counts, losses: counts.map { measurement.losses[s][$0] }, otherSaving: max(0, other), touched: places[s]
+      )
     }
     let mix = CompressionMix(
       channels: channels, weights: ranks.candidates, mayDecompose: kinds != .channels, rule: ranks.rule,
       original: model.cost.original[request.measure],
-      measure: request.measure, work: Work())
+      measure: request.measure, work: Work(cancellation: work.cancellation))
     let choice = try mix.choice(atMost: aim * request.share * Double(model.cost.original[request.measure]))
     return (mix, choice)
   }
@@ -169,9 +113,9 @@ struct AutomaticChoosing {
     guard choice.ranks.allSatisfy({ $0 == nil }) else {
       return ranked.ranked.selection(counts: choice.counts, requested: choice.counts)
     }
-    let cost = model.removalCost(of: ranked.scored.coupling, request.pruning.couplingOptions)
+    let cost = model.removalCost(of: ranked.scored.coupling, request.means.pruning.couplingOptions)
     return try SizeSearch(
-      ranked.ranked, options: request.pruning, original: cost.table.original[request.measure], isExact: false,
+      ranked.ranked, options: request.means.pruning, original: cost.table.original[request.measure], isExact: false,
       work: work
     ) { [ranked, request] selection throws(Failure) in
       try cost.after(ranked.classes(selection))[request.measure]
@@ -181,8 +125,6 @@ struct AutomaticChoosing {
 
   // MARK: Telling
 
-  var skipped: [SkippedLayer] { ranked.skipped }
-
   func settings(_ selection: Selection) -> [LayerSetting] {
     let setOf = ranked.ranked.sets.enumerated().reduce(into: [Int: Int]()) { table, entry in
       for k in entry.element { table[k] = entry.offset }
@@ -191,12 +133,13 @@ struct AutomaticChoosing {
       var setting = setting
       guard let s = setOf[k] else { return setting }
       let count = selection.groups[k].count
-      let error = losses[s][min(count, losses[s].count - 1)].squareRoot()
+      let losses = measurement.losses[s]
+      let error = losses[min(count, losses.count - 1)].squareRoot()
       let saved = Int(savings[s] * Double(count))
       setting.predictedError = error
       setting.choice = MethodChoice(
-        method: request.criterion, measure: request.measure, saved: saved,
-        reason: reason(error, saved, "losing \(count) of \(ranked.ranked.width(ofSet: s)) channels"))
+        method: request.means.criterion,
+        grounds: grounds(error, saved, "losing \(count) of \(ranked.ranked.width(ofSet: s)) channels"))
       return setting
     }
   }
@@ -220,22 +163,31 @@ struct AutomaticChoosing {
       let isPointwise = ranks.count == 1
       setting.predictedError = error
       setting.choice = MethodChoice(
-        method: isPointwise ? .svd : .tucker, measure: request.measure, saved: saving,
-        reason: reason(error, saving, "a product of \(isPointwise ? "rank \(ranks[0])" : "ranks \(ranks)")"))
+        method: isPointwise ? .svd : .tucker,
+        grounds: grounds(error, saving, "a product of \(isPointwise ? "rank \(ranks[0])" : "ranks \(ranks)")"))
       return setting
     }
   }
 
-  private func reason(_ error: Double, _ saved: Int, _ what: String) -> String {
+  private func grounds(_ error: Double, _ saved: Int, _ what: String) -> MethodChoice.Grounds {
     let share = 100 * Double(saved) / Double(max(1, model.cost.original[request.measure]))
-    // Three digits, of what is small as well.
-    func rounded(_ x: Double) -> Double {
-      guard x > 0, x.isFinite else { return x }
-      let unit = pow(10, (2 - log10(x).rounded(.down)).rounded())
-      return (x * unit).rounded() / unit
-    }
-    let measured = request.data == nil ? "of its squared weights, its root" : "of the outputs"
-    return
-      "\(what) saves \(rounded(share)) % of the model's \(request.measure.rawValue) for \(rounded(error)) \(measured), which is the cheapest way at the price that meets the target"
+    let measured = request.means.data == nil ? "of its squared weights, its root" : "of the outputs"
+    return MethodChoice.Grounds(
+      measure: request.measure, saved: saved,
+      reason:
+        "\(what) saves \(share.inWords) % of the model's \(request.measure.rawValue) for \(error.inWords) \(measured), which is the cheapest way at the price that meets the target"
+    )
   }
+}
+
+extension Double {
+  /// Three digits; of what is too small to matter, that it is.
+  fileprivate var inWords: String {
+    guard isFinite else { return "\(self)" }
+    guard self >= Self.smallestTold else { return "less than \(Self.smallestTold)" }
+    let unit = pow(10, (2 - log10(self).rounded(.down)).rounded())
+    return "\((self * unit).rounded() / unit)"
+  }
+
+  private static let smallestTold = 0.001
 }

@@ -1,83 +1,118 @@
 import ModelGraph
-import Numerics
 
 // Automatic compression: what every layer loses by either method is brought to one measure, the squared error of the
 // network's outputs, and one budget is spent on both. Channels go first; ranks are chosen on what they leave.
 
+/// What is taken into account, the simplest first.
+enum AutomaticKinds: CaseIterable {
+  case channels, both, ranks
+}
+
+/// Which of them one size on one model was best met by: kept, for a recommendation and the compression that follows it.
+struct AutomaticDecision: Sendable {
+  struct Key: Hashable, Sendable {
+    let measurement: AutomaticMeasurement.Key
+    let measure: ModelSize.Measure
+    let share: Double
+    let refits: Bool
+  }
+  let kinds: AutomaticKinds
+  let trials: [PlannedCompression.Trial]
+}
+
 extension CompressibleModel {
   /// How often other channels are chosen, where a plan could not be proved or left a wrong size.
   private static let mostAttempts = 8
+  /// What is predicted to err by more than twice as much as the best is not tried: squares.
+  private static let worthTrying = 4.0
+  /// What is less simple has to err by so much less than what is simpler: less is chance.
+  private static let margin = 0.05
 
-  /// Decides which channels go and which layers are decomposed, and works out one plan for both. With data the mix is
-  /// held against either kind alone, by running what comes of each, and the best of them is taken.
+  /// Decides which channels go and which layers are decomposed, and works out one plan for both. With data, where neither
+  /// kind alone is predicted to lose much more than the mix of both, each is carried out and run, and the best is taken.
   package func plan(_ request: AutomaticRequest, work: Work) throws(Failure) -> PlannedCompression {
     let choosing = try AutomaticChoosing(self, request, work: work.part(0...0.4))
-    var mixed: PlannedCompression?
-    var refusal: Failure?
-    do throws(Failure) {
-      mixed = try plan(choosing, .both, work: work.part(0.4...0.5))
-    } catch {
-      guard error.mayNotHoldOfOneKind else { throw error }
-      refusal = error
+    let work = work.part(0.4...1)
+    guard let data = request.means.data else {
+      return try chosen(of: [.both, .channels, .ranks], choosing, work).planned
     }
-    guard let data = request.data else {
-      if let mixed { return mixed }
-      // Sizes that steps of both kinds jump over, those of one may hit.
-      for kind in [AutomaticChoosing.Kinds.channels, .ranks] {
-        do throws(Failure) {
-          return try plan(choosing, kind, work: work.part(0.5...1))
-        } catch {
-          guard error.mayNotHoldOfOneKind else { throw error }
-        }
-      }
-      throw refusal ?? Failure(.nothingToCompress, "no plan for this model could be proved")
+    let key = AutomaticDecision.Key(
+      measurement: choosing.key, measure: request.measure, share: request.share, refits: request.means.refits)
+    if let known = decision(key) {
+      var planned = try plan(choosing, known.kinds, work: work)
+      planned.trials = known.trials
+      return planned
     }
-    var kinds: [AutomaticChoosing.Kinds] = mixed == nil ? [] : [.both]
-    if mixed.map({ !$0.replaced.isEmpty }) ?? true { kinds.append(.channels) }
-    if mixed.map({ !$0.removed.isEmpty }) ?? true { kinds.append(.ranks) }
-    if let mixed, kinds.count == 1 || mixed.removed.isEmpty && mixed.replaced.isEmpty { return mixed }
-    var best: (planned: PlannedCompression, error: Double)?
+    let kinds = try choosing.kindsWorthTrying(within: Self.worthTrying, work: work)
+    let decision: (kinds: AutomaticKinds, planned: PlannedCompression)
     var trials: [PlannedCompression.Trial] = []
-    for (k, kind) in kinds.enumerated() {
-      let part = work.part(
-        0.5 + 0.5 * Double(k) / Double(kinds.count)...0.5 + 0.5 * Double(k + 1) / Double(kinds.count))
-      let planned: PlannedCompression
-      do throws(Failure) {
-        if kind == .both, let mixed {
-          planned = mixed
-        } else {
-          planned = try plan(choosing, kind, work: part.part(0...0.3))
-        }
-      } catch {
-        guard error.mayNotHoldOfOneKind else { throw error }
-        refusal = refusal ?? error
-        continue
-      }
-      let error = try measured(planned, request, data, work: part.part(0.3...1))
-      trials.append(PlannedCompression.Trial(methods: planned.methods, error: error))
-      if best.map({ error < $0.error }) ?? true { best = (planned, error) }
+    if kinds.count == 1 {
+      // Sizes that steps of both kinds jump over, those of one may hit.
+      decision = try chosen(of: kinds + AutomaticKinds.allCases.filter { !kinds.contains($0) }, choosing, work)
+    } else {
+      (decision, trials) = try tried(kinds, choosing, data, work)
     }
-    guard var planned = best?.planned else {
-      throw refusal ?? Failure(.nothingToCompress, "no plan for this model could be proved")
-    }
+    keep(AutomaticDecision(kinds: decision.kinds, trials: trials), key)
+    var planned = decision.planned
     planned.trials = trials
     return planned
   }
 
+  /// The first that there is a plan for.
+  private func chosen(
+    of kinds: [AutomaticKinds], _ choosing: AutomaticChoosing, _ work: Work
+  ) throws(Failure) -> (kinds: AutomaticKinds, planned: PlannedCompression) {
+    var refusal: Failure?
+    for kinds in kinds {
+      do throws(Failure) {
+        return (kinds, try plan(choosing, kinds, work: work))
+      } catch {
+        guard error.mayNotHoldOfOneKind else { throw error }
+        refusal = refusal ?? error
+      }
+    }
+    throw refusal ?? Failure(.nothingToCompress, "no plan for this model could be proved")
+  }
+
+  /// Carries out each and measures what comes of it.
+  private func tried(
+    _ kinds: [AutomaticKinds], _ choosing: AutomaticChoosing, _ data: JointMeans.Data, _ work: Work
+  ) throws(Failure) -> (best: (kinds: AutomaticKinds, planned: PlannedCompression), [PlannedCompression.Trial]) {
+    var best: (kinds: AutomaticKinds, planned: PlannedCompression, error: Double)?
+    var trials: [PlannedCompression.Trial] = []
+    var refusal: Failure?
+    let count = Double(kinds.count)
+    for (k, kinds) in kinds.enumerated() {
+      let part = work.part(Double(k) / count...Double(k + 1) / count)
+      do throws(Failure) {
+        let planned = try plan(choosing, kinds, work: part.part(0...0.3))
+        let error = try measured(planned, choosing.request.means, data, work: part.part(0.3...1))
+        trials.append(PlannedCompression.Trial(methods: planned.methods, error: error))
+        if best.map({ error < (1 - Self.margin) * $0.error }) ?? true { best = (kinds, planned, error) }
+      } catch {
+        guard error.mayNotHoldOfOneKind else { throw error }
+        refusal = refusal ?? error
+      }
+    }
+    guard let best else { throw refusal ?? Failure(.nothingToCompress, "no plan for this model could be proved") }
+    return ((best.kinds, best.planned), trials)
+  }
+
   /// The error of the outputs on samples that nothing was fitted to, with weights fitted anew if they will be.
   private func measured(
-    _ planned: PlannedCompression, _ request: AutomaticRequest, _ data: AutomaticRequest.Data, work: Work
+    _ planned: PlannedCompression, _ means: JointMeans, _ data: JointMeans.Data, work: Work
   ) throws(Failure) -> Double {
-    let runner = SomeSamples(data.runner, count: SomeSamples.enough)
-    if request.refits, let error = try reconstruct(planned, on: runner, work: work).reconstruction?.errorAfter {
+    let runner = SomeSamples(data.runner, count: SomeSamples.enoughToCompare)
+    if means.refits, let error = try reconstruct(planned, on: runner, work: work).reconstruction?.errorAfter {
       return error
     }
+    let stacked = try StackedSamples.of(runner, for: graph, shapes: shapes.nominal, work: work)
     return try OutputDeviation.of(
-      [graph.applying(planned.plan, work: work)], from: graph, runner: runner, uses: { _ in true }, work: work)[0]
+      [graph.applying(planned.plan, work: work)], from: graph, runner: stacked, uses: { _ in true }, work: work)[0]
   }
 
   private func plan(
-    _ choosing: AutomaticChoosing, _ kinds: AutomaticChoosing.Kinds, work: Work
+    _ choosing: AutomaticChoosing, _ kinds: AutomaticKinds, work: Work
   ) throws(Failure) -> PlannedCompression {
     let request = choosing.request
     var whole = WholeGroups()
@@ -85,11 +120,12 @@ extension CompressibleModel {
     var aim = 1.0
     for attempt in 0..<Self.mostAttempts {
       try work.checkCancellation()
-      let (mix, choice) = try choosing.choice(kinds, aim: aim, whole)
+      let (mix, choice) = try choosing.choice(kinds, aim: aim, whole, work)
       let selection = try choosing.selection(mix, choice, whole, work: work)
       let classes = choosing.ranked.classes(selection)
       do throws(Failure) {
-        var planned = try carryOut(choosing, kinds, selection, classes, choice, work: work)
+        var planned = try plan(
+          choosing.carryingOut(selection, work: work), request.means, choosing.maps, ranks: choosing.ranks, work: work)
         planned.goal = .size(request.measure, share: request.share)
         planned.achievedRatio = selection.achievedRatio
         planned.warnings = choosing.warnings + whole.warnings + planned.warnings
@@ -110,89 +146,53 @@ extension CompressibleModel {
     }
     throw whole.firstFailure ?? Failure(.nothingToCompress, "no plan for this model could be proved")
   }
+}
 
-  private func carryOut(
-    _ choosing: AutomaticChoosing, _ kinds: AutomaticChoosing.Kinds, _ selection: Selection, _ classes: [Int32],
-    _ choice: CompressionMix.Choice,
-    work: Work
-  ) throws(Failure) -> PlannedCompression {
-    let request = choosing.request
-    guard !classes.isEmpty else {
-      guard choice.ranks.contains(where: { $0 != nil }) else {
-        throw Failure(.nothingToCompress, "no layer of this model can be pruned or decomposed under these options")
-      }
-      let model = choosing.ranks
-      let goal = RecommendationGoal.size(request.measure, share: request.share)
-      let choices = try model.choices(
-        goal, request.decomposition, original: cost.original, rewriting: rewritingCost(for: goal, work), work: work)
-      var planned = try decompose(
-        model, choices, request.request(.svd, maps: request.data.map { NetworkFeatureMaps(graph: graph, data: $0) }),
-        work: work)
-      planned.layers = choosing.settings(model, choices)
-      return planned
+extension AutomaticChoosing {
+  /// Kinds that are predicted to lose no more than some times what the best does, simplest first.
+  func kindsWorthTrying(within factor: Double, work: Work) throws(Failure) -> [AutomaticKinds] {
+    let most = request.share * Double(model.cost.original[request.measure])
+    var predicted: [(kinds: AutomaticKinds, loss: Double)] = []
+    for kinds in AutomaticKinds.allCases {
+      let choice = try choice(kinds, aim: 1, WholeGroups(), work).1
+      guard choice.size <= most else { continue }
+      // A mix of one kind is that kind.
+      let isMixed = choice.counts.contains { $0 > 0 } && choice.ranks.contains { $0 != nil }
+      if kinds != .both || isMixed { predicted.append((kinds, choice.loss)) }
     }
-    let removal = Removal(choosing.ranked.scored.coupling, classes: classes)
-    var (pruned, proof) = try plan(
-      removal, layers: choosing.settings(selection), skipped: choosing.skipped, warnings: [], work)
-    pruned.certificate = try proof.report()
-    let most = request.share * Double(cost.original[request.measure])
-    if Double(pruned.compressed[request.measure]) <= most {
-      guard Double(pruned.compressed[request.measure]) >= (1 - SizeSearch.tolerance) * most * 0.999 else {
-        throw Failure(
-          .targetUnreachable, "fewer channels would have to go",
-          details: [
-            "requested": .double(request.share),
-            "closest": .double(Double(pruned.compressed[request.measure]) / Double(cost.original[request.measure])),
-          ])
-      }
-      return pruned
-    }
-    return try decompose(pruned, choosing, most: most, work: work)
+    let least = predicted.map(\.loss).min() ?? 0
+    let worth = predicted.filter { $0.loss <= factor * least }.map(\.kinds)
+    return worth.isEmpty ? [.both] : worth
   }
 
-  /// Decomposes layers of what is left of channels, down to the size that is wanted.
-  private func decompose(
-    _ pruned: PlannedCompression, _ choosing: AutomaticChoosing, most: Double, work: Work
-  ) throws(Failure) -> PlannedCompression {
-    let request = choosing.request
-    let plain = try leaving(pruned, work: work)
-    var smaller = plain
-    var maps: NetworkFeatureMaps?
-    if let data = request.data {
-      if request.refits,
-        let fitted = try fitted(
-          pruned, plain, SomeSamples(data.runner, count: SomeSamples.enough), work: work.part(0...0.5))
-      {
-        smaller = try CompressibleModel(fitted, sizeBytes: plain.sizeBytes, like: plain)
-      }
-      maps = NetworkFeatureMaps(graph: smaller.graph, data: data)
-    }
-    let held = layersHeld(by: pruned, in: smaller)
-    let model = try choosing.ranks(of: smaller, maps: maps, work: work.part(0.5...0.7)).weighed { candidate in
-      candidate.members.contains { held[$0.name] != nil } ? nil : choosing.harm(of: candidate.layer.name)
-    }
-    let left = smaller.cost.original
-    let share = most / Double(max(1, left[request.measure]))
-    let goal = RecommendationGoal.size(request.measure, share: share)
-    let choices = try model.choices(
-      goal, request.decomposition, original: left, rewriting: rewritingCost(for: goal, work), work: work)
-    guard choices.contains(where: { $0?.ranks != nil }) else { return pruned }
-    var decomposed = try smaller.decompose(
-      model, choices, request.request(.svd, maps: maps), work: work.part(0.7...1))
-    decomposed.layers = choosing.settings(model, choices)
-    return try joining(pruned, plain, decomposed)
-  }
-
-  /// The smaller network with weights fitted anew; nil where there are too few samples to tell.
-  private func fitted(
-    _ pruned: PlannedCompression, _ smaller: CompressibleModel, _ runner: any NetworkRunner, work: Work
-  ) throws(Failure) -> Graph? {
-    let (compressed, found) = try refitLayers(pruned, work: work)
-    let split = try SampleSplit(runner, work: work)
-    guard split.different >= SampleSplit.least else { return nil }
-    return try LeastSquaresReconstruction(
-      original: graph, shapes: shapes.nominal, layers: found.layers, runner: runner, split: split
-    ).run(on: compressed, work: work).graph
+  /// Of the channels that go, and as many ranks as they leave to be saved.
+  func carryingOut(_ selection: Selection, work: Work) -> JointChoice {
+    let (measure, options) = (request.measure, request.means.decomposition)
+    let original = model.cost.original[measure]
+    let most = request.share * Double(original)
+    return JointChoice(
+      ranked: ranked, selection: selection, layers: settings(selection),
+      isEnough: { [request] left throws(Failure) in
+        guard Double(left[measure]) <= most else { return false }
+        guard Double(left[measure]) >= (1 - SizeSearch.tolerance) * most * 0.999 else {
+          throw Failure(
+            .targetUnreachable, "fewer channels would have to go",
+            details: [
+              "requested": .double(request.share), "closest": .double(Double(left[measure]) / Double(original)),
+            ])
+        }
+        return true
+      },
+      ranks: { [self] found, size, held throws(Failure) in
+        let model = found.weighed { candidate in
+          candidate.members.contains { held[$0.name] != nil } ? nil : harm(of: candidate.layer.name)
+        }
+        let goal = RecommendationGoal.size(measure, share: most / Double(max(1, size[measure])))
+        let choices = try model.choices(
+          goal, options, original: size, rewriting: self.model.rewritingCost(for: goal, work), work: work)
+        return (model, choices, [])
+      },
+      telling: { [self] model, choices in settings(model, choices) })
   }
 }
 

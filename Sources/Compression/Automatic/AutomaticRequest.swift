@@ -5,7 +5,18 @@ package struct AutomaticRequest: Sendable {
   package var measure: ModelSize.Measure
   /// What is to be left, 0 < share < 1.
   package var share: Double
-  /// About channels; criterion, policy and normalization are this method's own.
+  package var means: JointMeans
+
+  package init(measure: ModelSize.Measure, share: Double, means: JointMeans) {
+    (self.measure, self.share, self.means) = (measure, share, means)
+  }
+}
+
+/// What a plan for both channels and ranks is made with.
+package struct JointMeans: Sendable {
+  /// Ranks channels.
+  package var criterion: CompressionMethod
+  /// About channels.
   package var pruning: PruningOptions
   /// About ranks.
   package var decomposition: DecompositionOptions
@@ -22,25 +33,32 @@ package struct AutomaticRequest: Sendable {
   }
 
   package init(
-    measure: ModelSize.Measure, share: Double, pruning: PruningOptions, decomposition: DecompositionOptions,
-    data: Data? = nil, refits: Bool = false
+    criterion: CompressionMethod, pruning: PruningOptions, decomposition: DecompositionOptions, data: Data? = nil,
+    refits: Bool = false
   ) {
-    (self.measure, self.share, self.pruning, self.decomposition) = (measure, share, pruning, decomposition)
+    (self.criterion, self.pruning, self.decomposition) = (criterion, pruning, decomposition)
     (self.data, self.refits) = (data, refits)
   }
+
+  /// The criterion that ranks channels where nobody names one.
+  package static func criterion(hasData: Bool) -> CompressionMethod { hasData ? .damage : .groupL2 }
 }
 
-extension AutomaticRequest {
-  /// The criterion that ranks channels.
-  var criterion: CompressionMethod { data == nil ? .groupL2 : .damage }
-
-  func request(
-    _ method: DecompositionMethod, maps: (any FeatureMapSource)?
-  ) -> DecompositionRequest {
-    DecompositionRequest(
-      method: method, choice: .recommended(.size(measure, share: share)), options: decomposition, maps: maps)
+extension JointMeans {
+  /// - Parameter maps: of the graph that is decomposed.
+  func request(_ method: DecompositionMethod, maps: (any FeatureMapSource)?) -> DecompositionRequest {
+    // What is chosen is chosen elsewhere.
+    DecompositionRequest(method: method, choice: .layers([]), options: decomposition, maps: maps)
   }
 
+  /// Weights that either decomposition takes: pointwise ones SVD, spatial ones Tucker.
+  func ranks(
+    of model: CompressibleModel, maps: (any FeatureMapSource)?, work: Work
+  ) throws(Failure) -> RankModel {
+    RankModel(
+      try model.rankModel(request(.svd, maps: maps), work.part(0...0.5)),
+      try model.rankModel(request(.tucker, maps: maps), work.part(0.5...1)))
+  }
 }
 
 extension WeightCost {

@@ -9,127 +9,77 @@ import Numerics
 struct HarmMeasurement {
   let model: CompressibleModel
   let maps: any FeatureMapSource
-  let meter: DeviationMeter
-  /// About how much of everything will be left.
-  let share: Double
+  let runner: any NetworkRunner
   private let algebra: LinearAlgebra
 
-  /// Ridge of the fit, of the mean variance: as of the criterion that ranks channels.
-  private static let ridge = 1e-3
+  /// About how much of everything is left in what is tried.
+  private static let share = 0.5
   /// What is less than this is rounding.
   private static let least = 1e-12
+  /// Bytes of other weights that are held at a time.
+  private static let budget = 256 << 20
 
-  init(
-    _ model: CompressibleModel, _ maps: any FeatureMapSource, _ meter: DeviationMeter, share: Double
-  ) throws(Failure) {
-    (self.model, self.maps, self.meter, self.share) = (model, maps, meter, share)
+  init(_ model: CompressibleModel, _ maps: any FeatureMapSource, _ runner: any NetworkRunner) throws(Failure) {
+    (self.model, self.maps, self.runner) = (model, maps, runner)
     algebra = try LinearAlgebra.loaded()
   }
 
   // MARK: Channels
 
+  /// Of a set of groups: who reads the channels that are tried without, and what they lose by it.
+  private struct Trial: Sendable {
+    let set: Int
+    let name: String
+    let readers: [ChannelCompensation.Reader]
+    let loss: Double
+    let first: NodeID
+  }
+
   /// By set of groups, what the network's squared error is of what the layers that read the channels lose.
   /// - Parameter damages: by set and count.
   func harms(of ranked: RankedModel, damages: [[Double]], work: Work) throws(Failure) -> [Double] {
-    let coupling = ranked.scored.coupling
-    let consumers = ChannelConsumer.all(of: coupling)
-    let groups = ranked.ranked.sets.map { set in set.map { ranked.admitted[$0] } }
-    let moments = try DamageCriterion(coupling).moments(
-      of: groups.flatMap { $0 }, from: maps, known: model.moments(of: maps), work.part(0...0.3))
-    var harms: [Double] = []
-    for (s, set) in ranked.ranked.sets.enumerated() {
-      let part = work.part(0.3...1)
-      part.progress(
-        Double(s) / Double(ranked.ranked.sets.count), "measuring what '\(coupling.groups[groups[s][0]].name)' matters")
-      let count = min(ranked.ranked.limit(ofSet: s), max(1, Int(Double(ranked.ranked.width(ofSet: s)) * (1 - share))))
-      guard count > 0, damages[s][count] > 0 else {
-        harms.append(1)
-        continue
+    let compensation = try ChannelCompensation(model, ranked.scored.coupling, maps)
+    let moments = try compensation.moments(of: ranked.admitted, work: work.part(0...0.2))
+    let trials = trials(ranked, damages, compensation)
+    var harms = ranked.ranked.sets.map { _ in 1.0 }
+    let meter = try DeviationMeter(model.graph, runner, work: work)
+    for chunk in chunks(trials.map { bytes(of: $0.readers.flatMap(\.stored)) }) {
+      let (begin, end) = (
+        Double(chunk.lowerBound) / Double(trials.count), Double(chunk.upperBound) / Double(trials.count)
+      )
+      let part = work.part(0.2 + 0.8 * begin...0.2 + 0.8 * end)
+      var variations: [DeviationMeter.Variation] = []
+      for trial in trials[chunk] {
+        variations.append(
+          DeviationMeter.Variation(
+            tensors: try compensation.tensors(
+              without: trial.readers, moments, work: Work(cancellation: work.cancellation, threads: work.threads)),
+            first: trial.first))
+        part.progress(0.3 * Double(variations.count) / Double(chunk.count), "tried less of '\(trial.name)'")
       }
-      var removed: [NodeID: (consumer: ChannelConsumer, inputs: [Bool])] = [:]
-      for (k, g) in zip(set, groups[s]) {
-        let cells = Set(ranked.ranked.groups[k].removal(count: count).cells)
-        for consumer in consumers[g] {
-          let inputs = coupling.cells(ofFilters: consumer.origin, group: g).map { $0 >= 0 && cells.contains($0) }
-          let known = removed[consumer.layer.node]?.inputs
-          removed[consumer.layer.node] = (consumer, known.map { zip($0, inputs).map { $0 || $1 } } ?? inputs)
-        }
+      let deviations = try meter.deviations(of: variations, work: part.part(0.3...1))
+      for (trial, deviation) in zip(trials[chunk], deviations) {
+        harms[trial.set] = max(deviation, Self.least) / trial.loss
       }
-      var tensors: [ValueID: Tensor] = [:]
-      for (_, entry) in removed.sorted(by: { $0.key < $1.key }) {
-        guard let input = moments.inputs[entry.consumer.tap], input.size == entry.inputs.count else { continue }
-        tensors.merge(fitted(entry.consumer.layer, without: entry.inputs, input)) { _, new in new }
-      }
-      let deviation = try meter.deviation(storing: tensors, work: Work(cancellation: work.cancellation))
-      harms.append(max(deviation, Self.least) / damages[s][count])
     }
     return harms
   }
 
-  /// The layer's numbers once some of its inputs are gone and the others make up for them.
-  private func fitted(_ layer: RefitLayer, without removed: [Bool], _ moments: InputMoments) -> [ValueID: Tensor] {
-    let size = moments.size
-    let channels = size / layer.groups
-    let taps = max(1, layer.length / max(1, channels))
-    var covariance: [Double]
-    let isCentred: Bool
-    if case .none = layer.intercept { isCentred = false } else { isCentred = true }
-    covariance = isCentred ? moments.covariance : moments.secondMoment
-    LinearAlgebra.mirrorUpper(&covariance, size: size)
-    let old = layer.rows
-    var new = old
-    for output in 0..<layer.outputCount {
-      let first = output / layer.outputsPerGroup * channels
-      for channel in 0..<channels where removed[first + channel] {
-        for tap in 0..<taps { new[output * layer.length + channel * taps + tap] = 0 }
-      }
-    }
-    let kept = (0..<size).filter { !removed[$0] }
-    if layer.groups == 1, !kept.isEmpty, kept.count < size {
-      let mean = (0..<size).reduce(0) { $0 + covariance[$1 * size + $1] } / Double(size)
-      var factor = [Double](repeating: 0, count: kept.count * kept.count)
-      var cross = [Double](repeating: 0, count: size * kept.count)
-      for (a, i) in kept.enumerated() {
-        for (b, j) in kept.enumerated() { factor[a * kept.count + b] = covariance[i * size + j] }
-        factor[a * kept.count + a] += Self.ridge * mean
-      }
-      for i in 0..<size { for (b, j) in kept.enumerated() { cross[i * kept.count + b] = covariance[i * size + j] } }
-      let rows = layer.outputCount * taps
-      var arranged = [Double](repeating: 0, count: rows * size)
-      for output in 0..<layer.outputCount {
-        for channel in 0..<size {
-          for tap in 0..<taps {
-            arranged[(output * taps + tap) * size + channel] = old[output * layer.length + channel * taps + tap]
-          }
-        }
-      }
-      var solved = [Double](repeating: 0, count: rows * kept.count)
-      algebra.multiply(
-        arranged, .asIs, cross, .asIs, rows: rows, columns: kept.count, depth: size, to: &solved)
-      if mean > 0, algebra.cholesky(of: &factor, size: kept.count) {
-        algebra.solve(&solved, count: rows, byCholesky: factor, size: kept.count)
-        for output in 0..<layer.outputCount {
-          for (b, channel) in kept.enumerated() {
-            for tap in 0..<taps {
-              new[output * layer.length + channel * taps + tap] = solved[(output * taps + tap) * kept.count + b]
-            }
-          }
-        }
-      }
-    }
-    var constants: [Double]?
-    if isCentred, var shifted = layer.constants(in: model.graph) {
-      let mean = moments.mean
-      for output in 0..<layer.outputCount {
-        let first = output / layer.outputsPerGroup * channels
-        for k in 0..<layer.length {
-          shifted[output] += (old[output * layer.length + k] - new[output * layer.length + k]) * mean[first + k / taps]
-        }
-      }
-      constants = shifted
-    }
-    return layer.tensors(
-      RefitSolution(rows: new, constants: constants, ridge: 0, errorBefore: 0, errorAfter: 0), in: model.graph)
+  /// In the order of the first layers that they change.
+  private func trials(
+    _ ranked: RankedModel, _ damages: [[Double]], _ compensation: ChannelCompensation
+  ) -> [Trial] {
+    ranked.ranked.sets.enumerated().compactMap { s, set -> Trial? in
+      let wanted = Int(Double(ranked.ranked.width(ofSet: s)) * (1 - Self.share))
+      let count = min(ranked.ranked.limit(ofSet: s), max(1, wanted))
+      guard count > 0, damages[s][count] > 0 else { return nil }
+      let readers = compensation.inputs(
+        of: set.map { (ranked.admitted[$0], ranked.ranked.groups[$0].removal(count: count).cells) })
+      guard let first = firstReader(of: readers.flatMap(\.stored)) else { return nil }
+      return Trial(
+        set: s, name: ranked.scored.coupling.groups[ranked.admitted[set[0]]].name, readers: readers,
+        loss: damages[s][count], first: first)
+    }.sorted { ($0.first, $0.set) < ($1.first, $1.set) }
   }
 
   // MARK: Weights
@@ -141,42 +91,91 @@ struct HarmMeasurement {
       changeable: { _ in true }
     ).layers
     let byNode = Dictionary(layers.map { ($0.node, $0) }) { first, _ in first }
-    var harms: [Double] = []
-    try model.gathering(maps).forEach(candidates, members: \.members, patches: false, work: work) {
-      chunk, work throws(Failure) in
-      let factors = try work.part(0...0.5).concurrentMap(
-        chunk, cost: { $0.weight.layer.factorFlops($0.weight.method, ranks: $0.weight.triedRanks(share)) },
-        naming: { "decomposed '\($0.weight.layer.name)'" }
-      ) { item, work throws(Failure) -> [Double] in
-        let candidate = item.weight
-        let computed = try candidate.layer.factors(
-          candidate.method, ranks: candidate.triedRanks(share), inputs: item.inputs, start: candidate.spectra.start,
-          algebra: algebra, work)
-        // The layer's outputs keep their mean.
-        return computed.factors.product(kernel: candidate.layer.kernel, algebra) + (computed.lostMean ?? [])
+    let tried = candidates.enumerated().compactMap { c, candidate -> Truncation? in
+      let ranks = candidate.triedRanks(Self.share)
+      let loss = candidate.spectra.attenuation(at: ranks)
+      let refit = byNode[candidate.layer.node]
+      guard loss > 0, let first = firstReader(of: [candidate.layer.weight.source] + (refit?.stored ?? [])) else {
+        return nil
       }
-      for (k, (item, found)) in zip(chunk, factors).enumerated() {
-        work.part(0.5...1).progress(
-          Double(k) / Double(chunk.count), "measuring what '\(item.weight.layer.name)' matters")
-        let (layer, loss) = (item.weight.layer, item.weight.spectra.attenuation(at: item.weight.triedRanks(share)))
-        guard loss > 0 else {
-          harms.append(1)
-          continue
-        }
-        let count = layer.outputChannels * layer.inputChannels * layer.taps
-        let order = [layer.outputAxis, layer.inputAxis] + layer.weight.shape.indices.dropFirst(2)
-        var tensors = [layer.weight.source: layer.weight.storing(Array(found[..<count]), order: order)]
-        if found.count > count, let refit = byNode[layer.node], let constants = refit.constants(in: model.graph) {
-          let shifted = zip(constants, found[count...]).map { $0 + $1 * refit.weightScale }
-          let solution = RefitSolution(
-            rows: [], constants: shifted, ridge: nil, errorBefore: 0, errorAfter: 0)
-          tensors.merge(refit.tensors(solution, in: model.graph)) { first, _ in first }
-        }
-        let deviation = try meter.deviation(storing: tensors, work: Work(cancellation: work.cancellation))
-        harms.append(max(deviation, Self.least) / loss)
+      return Truncation(
+        index: c, candidate: candidate, ranks: ranks, loss: loss, refit: refit, first: first)
+    }.sorted { ($0.first, $0.index) < ($1.first, $1.index) }
+    var harms = candidates.map { _ in 1.0 }
+    let meter = try DeviationMeter(model.graph, runner, work: work)
+    try model.gathering(maps).forEach(tried, members: \.candidate.members, patches: false, work: work) {
+      chunk, work throws(Failure) in
+      let tensors = try work.part(0...0.5).concurrentMap(
+        chunk, cost: { $0.weight.candidate.layer.factorFlops($0.weight.candidate.method, ranks: $0.weight.ranks) },
+        naming: { "decomposed '\($0.weight.candidate.layer.name)'" }
+      ) { item, work throws(Failure) in try truncated(item.weight, item.inputs, work) }
+      let deviations = try meter.deviations(
+        of: zip(chunk, tensors).map { .init(tensors: $1, first: $0.weight.first) }, work: work.part(0.5...1))
+      for (item, deviation) in zip(chunk, deviations) {
+        harms[item.weight.index] = max(deviation, Self.least) / item.weight.loss
       }
     }
     return harms
+  }
+
+  private struct Truncation: Sendable {
+    let index: Int
+    let candidate: WeightCandidate
+    let ranks: [Int]
+    let loss: Double
+    /// Where its outputs' mean is stored.
+    let refit: RefitLayer?
+    let first: NodeID
+  }
+
+  /// The product of the factors in the weight's place; the layer's outputs keep their mean.
+  private func truncated(
+    _ truncation: Truncation, _ inputs: WeightInputs?, _ work: Work
+  ) throws(Failure) -> [ValueID: Tensor] {
+    let candidate = truncation.candidate
+    let layer = candidate.layer
+    let computed = try layer.factors(
+      candidate.method, ranks: truncation.ranks, inputs: inputs, start: candidate.spectra.start, algebra: algebra, work)
+    let order = [layer.outputAxis, layer.inputAxis] + layer.weight.shape.indices.dropFirst(2)
+    var tensors = [
+      layer.weight.source: layer.weight.storing(
+        computed.factors.product(kernel: layer.kernel, algebra), order: order)
+    ]
+    if let lost = computed.lostMean, let refit = truncation.refit, let constants = refit.constants(in: model.graph) {
+      let shifted = zip(constants, lost).map { $0 + $1 * refit.weightScale }
+      let solution = RefitSolution(rows: [], constants: shifted, ridge: nil, errorBefore: 0, errorAfter: 0)
+      tensors.merge(refit.tensors(solution, in: model.graph)) { first, _ in first }
+    }
+    return tensors
+  }
+
+  // MARK: Order and room
+
+  private func firstReader(of stored: [ValueID]) -> NodeID? {
+    let stored = Set(stored)
+    return model.graph.nodeIDs.first { id in
+      let node = model.graph[id]
+      return (node.inputs.compactMap { $0 } + node.captures).contains(where: stored.contains)
+    }
+  }
+
+  private func bytes(of stored: [ValueID]) -> Int {
+    stored.reduce(0) { $0 + (model.graph[$1].tensor?.bytes.count ?? 0) }
+  }
+
+  /// As many at a time as there is room for.
+  private func chunks(_ sizes: [Int]) -> [Range<Int>] {
+    var chunks: [Range<Int>] = []
+    var (start, held) = (0, 0)
+    for (k, size) in sizes.enumerated() {
+      if k > start, held + size > Self.budget {
+        chunks.append(start..<k)
+        (start, held) = (k, 0)
+      }
+      held += size
+    }
+    if start < sizes.count { chunks.append(start..<sizes.count) }
+    return chunks
   }
 }
 

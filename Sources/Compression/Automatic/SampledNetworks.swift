@@ -7,6 +7,8 @@ struct SomeSamples: NetworkRunner {
 
   /// For what a choice depends on.
   static let enough = 384
+  /// To tell which of several networks is nearer.
+  static let enoughToCompare = 192
 
   init(_ whole: any NetworkRunner, count: Int) { (self.whole, wanted) = (whole, min(count, whole.sampleCount)) }
 
@@ -27,6 +29,21 @@ struct SomeSamples: NetworkRunner {
   func load(_ graph: Graph, work: Work) throws(Failure) -> any LoadedNetwork { try whole.load(graph, work: work) }
 }
 
+extension CompressibleModel {
+  /// On the data of a joint choice, with all that both methods ask of them: found in one pass, and kept. nil without data.
+  func featureMaps(for means: JointMeans, work: Work) throws(Failure) -> NetworkFeatureMaps? {
+    guard let data = means.data else { return nil }
+    let some = SomeSamples(data.runner, count: SomeSamples.enough)
+    let runner = try StackedSamples.of(some, for: graph, shapes: shapes.nominal, work: work)
+    let maps = NetworkFeatureMaps(graph: graph, runner: runner, of: data)
+    let coupling = try coupling(means.pruning.couplingOptions, work)
+    let moments = try DamageCriterion(coupling, shapes: shapes.nominal).moments(
+      with: decomposableLayers.layers, from: maps, known: moments(of: maps), work)
+    keep(moments, of: maps)
+    return maps.on(graph, known: moments ?? ChannelMoments())
+  }
+}
+
 /// The feature maps of a graph that was made of a model, on samples for that model.
 struct NetworkFeatureMaps: FeatureMapSource {
   let graph: Graph
@@ -34,11 +51,21 @@ struct NetworkFeatureMaps: FeatureMapSource {
   /// Whoever keeps what is measured keeps it with the graph.
   let identity: String
   var sampleCount: Int { runner.sampleCount }
+  let known: ChannelMoments?
 
-  init(graph: Graph, data: AutomaticRequest.Data) {
-    self.graph = graph
-    runner = SomeSamples(data.runner, count: SomeSamples.enough)
+  fileprivate init(graph: Graph, runner: any NetworkRunner, of data: JointMeans.Data) {
+    (self.graph, self.runner, known) = (graph, runner, ChannelMoments())
     identity = "\(SomeSamples.enough) of \(data.maps.identity)"
+  }
+
+  private init(_ graph: Graph, _ other: NetworkFeatureMaps, known: ChannelMoments) {
+    (self.graph, runner, identity, self.known) = (graph, other.runner, other.identity, known)
+  }
+
+  /// On the same samples.
+  /// - Parameter known: measured before on them.
+  func on(_ graph: Graph, known: ChannelMoments) -> NetworkFeatureMaps {
+    NetworkFeatureMaps(graph, self, known: known)
   }
 
   func run(
@@ -70,39 +97,4 @@ struct NetworkFeatureMaps: FeatureMapSource {
         Double(batch.samples.upperBound) / Double(max(1, sampleCount)), "running the model on samples")
     }
   }
-}
-
-/// How far a model with other numbers in some stored tensors comes to be from itself, on a few samples.
-struct DeviationMeter {
-  private let graph: Graph
-  private let runner: any NetworkRunner
-  private var batches: [(inputs: [Tensor], outputs: [Tensor])] = []
-
-  init(_ graph: Graph, _ runner: any NetworkRunner, work: Work) throws(Failure) {
-    (self.graph, self.runner) = (graph, runner)
-    let network = try runner.load(graph, work: work)
-    var batches: [(inputs: [Tensor], outputs: [Tensor])] = []
-    try runner.forEachBatch(work: Work(cancellation: work.cancellation)) { batch throws(Failure) in
-      let inputs = graph.inputs.compactMap { batch.inputs[graph[$0].name] }
-      batches.append((inputs, try network.run(inputs, work: work)))
-    }
-    self.batches = batches
-  }
-
-  /// The squared relative distance of the outputs; finite.
-  func deviation(storing tensors: [ValueID: Tensor], work: Work) throws(Failure) -> Double {
-    let network = try runner.load(graph.storing(tensors), work: work)
-    var deviation = OutputDeviation(outputs: graph.outputs.count)
-    for batch in batches {
-      try work.checkCancellation()
-      for (k, found) in try network.run(batch.inputs, work: work).enumerated() {
-        guard deviation.add(k, batch.outputs[k], found) else { throw graph.notFinite(graph.outputs[k]) }
-      }
-    }
-    let relative = deviation.relative
-    return relative.isFinite ? relative * relative : Self.most
-  }
-
-  /// Stands for what is no number.
-  private static let most = 1e6
 }

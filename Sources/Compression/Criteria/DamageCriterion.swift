@@ -5,6 +5,8 @@ import Numerics
 /// outputs, after the best refit, by the removal of some (`ChannelLoss`), measured on samples.
 struct DamageCriterion: Sendable {
   let coupling: ChannelCoupling
+  /// At nominal lengths: how much a run of the model computes.
+  private let shapes: ShapeTable
   private let algebra: LinearAlgebra
   /// By group, the layers that read its channels, and the stored axes along which they do.
   private let consumers: [[ChannelConsumer]]
@@ -15,8 +17,8 @@ struct DamageCriterion: Sendable {
   private static let budget = 512 << 20
   private static let mostKept = 256 << 20
 
-  init(_ coupling: ChannelCoupling) throws(Failure) {
-    self.coupling = coupling
+  init(_ coupling: ChannelCoupling, shapes: ShapeTable) throws(Failure) {
+    (self.coupling, self.shapes) = (coupling, shapes)
     algebra = try LinearAlgebra.loaded()
     consumers = ChannelConsumer.all(of: coupling)
   }
@@ -166,14 +168,34 @@ struct DamageCriterion: Sendable {
     of groups: [Int], from source: any FeatureMapSource, known: ChannelMoments?, _ work: Work
   ) throws(Failure) -> ChannelMoments {
     let readers = groups.flatMap { consumers[$0] }
-    let taps = Set(readers.map(\.tap)), sums = Set(readers.compactMap { $0.layer.shortcut?.sum })
+    return try moments(
+      of: Set(readers.map(\.tap)), sums: Set(readers.compactMap { $0.layer.shortcut?.sum }), from: source, known: known,
+      work)
+  }
+
+  /// In one pass over the data, all that is asked of it for channels and for ranks; nil where that is more than can be
+  /// kept.
+  func moments(
+    with layers: [DecomposableLayer], from source: any FeatureMapSource, known: ChannelMoments?, _ work: Work
+  ) throws(Failure) -> ChannelMoments? {
+    let readers = consumers.flatMap { $0 }
+    let taps = Set(readers.map(\.tap)).union(
+      layers.compactMap { $0.inputTap(in: coupling.graph) }.filter { $0.channels <= Self.mostChannels })
+    guard ChannelMoments.byteCount(of: taps) <= Self.mostKept else { return nil }
+    return try moments(
+      of: taps, sums: Set(readers.compactMap { $0.layer.shortcut?.sum }), from: source, known: known, work)
+  }
+
+  private func moments(
+    of taps: Set<InputTap>, sums: Set<ValueID>, from source: any FeatureMapSource, known: ChannelMoments?, _ work: Work
+  ) throws(Failure) -> ChannelMoments {
     var result = known ?? ChannelMoments()
     let inputs = taps.subtracting(result.inputs.keys).sorted().map {
       InputMomentsProbe([$0], sampleCount: source.sampleCount, coupling.graph, algebra)
     }
     let variances = sums.subtracting(result.variances.keys).sorted().map { VarianceProbe($0, coupling.graph) }
     guard !inputs.isEmpty || !variances.isEmpty else { return result }
-    try FeatureMapPass.run(inputs + variances, source: source, shapes: coupling.analysis.shapes, work: work)
+    try FeatureMapPass.run(inputs + variances, source: source, shapes: shapes, work: work)
     for probe in inputs { result.inputs[probe.taps[0]] = probe.moments }
     for probe in variances { result.variances[probe.values[0]] = probe.variance }
     return result
@@ -208,11 +230,15 @@ struct ChannelConsumer: Sendable {
 }
 
 /// What layers read, and how sums that they join vary, on some data.
-struct ChannelMoments: Sendable {
+package struct ChannelMoments: Sendable {
   var inputs: [InputTap: InputMoments] = [:]
   var variances: [ValueID: Double] = [:]
 
-  var byteCount: Int { inputs.keys.reduce(0) { $0 + ($1.channels + 2) * $1.channels * MemoryLayout<Double>.size } }
+  var byteCount: Int { Self.byteCount(of: inputs.keys) }
+
+  static func byteCount(of taps: some Sequence<InputTap>) -> Int {
+    taps.reduce(0) { $0 + ($1.channels + 2) * $1.channels * MemoryLayout<Double>.size }
+  }
 }
 
 /// The variance of a value's channels, their sum: axis 1 of maps, the last axis of others.

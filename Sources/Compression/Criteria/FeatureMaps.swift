@@ -33,6 +33,8 @@ package protocol FeatureMapSource: Sendable {
   var identity: String { get }
   /// Samples in all.
   var sampleCount: Int { get }
+  /// Where an even choice of positions is enough: what is known of such already; nil where all count.
+  var known: ChannelMoments? { get }
 
   /// Runs the model over all samples, batch by batch, and hands over `values` of each batch, in their order.
   ///
@@ -42,6 +44,10 @@ package protocol FeatureMapSource: Sendable {
   func run(
     _ values: [ValueID], work: Work, _ body: ([FeatureMap]) throws(Failure) -> Void
   ) throws(Failure)
+}
+
+extension FeatureMapSource {
+  package var known: ChannelMoments? { nil }
 }
 
 /// A measurement on feature maps, accumulated batch by batch.

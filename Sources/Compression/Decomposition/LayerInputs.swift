@@ -105,6 +105,8 @@ struct InputGathering: Sendable {
   let shapes: ShapeTable
   let source: any FeatureMapSource
   let algebra: LinearAlgebra
+  /// Where an even choice of positions is enough: what is known of such already.
+  let known: ChannelMoments?
 
   /// Bytes of covariances that are held at a time.
   private static let budget = 512 << 20
@@ -155,6 +157,8 @@ struct InputGathering: Sendable {
       && layers[0].inputChannels * layers[0].taps <= Self.largestPatch
   }
 
+  private func moments(knownOf taps: [InputTap]) -> InputMoments? { taps.count == 1 ? known?.inputs[taps[0]] : nil }
+
   private func inputs(
     of weights: [[DecomposableLayer]], _ patches: Bool, work: Work
   ) throws(Failure) -> [WeightInputs?] {
@@ -168,15 +172,15 @@ struct InputGathering: Sendable {
       if patches, hasPatches(layers) {
         patchProbes[layers[0].node] = PatchMomentsProbe(
           layers[0], tap: taps[0], sampleCount: source.sampleCount, graph, algebra)
-      } else if probes[taps] == nil {
-        probes[taps] = InputMomentsProbe(taps, graph, algebra)
+      } else if probes[taps] == nil, moments(knownOf: taps) == nil {
+        probes[taps] = InputMomentsProbe(
+          taps, sampleCount: known == nil ? nil : source.sampleCount, graph, algebra)
       }
     }
     let ordered: [any FeatureMapProbe] =
       probes.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map(\.value)
       + patchProbes.sorted { $0.key < $1.key }.map(\.value)
-    guard !ordered.isEmpty else { return weights.map { _ in nil } }
-    try FeatureMapPass.run(ordered, source: source, shapes: shapes, work: work)
+    if !ordered.isEmpty { try FeatureMapPass.run(ordered, source: source, shapes: shapes, work: work) }
     return zip(weights, taps).map { layers, taps in
       if let probe = patchProbes[layers[0].node] {
         guard probe.count > 0 else { return nil }
@@ -184,7 +188,7 @@ struct InputGathering: Sendable {
         return Whitening(covariance: patches.channels(taps: layers[0].taps), size: layers[0].inputChannels, algebra)
           .map { WeightInputs(whitening: $0, mean: nil, patches: patches, positionCount: probe.count) }
       }
-      guard let moments = probes[taps]?.moments, moments.count > 0 else { return nil }
+      guard let moments = probes[taps]?.moments ?? moments(knownOf: taps), moments.count > 0 else { return nil }
       let isCentred = layers.count == 1 && layers[0].inputMean(in: graph).isMoved
       let covariance = isCentred ? moments.covariance : moments.secondMoment
       guard let whitening = Whitening(covariance: covariance, size: moments.size, algebra) else { return nil }
@@ -204,17 +208,21 @@ extension InputMoments {
   }
 }
 
-/// Adds up the channels of values, batch by batch.
+/// Adds up the channels of values, batch by batch. Positions wait until there are enough of them for products of matrices
+/// to be worth it.
 final class InputMomentsProbe: FeatureMapProbe {
   let values: [ValueID]
-  private(set) var moments: InputMoments
   let taps: [InputTap]
   private let graph: Graph
   private let algebra: LinearAlgebra
+  private var sums: InputMoments
+  /// Positions that wait, `[waiting, channels]`.
+  private var rows: [Double] = []
+  private var waiting = 0
   /// How many positions of how many samples; nil for all.
   private let wanted: (positions: Int, samples: Int)?
-  /// Positions that are turned at a time.
-  private static let tile = 1024
+  /// Positions that are added at a time.
+  private static let tile = 256
   /// More positions say little more: so many for every channel, or so many in all.
   private static let positionsPerChannel = 8
   private static let manyPositions = 1 << 14
@@ -226,7 +234,13 @@ final class InputMomentsProbe: FeatureMapProbe {
       (positions: max(Self.manyPositions, Self.positionsPerChannel * taps[0].channels), samples: max(1, $0))
     }
     values = taps.map(\.value)
-    moments = InputMoments(size: taps[0].channels)
+    sums = InputMoments(size: taps[0].channels)
+  }
+
+  /// Of all that was added.
+  var moments: InputMoments {
+    flush()
+    return sums
   }
 
   func add(_ maps: [FeatureMap], work: Work) throws(Failure) {
@@ -240,29 +254,45 @@ final class InputMomentsProbe: FeatureMapProbe {
       }
       let inner = map.shape[(axis + 1)...].reduce(1, *)
       let outer = map.shape[..<axis].reduce(1, *)
-      // Positions go through outer and inner indices; a tile is [positions, channels].
-      let all = outer * inner
-      let positions =
-        wanted.map { min(all, max(1, ($0.positions * map.shape[0] + $0.samples - 1) / $0.samples)) } ?? all
-      let scratch = UnsafeMutableBufferPointer<Double>.allocate(capacity: min(positions, Self.tile) * tap.channels)
-      defer { scratch.deallocate() }
-      for start in stride(from: 0, to: positions, by: Self.tile) {
+      // Positions go through outer and inner indices. An even choice is of each sample's own, whichever samples come
+      // together.
+      let samples = (outer * inner) % max(1, map.shape[0]) == 0 ? max(1, map.shape[0]) : 1
+      let all = outer * inner / samples
+      let taken = wanted.map { min(all, max(1, ($0.positions + $0.samples - 1) / $0.samples)) } ?? all
+      let positions = samples * taken
+      if rows.isEmpty { rows = [Double](repeating: 0, count: Self.tile * tap.channels) }
+      var start = 0
+      while start < positions {
         try work.checkCancellation()
-        let count = min(Self.tile, positions - start)
+        let end = min(positions, start + Self.tile - waiting)
         var isFinite = true
-        for k in 0..<count {
-          let position = positions == all ? start + k : ((2 * (start + k) + 1) * all) / (2 * positions)
-          let (block, offset) = (position / inner, position % inner)
-          let first = block * tap.channels * inner + offset
-          for channel in 0..<tap.channels {
-            let element = map.elements[first + channel * inner]
-            isFinite = isFinite && element.isFinite
-            scratch[k * tap.channels + channel] = Double(element)
+        rows.withUnsafeMutableBufferPointer { rows in
+          for k in start..<end {
+            let position = taken == all ? k : k / taken * all + ((2 * (k % taken) + 1) * all) / (2 * taken)
+            let (block, offset) = (position / inner, position % inner)
+            let first = block * tap.channels * inner + offset
+            let row = (waiting + k - start) * tap.channels
+            for channel in 0..<tap.channels {
+              let element = map.elements[first + channel * inner]
+              isFinite = isFinite && element.isFinite
+              rows[row + channel] = Double(element)
+            }
           }
         }
         guard isFinite else { throw graph.notFinite(map.value) }
-        moments.add(UnsafeMutableBufferPointer(rebasing: scratch[..<(count * tap.channels)]), algebra)
+        waiting += end - start
+        start = end
+        if waiting == Self.tile { flush() }
       }
     }
+  }
+
+  private func flush() {
+    guard waiting > 0 else { return }
+    let count = waiting * taps[0].channels
+    rows.withUnsafeMutableBufferPointer { rows in
+      sums.add(UnsafeMutableBufferPointer(rebasing: rows[..<count]), algebra)
+    }
+    waiting = 0
   }
 }

@@ -166,8 +166,9 @@ final class PatchMomentsProbe: FeatureMapProbe {
         details: ["value": .string(graph[values[0]].name)])
     }
     let window = PatchWindow(geometry, lengths: Array(map.shape[2...]))
-    let positions = map.shape[0] * window.places
-    let taken = min(positions, max(1, (wanted * map.shape[0] + sampleCount - 1) / sampleCount))
+    // An even choice of each sample's own, whichever samples come together.
+    let each = min(window.places, max(1, (wanted + sampleCount - 1) / sampleCount))
+    let taken = map.shape[0] * each
     guard taken > 0 else { return }
     let rows = UnsafeMutablePointer<Double>.allocate(capacity: min(taken, Self.tile) * size)
     let offsets = UnsafeMutablePointer<Int>.allocate(capacity: layer.taps)
@@ -181,8 +182,8 @@ final class PatchMomentsProbe: FeatureMapProbe {
       let tile = min(Self.tile, taken - start)
       var sum = 0.0
       for k in 0..<tile {
-        let position = ((2 * (start + k) + 1) * positions) / (2 * taken)
-        let (sample, place) = (position / window.places, position % window.places)
+        let (sample, choice) = ((start + k) / each, (start + k) % each)
+        let place = ((2 * choice + 1) * window.places) / (2 * each)
         window.find(place, to: offsets)
         window.fill(
           rows + k * size, from: elements, at: sample * layer.inputChannels * window.area,

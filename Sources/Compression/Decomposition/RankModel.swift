@@ -7,7 +7,7 @@ struct RankModel: Sendable {
   private(set) var candidates: [WeightCandidate]
   /// Layers that the method does not take, or the options leave out.
   private let left: [SkippedLayer]
-  private let layers: DecomposableLayers
+  let layers: DecomposableLayers
   let rule: RankRule
 
   /// - Parameter only: the layers to look at; nil for all that the options admit.

@@ -80,6 +80,20 @@ package struct InputMoments: Sendable {
     count += added
   }
 
+  /// Of some of the elements.
+  func keeping(_ elements: [Int]) -> InputMoments {
+    var result = InputMoments(size: elements.count)
+    result.count = count
+    if !origin.isEmpty { result.origin = elements.map { origin[$0] } }
+    for (a, i) in elements.enumerated() {
+      result.sums[a] = sums[i]
+      for (b, j) in elements.enumerated().dropFirst(a) {
+        result.products[a * elements.count + b] = products[i * size + j]
+      }
+    }
+    return result
+  }
+
   /// Zeros without samples.
   package var mean: [Double] {
     origin.isEmpty ? sums : sums.indices.map { origin[$0] + sums[$0] / Double(count) }

@@ -16,7 +16,7 @@ package protocol NetworkRunner: Sendable {
 }
 
 package struct NetworkBatch: Sendable {
-  /// Which of the samples these are.
+  /// Which of the samples these are; of stacked ones the first, and how many.
   package let samples: Range<Int>
   /// By the name of the model's input.
   package let inputs: [String: Tensor]

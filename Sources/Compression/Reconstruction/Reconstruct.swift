@@ -45,16 +45,18 @@ extension CompressibleModel {
       )
       return result
     }
+    let stacked = try StackedSamples.of(
+      runner, for: graph, shapes: shapes.nominal, role: { split.role($0) }, work: work)
     let (after, tensors, fitted) = try LeastSquaresReconstruction(
-      original: graph, shapes: shapes.nominal, layers: found.layers, runner: runner, split: split
+      original: graph, shapes: shapes.nominal, layers: found.layers, runner: stacked, split: split
     ).run(on: compressed, work: work.part(0...0.8))
     let statistics = NormalizationStatistics(
-      after, runner: runner, split: split, changeable: changeable(planned.plan))
+      after, runner: stacked, split: split, changeable: changeable(planned.plan))
     let normalized = try statistics.run(
       on: after, shapes: shapes.nominal, of: graph.values.count, work: work.part(0.8...0.9))
     let networks = [compressed, after] + (normalized.tensors.isEmpty ? [] : [normalized.graph])
     let errors = try OutputDeviation.of(
-      networks, from: graph, runner: runner, uses: { split.role($0) == .judging }, work: work.part(0.9...1))
+      networks, from: graph, runner: stacked, uses: { split.role($0) == .judging }, work: work.part(0.9...1))
     // What is not a number is no better than anything.
     let isNormalized = errors.count > 2 && errors[2] < min(errors[0], errors[1])
     let isBetter = isNormalized || errors[1] <= errors[0]

@@ -59,13 +59,15 @@ final class RefitProbe: Sendable {
   ) throws(Failure) {
     guard role != .judging else { return }
     let reading = try RefitReading(place, input, output, shortcut, graph)
-    let positions = reading.positions
-    let all = max(1, samples.all)
-    let taken = min(positions, max(1, (Self.wanted(layer) * samples.here + all - 1) / all))
+    // An even choice of each sample's own, whichever samples come together.
+    let here = reading.positions % max(1, samples.here) == 0 ? max(1, samples.here) : 1
+    let positions = reading.positions / here
+    let all = max(1, samples.all) / (max(1, samples.here) / here)
+    let taken = min(positions, max(1, (Self.wanted(layer) + all - 1) / max(1, all)))
     guard taken > 0 else { return }
-    for k in 0..<taken {
+    for k in 0..<here * taken {
       if k % 64 == 0 { try work.checkCancellation() }
-      let position = ((2 * k + 1) * positions) / (2 * taken)
+      let position = k / taken * positions + ((2 * (k % taken) + 1) * positions) / (2 * taken)
       if role == .fitting { fitting.add(reading, position, algebra) } else { choosing.add(reading, position, algebra) }
     }
   }

@@ -119,7 +119,7 @@ package struct LayerSetting: Sendable, Equatable {
   /// Where there are data: of what the layers that read its channels compute, after the best refit of their weights; of
   /// decompositions of what the layer itself computes. Relative.
   package var predictedError: Double?
-  /// Where methods were chosen layer by layer: which, and why.
+  /// Where methods go layer by layer: which, and why.
   package var choice: MethodChoice?
   package init(
     name: String, channels: [Int], values: Values, use: Bool, marked: Double? = nil, requested: Double? = nil,
@@ -137,13 +137,19 @@ extension LayerSetting {
   }
 }
 
-/// What was chosen for a layer among several methods.
+/// What is done to a layer where there are several methods.
 package struct MethodChoice: Sendable, Equatable {
   package var method: CompressionMethod
-  /// What the budget is about, and how much of it is saved.
-  package var measure: ModelSize.Measure
-  package var saved: Int
-  package var reason: String
+  /// nil where nobody chose, but was told.
+  package var grounds: Grounds?
+  package init(method: CompressionMethod, grounds: Grounds? = nil) { (self.method, self.grounds) = (method, grounds) }
+
+  package struct Grounds: Sendable, Equatable {
+    /// What the budget is about, and how much of it is saved.
+    package var measure: ModelSize.Measure
+    package var saved: Int
+    package var reason: String
+  }
 }
 
 /// The ranks of a layer, `[rank]` or `[in_rank, out_rank]` each, and what they lose.

@@ -9,11 +9,17 @@ enum AnyCompressionRequest: Sendable {
   /// And what to tell of its options.
   case decomposition(DecompositionRequest, warning: String?)
   case automatic(AutomaticRequest)
+  case listed(ListedRequest)
 
-  /// Of `compress`: a recommendation to carry out, or the user's own `layers`; without a method, a target.
+  /// Of `compress`: a recommendation to carry out, or the user's own `layers`; without a method, a target, or `layers` each
+  /// with its own.
   init(_ method: CompressionMethod?, _ params: Params) throws(ResponseError) {
     guard let method else {
-      self = .automatic(try params.automaticRequest())
+      if let listed = try params.listedRequest() {
+        self = .listed(listed)
+      } else {
+        self = .automatic(try params.automaticRequest())
+      }
       return
     }
     let layers = try params.layerSettings(method)
@@ -69,7 +75,26 @@ enum AnyCompressionRequest: Sendable {
     case .automatic(let request):
       let planned = try request.plan(model, dataset: dataset, in: server, work: work)
       return (planned, try body(planned) {})
+    case .listed(var request):
+      try request.means.read(dataset, for: model, in: server, work: work)
+      let (compressible, final) = (model.compressible, request)
+      // Linear algebra looks up only now and then.
+      let planned = try detached(work: work) { () -> Result<PlannedCompression, Failure> in
+        Result { () throws(Failure) in try compressible.plan(final, work: work) }
+      }
+      return (planned, try body(planned) {})
     }
+  }
+}
+
+extension JointMeans {
+  fileprivate mutating func read(
+    _ dataset: WirePath?, for model: ModelCache.Use, in server: Server, work: Work
+  ) throws(Failure) {
+    guard let dataset else { return }
+    data = Data(
+      maps: try DatasetFeatureMaps(dataset, for: model.document, in: server, work: work),
+      runner: try DatasetNetworkRunner(dataset, for: model.document, in: server, work: work))
   }
 }
 
@@ -79,11 +104,7 @@ extension AutomaticRequest {
     _ model: ModelCache.Use, dataset: WirePath?, in server: Server, work: Work
   ) throws(Failure) -> PlannedCompression {
     var request = self
-    if let dataset {
-      request.data = Data(
-        maps: try DatasetFeatureMaps(dataset, for: model.document, in: server, work: work),
-        runner: try DatasetNetworkRunner(dataset, for: model.document, in: server, work: work))
-    }
+    try request.means.read(dataset, for: model, in: server, work: work)
     let (compressible, final) = (model.compressible, request)
     // Linear algebra looks up only now and then.
     return try detached(work: work) { () -> Result<PlannedCompression, Failure> in
@@ -108,9 +129,30 @@ extension Params {
         "'compression_method' is required, or a 'target' on macs, parameters or size_bytes, for which methods are chosen layer by layer"
       )
     }
-    let criterion: CompressionMethod = try datasetPath() == nil ? .groupL2 : .damage
     return AutomaticRequest(
-      measure: measure, share: share, pruning: try PruningOptions(self, of: criterion),
+      measure: measure, share: share,
+      means: try jointMeans(JointMeans.criterion(hasData: try datasetPath() != nil)))
+  }
+
+  /// Of a request that names methods entry by entry; nil without `layers`.
+  fileprivate func listedRequest() throws(ResponseError) -> ListedRequest? {
+    guard let layers = try layerSettings(nil) else { return nil }
+    for name in ["recommendation_method", "recommendation_ratio", "target"] where value(name) != nil {
+      throw .invalidParams(pointer(name), "give either 'layers' or '\(name)', not both")
+    }
+    let criteria = Set(layers.compactMap { $0.choice?.method }.filter(\.isCriterion))
+    guard criteria.count <= 1 else {
+      let named = criteria.map(\.rawValue).sorted().joined(separator: ", ")
+      throw .invalidParams(
+        pointer("layers"), "channels are ranked by one method: entries name \(named); give them the same one")
+    }
+    let usual = JointMeans.criterion(hasData: try datasetPath() != nil)
+    return ListedRequest(layers: layers, means: try jointMeans(criteria.first ?? usual))
+  }
+
+  private func jointMeans(_ criterion: CompressionMethod) throws(ResponseError) -> JointMeans {
+    JointMeans(
+      criterion: criterion, pruning: try PruningOptions(self, of: criterion),
       decomposition: try DecompositionOptions(self),
       refits: try choice("reconstruct", of: ReconstructionMode.self) == .leastSquares)
   }

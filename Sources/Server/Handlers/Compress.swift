@@ -64,7 +64,11 @@ struct CompressTask: ModelTask {
           "the model is an ONNX model already, and output_path gets it as ONNX; leave onnx_output_path out")
       }
       // Shares of the time that deciding, fitting and writing take.
-      let isLong = if case .automatic = request { dataset != nil } else { false }
+      let isLong =
+        switch request {
+        case .automatic, .listed: dataset != nil
+        case .pruning, .decomposition: false
+        }
       let (decided, fitted) =
         reconstruction == .none ? (verify ? 0.2 : 0.6, verify ? 0.2 : 0.6) : (isLong ? 0.6 : 0.1, 0.9)
       let (decision, (reconstructed, written)) = try request.plan(

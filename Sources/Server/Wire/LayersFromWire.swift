@@ -6,21 +6,44 @@ extension Params {
   ///
   /// `use: false` leaves a layer alone. Where no entry says `use`, all count; where some do, false is what the others
   /// mean, as in the field's public client.
-  func layerSettings(_ method: CompressionMethod) throws(ResponseError) -> [LayerSetting]? {
+  /// - Parameter method: of all entries; nil where each names its own.
+  func layerSettings(_ method: CompressionMethod?) throws(ResponseError) -> [LayerSetting]? {
     guard let entries = try objects("layers") else { return nil }
     var someSayUse = false
     for entry in entries where try entry.bool("use") != nil { someSayUse = true }
-    var seen: Set<String> = []
+    // A layer that loses channels may be decomposed besides.
+    var (seen, decomposed) = (Set<String>(), Set<String>())
     return try entries.map { entry throws(ResponseError) in
       let name = try entry.require("name", entry.string("name"))
-      guard seen.insert(name).inserted else {
-        throw .invalidParams(entry.pointer("name"), "the layer '\(name)' is listed twice")
-      }
-      return LayerSetting(
-        name: name, channels: try entry.ints("channels", atLeast: 0) ?? [], values: try entry.values(method),
+      let own = try entry.method(method)
+      let isNew = own.decomposition == nil ? seen.insert(name).inserted : decomposed.insert(name).inserted
+      guard isNew else { throw .invalidParams(entry.pointer("name"), "the layer '\(name)' is listed twice") }
+      var setting = LayerSetting(
+        name: name, channels: try entry.ints("channels", atLeast: 0) ?? [], values: try entry.values(own),
         use: try entry.bool("use") ?? !someSayUse,
         marked: try entry.number("marked", "a share above 0 and at most 1") { 0 < $0 && $0 <= 1 })
+      if method == nil { setting.choice = MethodChoice(method: own) }
+      return setting
     }
+  }
+
+  /// Of an entry.
+  private func method(_ ofAll: CompressionMethod?) throws(ResponseError) -> CompressionMethod {
+    let own = try choice("method", of: CompressionMethod.self)
+    guard let ofAll else {
+      let own = try require("method", own)
+      guard own.isCriterion || own == .svd || own == .tucker else {
+        throw .invalidParams(
+          pointer("method"), "\(own.rawValue) takes the whole request: name it as 'compression_method'")
+      }
+      return own
+    }
+    guard own == nil || own == ofAll else {
+      throw .invalidParams(
+        pointer("method"),
+        "the request's method is \(ofAll.rawValue); leave 'compression_method' out for entries of several")
+    }
+    return ofAll
   }
 
   private func values(_ method: CompressionMethod) throws(ResponseError) -> LayerSetting.Values {

@@ -71,8 +71,10 @@ extension LayerSetting {
     object.append("predicted_error", predictedError.map(JSONValue.double))
     if let choice {
       object.append("method", .string(choice.method.rawValue))
-      object.append("saved", .object([choice.measure.rawValue: .int(choice.saved)]))
-      object.append("reason", .string(choice.reason))
+      if let grounds = choice.grounds {
+        object.append("saved", .object([grounds.measure.rawValue: .int(grounds.saved)]))
+        object.append("reason", .string(grounds.reason))
+      }
     }
     return .object(object)
   }

@@ -33,7 +33,9 @@ import Testing
   private func request(_ share: Double, _ measure: ModelSize.Measure = .macs) -> AutomaticRequest {
     var (pruning, decomposition) = (PruningOptions(defaultsOf: .groupL2), DecompositionOptions())
     (pruning.minNumOfValue, decomposition.minNumOfValue) = (1, 1)
-    return AutomaticRequest(measure: measure, share: share, pruning: pruning, decomposition: decomposition)
+    return AutomaticRequest(
+      measure: measure, share: share,
+      means: JointMeans(criterion: .groupL2, pruning: pruning, decomposition: decomposition))
   }
 
   @Test("The target is met from below, within a percent", arguments: [0.3, 0.5, 0.8], ModelSize.Measure.allCases)
@@ -42,7 +44,10 @@ import Testing
     let planned = try model(384).plan(request(share, measure), work: Work())
     let left = Double(planned.compressed[measure]) / Double(planned.original[measure])
     #expect(left <= share && left >= 0.99 * share)
-    #expect(planned.layers.allSatisfy { $0.choice?.measure == measure && $0.choice?.reason.isEmpty == false })
+    #expect(
+      planned.layers.allSatisfy {
+        $0.choice?.grounds?.measure == measure && $0.choice?.grounds?.reason.isEmpty == false
+      })
     #expect(planned.warnings.contains { $0.contains("dataset_path") })
   }
 
@@ -82,6 +87,32 @@ import Testing
     }
     #expect(throws: Failure.self) {
       try model.plan(removal, listing { $0.relativeError += 0.1 }, in: compressed, work: Work())
+    }
+  }
+
+  @Test("What was chosen, listed, gives the same plan; changed, another") func listed() throws {
+    let model = try model()
+    let request = request(0.4)
+    let planned = try model.plan(request, work: Work())
+    let again = try self.model().plan(ListedRequest(layers: planned.layers, means: request.means), work: Work())
+    #expect(again.removed == planned.removed && again.replaced == planned.replaced)
+    #expect(again.compressed == planned.compressed)
+    #expect(again.layers.map(\.values) == planned.layers.map(\.values))
+    #expect(
+      zip(again.plan.constants, planned.plan.constants).allSatisfy {
+        $0.tensor.bytes.buffer.elementsEqual($1.tensor.bytes.buffer)
+      })
+    var fewer = planned.layers
+    let place = try #require(fewer.firstIndex { $0.choice?.method == .svd })
+    fewer[place].values = .ranks([3])
+    let changed = try model.plan(ListedRequest(layers: fewer, means: request.means), work: Work())
+    #expect(changed.replaced.contains { $0.ranks == [3] } && changed.removed == planned.removed)
+    fewer[place].values = .ranks([1000])
+    #expect { try model.plan(ListedRequest(layers: fewer, means: request.means), work: Work()) } throws: {
+      ($0 as? Failure)?.kind == .invalidParams
+    }
+    #expect { try model.plan(ListedRequest(layers: [], means: request.means), work: Work()) } throws: {
+      ($0 as? Failure)?.kind == .nothingToCompress
     }
   }
 

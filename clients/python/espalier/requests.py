@@ -191,6 +191,7 @@ def compress(
 
     With a `target` on sizes ({"macs": 0.5}, "parameters" or "size_bytes") and the `compression_method` "automatic" (or
     None), pruning and decomposition are chosen layer by layer; give a `dataset_path`, with which that does far better.
+    The `available_layers` of such a recommendation are taken as `layers` with the same method, changed or not.
 
     With `verify` the file is run before it gets its name, on the first samples of the dataset at `dataset_path`
     or on numbers made up, and not written if it does not compute what it must (kind `verify.failed`). PR_NN and

@@ -149,16 +149,16 @@ class LayerSetting:
     # With a dataset: what those that read these channels, or the layer itself if it is decomposed, will lose of what
     # they compute after the best refit, relative.
     predicted_error: Optional[float] = None
-    # Where no method was named: the one chosen for this layer, what it saves by the target's measure, and why.
+    # Where no method was named for all: the one of this layer and, if it was chosen, what it saves by the target's
+    # measure, and why.
     method: Optional[str] = None
     saved: Optional[Dict[str, int]] = None
     reason: Optional[str] = None
 
     def to_json(self) -> Dict[str, Any]:
         entry: Dict[str, Any] = {"name": self.name, "values": self.values, "use": self.use}
-        if self.channels:
-            entry["channels"] = self.channels
-        return entry if self.marked is None else {**entry, "marked": self.marked}
+        given = {"channels": self.channels or None, "marked": self.marked, "method": self.method}
+        return {**entry, **{name: value for name, value in given.items() if value is not None}}
 
 
 @dataclass(frozen=True)

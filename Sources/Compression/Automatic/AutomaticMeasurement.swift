@@ -1,0 +1,141 @@
+import Glibc
+import ModelGraph
+import Numerics
+
+/// What is measured of a model before anything is chosen: both methods' losses, layer by layer, in one measure. It depends
+/// on the model, the data and the options, not on the size that is wanted, and is kept with the model: another size on the
+/// same data takes arithmetic.
+struct AutomaticMeasurement: Sendable {
+  struct Key: Hashable, Sendable {
+    let pruning: PruningOptions
+    let decomposition: DecompositionOptions
+    /// nil without.
+    let data: String?
+
+    init(_ means: JointMeans, _ maps: NetworkFeatureMaps?) {
+      (pruning, decomposition, data) = (means.pruning, means.decomposition, maps?.identity)
+    }
+  }
+
+  let ranked: RankedModel
+  let ranks: RankModel
+  /// By set of groups and by count, what a removal costs.
+  let losses: [[Double]]
+  /// By name of a layer, what its losses are multiplied by.
+  let harms: [String: Double]
+
+  /// Samples on which the network is run once for every group and weight.
+  private static let meteredSamples = 32
+
+  static func of(
+    _ model: CompressibleModel, _ means: JointMeans, _ maps: NetworkFeatureMaps?, work: Work
+  ) throws(Failure) -> AutomaticMeasurement {
+    try model.measurement(Key(means, maps)) { () throws(Failure) in try measured(model, means, maps, work) }
+  }
+
+  private static func measured(
+    _ model: CompressibleModel, _ means: JointMeans, _ maps: NetworkFeatureMaps?, _ work: Work
+  ) throws(Failure) -> AutomaticMeasurement {
+    let ranked = try model.ranking(means.criterion, means.pruning, maps: maps, work.part(0...0.2))
+    let ranks = try means.ranks(of: model, maps: maps, work: work.part(0.2...0.4))
+    let loss = try maps == nil ? WeightLoss(ranked.scored, work: work.part(0.4...0.6)) : nil
+    let damages = try ranked.ranked.sets.map { set throws(Failure) in
+      try work.checkCancellation()
+      let groups = set.map { (ranked.admitted[$0], ranked.ranked.groups[$0]) }
+      return loss.map { Self.damages(groups, $0) } ?? Self.damages(groups, ranked.scored)
+    }
+    var (ofSets, ofWeights) = (damages.map { _ in 1.0 }, ranks.candidates.map { _ in 1.0 })
+    if let maps {
+      let measurement = try HarmMeasurement(model, maps, SomeSamples(maps.runner, count: meteredSamples))
+      ofSets = try measurement.harms(of: ranked, damages: damages, work: work.part(0.4...0.6))
+      ofWeights = try measurement.harms(of: ranks.candidates, work: work.part(0.6...1))
+    }
+    let harms = Dictionary(
+      zip(ranks.candidates, ofWeights).flatMap { candidate, harm in candidate.members.map { ($0.name, harm) } }
+    ) { first, _ in first }
+    return AutomaticMeasurement(
+      ranked: ranked, ranks: ranks.weighed { harms[$0.layer.name] },
+      losses: zip(damages, ofSets).map { damages, harm in damages.map { $0 * harm } }, harms: harms)
+  }
+
+  /// By count, what the layers that read a set's channels lose, as a share of the variance of their outputs.
+  private static func damages(_ groups: [(g: Int, ranked: RankedGroup)], _ scored: ScoredGroups) -> [Double] {
+    counts(groups).map { count in
+      groups.reduce(0) { sum, group in
+        guard let costs = scored.damages?[group.g], !costs.isEmpty else { return sum }
+        return group.ranked.removal(count: count).cells.reduce(sum) { $0 + max(0, costs[$1]) }
+      }
+    }
+  }
+
+  /// The same by weights alone.
+  private static func damages(_ groups: [(g: Int, ranked: RankedGroup)], _ loss: WeightLoss) -> [Double] {
+    counts(groups).map { count in
+      groups.reduce(0) { $0 + loss.loss(of: $1.ranked.removal(count: count).cells, in: $1.g) }
+    }
+  }
+
+  private static func counts(_ groups: [(g: Int, ranked: RankedGroup)]) -> ClosedRange<Int> {
+    0...(groups.map(\.ranked.limit).min() ?? 0)
+  }
+}
+
+/// What the removal of channels costs where no data tell: how much weaker it makes the layers that read them, by their
+/// weights, as the logarithm of the squared norm that stays. It is the measure of ranks, too (`attenuation`): losses of
+/// layers in a chain add up, each layer counts that reads a channel, and none is given up for the others' sake, as with
+/// the scores of LAMP (Lee et al., ICLR 2021), whose sum over removed weights this is.
+private struct WeightLoss {
+  /// By group and reader: by cell, the share of the reader's squared weights.
+  private let shares: [[[Double]]]
+
+  init(_ scored: ScoredGroups, work: Work) throws(Failure) {
+    let coupling = scored.coupling
+    let consumers = ChannelConsumer.all(of: coupling)
+    let readers = consumers.enumerated().flatMap { g, consumers in consumers.map { (g: g, consumer: $0) } }
+    let found = try work.concurrentMap(
+      readers, cost: { Double($0.consumer.layer.outputCount * $0.consumer.layer.length) },
+      naming: { "weighed '\($0.consumer.layer.name)'" }
+    ) { reader, _ throws(Failure) -> [Double] in
+      let squares = reader.consumer.layer.squaredInputs
+      let total = squares.reduce(0, +)
+      var shares = [Double](repeating: 0, count: coupling.groups[reader.g].cells.count)
+      let cells = coupling.cells(ofFilters: reader.consumer.origin, group: reader.g)
+      guard total > 0, cells.count == squares.count else { return shares }
+      for (cell, square) in zip(cells, squares) where cell >= 0 { shares[cell] += square / total }
+      return shares
+    }
+    var shares = [[[Double]]](repeating: [], count: consumers.count)
+    for (reader, found) in zip(readers, found) { shares[reader.g].append(found) }
+    // What only products of activations read counts once, by what makes it.
+    for (g, outcome) in scored.groups.enumerated() where shares[g].isEmpty {
+      guard case .ranked(let group) = outcome else { continue }
+      let squares = (0..<group.cellCount).map { cell in
+        group.members.reduce(0) { $0 + $1.scores[cell] * $1.scores[cell] }
+      }
+      let total = squares.reduce(0, +)
+      if total > 0 { shares[g] = [squares.map { $0 / total }] }
+    }
+    self.shares = shares
+  }
+
+  func loss(of cells: [Int], in g: Int) -> Double {
+    shares[g].reduce(0) { sum, shares in
+      sum - log(max(1 - cells.reduce(0) { $0 + shares[$1] }, 1e-12))
+    }
+  }
+}
+
+extension RefitLayer {
+  /// By input channel, the sum of squares of what it is multiplied with.
+  fileprivate var squaredInputs: [Double] {
+    guard let channels = tap?.channels, channels > 0 else { return [] }
+    let (perGroup, rows) = (channels / groups, rows)
+    let taps = max(1, length / max(1, perGroup))
+    var squares = [Double](repeating: 0, count: channels)
+    for output in 0..<outputCount {
+      let first = output / outputsPerGroup * perGroup
+      for k in 0..<length { squares[first + k / taps] += rows[output * length + k] * rows[output * length + k] }
+    }
+    return squares
+  }
+}
