@@ -16,7 +16,8 @@ extension Work {
     let total = costs.reduce(0, +)
     let order = items.indices.sorted { (costs[$1], $0) < (costs[$0], $1) }
     let state = Mutex(ConcurrentState<Result>(results: Array(repeating: nil, count: items.count)))
-    let silent = Work(cancellation: cancellation)
+    // Threads for which there is no item may help within one.
+    let silent = Work(cancellation: cancellation, threads: threads / max(1, items.count))
     let run: @Sendable () -> Void = { [self] in
       while let index = state.withLock({ state -> Int? in
         guard state.failure == nil, state.next < order.count else { return nil }
@@ -57,7 +58,7 @@ extension Work {
 }
 
 /// Numeric kernels use their stacks.
-private let concurrentStackBytes = 8 << 20
+let concurrentStackBytes = 8 << 20
 
 private struct ConcurrentState<Result> {
   var results: [Result?]

@@ -11,36 +11,54 @@ extension LinearAlgebra {
     case asIs, transposed
   }
 
+  /// From row to row of the operands and the result of a product, in elements.
+  package typealias Strides = (a: Int, b: Int, c: Int)
+
   /// `c = scale * op(a) op(b) + addend * c`: op(a) is `[rows, depth]`, op(b) `[depth, columns]`, c `[rows, columns]`.
   /// With `addend` 0, c need not hold numbers before.
+  ///
+  /// - Parameter strides: of matrices that are parts of wider ones.
   package func multiply(
     _ a: UnsafePointer<Double>, _ aOperand: Operand = .asIs, _ b: UnsafePointer<Double>,
-    _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, scale: Double = 1, addend: Double = 0,
-    to c: UnsafeMutablePointer<Double>
+    _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, strides: Strides? = nil, scale: Double = 1,
+    addend: Double = 0, to c: UnsafeMutablePointer<Double>
   ) {
     guard rows > 0, columns > 0 else { return }
     guard depth > 0 else {
-      for element in 0..<rows * columns { c[element] = addend == 0 ? 0 : addend * c[element] }
+      for row in 0..<rows {
+        let start = row * (strides?.c ?? columns)
+        for element in start..<start + columns { c[element] = addend == 0 ? 0 : addend * c[element] }
+      }
       return
     }
     var (m, n, k) = (CInt(columns), CInt(rows), CInt(depth))
     var (alpha, beta) = (scale, addend)
-    var (lda, ldb) = (aOperand == .asIs ? k : n, bOperand == .asIs ? m : k)
+    var (lda, ldb, ldc) = Self.leading(strides, aOperand, bOperand, m, n, k)
     functions.pointee.dgemm(
-      bOperand == .asIs ? "N" : "T", aOperand == .asIs ? "N" : "T", &m, &n, &k, &alpha, b, &ldb, a, &lda, &beta, c, &m)
+      bOperand == .asIs ? "N" : "T", aOperand == .asIs ? "N" : "T", &m, &n, &k, &alpha, b, &ldb, a, &lda, &beta, c,
+      &ldc)
   }
 
   /// The same in single precision, `c = op(a) op(b)`.
   package func multiply(
     _ a: UnsafePointer<Float>, _ aOperand: Operand = .asIs, _ b: UnsafePointer<Float>,
-    _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, to c: UnsafeMutablePointer<Float>
+    _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, strides: Strides? = nil,
+    to c: UnsafeMutablePointer<Float>
   ) {
     guard rows > 0, columns > 0, depth > 0 else { return }
     var (m, n, k) = (CInt(columns), CInt(rows), CInt(depth))
     var (alpha, beta) = (Float(1), Float(0))
-    var (lda, ldb) = (aOperand == .asIs ? k : n, bOperand == .asIs ? m : k)
+    var (lda, ldb, ldc) = Self.leading(strides, aOperand, bOperand, m, n, k)
     functions.pointee.sgemm(
-      bOperand == .asIs ? "N" : "T", aOperand == .asIs ? "N" : "T", &m, &n, &k, &alpha, b, &ldb, a, &lda, &beta, c, &m)
+      bOperand == .asIs ? "N" : "T", aOperand == .asIs ? "N" : "T", &m, &n, &k, &alpha, b, &ldb, a, &lda, &beta, c,
+      &ldc)
+  }
+
+  private static func leading(
+    _ strides: Strides?, _ aOperand: Operand, _ bOperand: Operand, _ columns: CInt, _ rows: CInt, _ depth: CInt
+  ) -> (a: CInt, b: CInt, c: CInt) {
+    strides.map { (CInt($0.a), CInt($0.b), CInt($0.c)) }
+      ?? (aOperand == .asIs ? depth : rows, bOperand == .asIs ? columns : depth, columns)
   }
 
   /// Writes the transpose of a matrix `[rows, columns]` to `target`, which does not overlap it.

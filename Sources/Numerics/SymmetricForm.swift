@@ -73,7 +73,7 @@ extension LinearAlgebra {
     guard count > 0 else { return ([], []) }
     var (n, m, info) = (CInt(size), CInt(count), CInt(0))
     var (values, rest) = (form.diagonal, form.offDiagonal)
-    var vectors = [Double](repeating: 0, count: size * size)
+    var vectors = [Double](unwritten: size * size)
     let intCount = 3 + 5 * size
     let isFound = withUnsafeTemporaryAllocation(of: CInt.self, capacity: intCount) { ints in
       withWorkspace { work, workCount in
@@ -86,7 +86,7 @@ extension LinearAlgebra {
     guard isFound, values.allSatisfy(\.isFinite) else { return nil }
     let leading = (size - count) * size
     let isTurned = vectors.withUnsafeMutableBufferPointer { vectors in
-      withWorkspace { work, workCount in
+      withWorkspace(reserve: Self.reflectorBlocks) { work, workCount in
         functions.pointee.dormtr(
           "L", "L", "N", &n, &m, form.reflectors, &n, form.scales, vectors.baseAddress.map { $0 + leading }, &n, work,
           workCount, &info)
@@ -94,24 +94,30 @@ extension LinearAlgebra {
       }
     }
     guard isTurned else { return nil }
-    let rows = [Double](unsafeUninitializedCapacity: count * size) { target, used in
-      for row in 0..<count {
-        for element in 0..<size {
-          target.initializeElement(at: row * size + element, to: vectors[(size - 1 - row) * size + element])
+    let rows = vectors.withUnsafeBufferPointer { vectors in
+      [Double](unsafeUninitializedCapacity: count * size) { target, used in
+        for row in 0..<count {
+          let vector = vectors[(size - 1 - row) * size..<(size - row) * size]
+          _ = target[row * size..<(row + 1) * size].initialize(fromContentsOf: vector)
         }
+        used = count * size
       }
-      used = count * size
     }
     return (values.suffix(count).reversed().map { $0 / form.magnification }, rows)
   }
 
+  /// What `dormtr` passes on to `dormqr`, but forgets to ask for: room for the triangular factors of its blocks of
+  /// reflectors, without which these are applied one by one.
+  private static let reflectorBlocks: CInt = 65 * 64
+
   /// Calls LAPACK twice, as it wants it: for the size of its workspace, then with one.
+  /// - Parameter reserve: how much more it gets than it wants.
   private func withWorkspace(
-    _ body: (_ work: UnsafeMutablePointer<Double>, _ count: UnsafePointer<CInt>) -> Bool
+    reserve: CInt = 0, _ body: (_ work: UnsafeMutablePointer<Double>, _ count: UnsafePointer<CInt>) -> Bool
   ) -> Bool {
     var (wanted, count) = (0.0, CInt(-1))
     guard body(&wanted, &count) else { return false }
-    count = CInt(max(1, wanted))
+    count = CInt(max(1, wanted)) + reserve
     return withUnsafeTemporaryAllocation(of: Double.self, capacity: Int(count)) { work in
       guard let base = work.baseAddress else { return false }
       return body(base, &count)

@@ -104,11 +104,13 @@ package struct MatrixSource: Sendable {
 
   /// All elements times `scale`, row-major.
   package func elements(scale: Double = 1, work: Work) throws(Failure) -> [Double] {
-    var all = [Double](unsafeUninitializedCapacity: rows * columns) { _, count in count = rows * columns }
+    var all = [Double](unwritten: rows * columns)
     let length = Self.tileLength(width: columns)
+    let starts = Array(stride(from: 0, to: rows, by: length))
     try all.withUnsafeMutableBuffer { base throws(Failure) in
-      for start in stride(from: 0, to: rows, by: length) {
-        try work.checkCancellation()
+      nonisolated(unsafe) let base = base
+      let silent = Work(cancellation: work.cancellation, threads: work.threads)
+      _ = try silent.concurrentMap(starts, cost: { _ in 1 }, naming: { _ in "" }) { start, _ in
         let (target, range) = (base + start * columns, start..<min(start + length, rows))
         read(range, 0..<columns, target)
         if scale != 1 { for element in 0..<range.count * columns { target[element] *= scale } }

@@ -20,6 +20,7 @@ struct OrthogonalIteration {
   let ranks: Tucker2.Ranks
   let algebra: LinearAlgebra
   let work: Work
+  private let products: SharedProducts
   /// ||kernel||^2.
   var energy: Double
   /// `[ranks.output, outputs]`; nil = all outputs as they are.
@@ -37,6 +38,7 @@ struct OrthogonalIteration {
     precondition(kernel.count == outputs * positions * inputs, "the elements fill the kernel")
     (self.kernel, self.outputs, self.positions, self.inputs) = (kernel, outputs, positions, inputs)
     (self.ranks, self.algebra, self.work) = (ranks, algebra, work)
+    products = SharedProducts(algebra, work)
     energy = FactorScaling.energy(of: kernel, count: kernel.count)
   }
 
@@ -84,7 +86,7 @@ struct OrthogonalIteration {
       guard let outputs = try leadingOutputs(of: onInputs, columns: positions * ranks.input) else { return nil }
       outputBasis = outputs
       if sweeps > 0, convergence.tolerance > 0 {
-        core = product(outputs, onInputs, columns: positions * ranks.input)
+        core = try product(outputs, onInputs, columns: positions * ranks.input)
         let halfway = FactorScaling.energy(of: core, count: core.count).squareRoot()
         if convergence.isReachedHalfway(norm: halfway, previous: norm, energy: energy) { return sweeps + 1 }
       }
@@ -107,39 +109,27 @@ struct OrthogonalIteration {
 
   /// `[outputs, positions, ranks.input]`.
   private func projectedOnInputs() throws(Failure) -> [Double] {
-    try work.checkCancellation()
     guard let inputBasis else { return kernel }
-    var projection = [Double](repeating: 0, count: outputs * positions * ranks.input)
-    algebra.multiply(
-      kernel, .asIs, inputBasis, .transposed, rows: outputs * positions, columns: ranks.input, depth: inputs,
-      to: &projection)
-    return projection
+    return try products.multiply(
+      kernel, .asIs, inputBasis, .transposed, rows: outputs * positions, columns: ranks.input, depth: inputs)
   }
 
   /// `[ranks.output, positions, inputs]`.
   private func projectedOnOutputs() throws(Failure) -> [Double] {
-    try work.checkCancellation()
     guard let outputBasis else { return kernel }
-    return product(outputBasis, kernel, columns: positions * inputs)
+    return try product(outputBasis, kernel, columns: positions * inputs)
   }
 
   /// A basis of the outputs times `[outputs, columns]`.
-  private func product(_ basis: [Double], _ matrix: [Double], columns: Int) -> [Double] {
-    var product = [Double](repeating: 0, count: ranks.output * columns)
-    algebra.multiply(
-      basis, .asIs, matrix, .asIs, rows: ranks.output, columns: columns, depth: outputs, to: &product)
-    return product
+  private func product(_ basis: [Double], _ matrix: [Double], columns: Int) throws(Failure) -> [Double] {
+    try products.multiply(basis, .asIs, matrix, .asIs, rows: ranks.output, columns: columns, depth: outputs)
   }
 
   /// From the kernel projected on the outputs' basis.
   private func coreOfBases(_ projection: [Double]) throws(Failure) -> [Double] {
-    try work.checkCancellation()
     guard let inputBasis else { return projection }
-    var core = [Double](repeating: 0, count: ranks.output * positions * ranks.input)
-    algebra.multiply(
-      projection, .asIs, inputBasis, .transposed, rows: ranks.output * positions, columns: ranks.input, depth: inputs,
-      to: &core)
-    return core
+    return try products.multiply(
+      projection, .asIs, inputBasis, .transposed, rows: ranks.output * positions, columns: ranks.input, depth: inputs)
   }
 
   // MARK: The first sweep
@@ -155,61 +145,42 @@ struct OrthogonalIteration {
   /// - Returns: the norm of the core, as good as single precision gives it; nil if eigenvalues did not converge.
   private mutating func sweepInSingle() throws(Failure) -> Double? {
     guard let start = inputBasis else { return nil }
-    let single = Self.single(kernel)
-    var onInputs = [Float](repeating: 0, count: outputs * positions * ranks.input)
-    algebra.multiply(
-      single, .asIs, Self.single(start), .transposed, rows: outputs * positions, columns: ranks.input, depth: inputs,
-      to: &onInputs)
-    try work.checkCancellation()
-    var sum = [Float](repeating: 0, count: outputs * outputs)
-    algebra.addGram(of: onInputs, count: outputs, length: positions * ranks.input, layout: .vectors, to: &sum)
-    var gram = sum.map(Double.init)
+    let single = try products.single(kernel)
+    let onInputs = try products.multiply(
+      single, .asIs, try products.single(start), .transposed, rows: outputs * positions, columns: ranks.input,
+      depth: inputs)
+    var gram = try products.gram(
+      of: onInputs, count: outputs, length: positions * ranks.input, layout: .vectors
+    ).map(Double.init)
     guard let byOutputs = try leading(ranks.output, of: &gram, size: outputs, near: nil) else { return nil }
     outputBasis = byOutputs
 
-    try work.checkCancellation()
-    var onOutputs = [Float](repeating: 0, count: ranks.output * positions * inputs)
-    algebra.multiply(
-      Self.single(byOutputs), .asIs, single, .asIs, rows: ranks.output, columns: positions * inputs, depth: outputs,
-      to: &onOutputs)
-    try work.checkCancellation()
-    sum = [Float](repeating: 0, count: inputs * inputs)
-    algebra.addGram(of: onOutputs, count: inputs, length: ranks.output * positions, layout: .elements, to: &sum)
-    gram = sum.map(Double.init)
+    let onOutputs = try products.multiply(
+      try products.single(byOutputs), .asIs, single, .asIs, rows: ranks.output, columns: positions * inputs,
+      depth: outputs)
+    gram = try products.gram(
+      of: onOutputs, count: inputs, length: ranks.output * positions, layout: .elements
+    ).map(Double.init)
     guard let byInputs = try leading(ranks.input, of: &gram, size: inputs, near: inputBasis) else { return nil }
     inputBasis = byInputs
 
-    var core = [Float](repeating: 0, count: ranks.output * positions * ranks.input)
-    algebra.multiply(
-      onOutputs, .asIs, Self.single(byInputs), .transposed, rows: ranks.output * positions, columns: ranks.input,
-      depth: inputs, to: &core)
+    let core = try products.multiply(
+      onOutputs, .asIs, try products.single(byInputs), .transposed, rows: ranks.output * positions,
+      columns: ranks.input, depth: inputs)
     return core.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
-  }
-
-  private static func single(_ elements: [Double]) -> [Float] {
-    [Float](unsafeUninitializedCapacity: elements.count) { target, count in
-      elements.withUnsafeBufferPointer { elements in
-        for k in elements.indices { target.initializeElement(at: k, to: Float(elements[k])) }
-      }
-      count = elements.count
-    }
   }
 
   // MARK: Bases
 
   /// The leading directions of the outputs of `[outputs, columns]`.
   private func leadingOutputs(of matrix: [Double], columns: Int) throws(Failure) -> [Double]? {
-    try work.checkCancellation()
-    var gram = [Double](repeating: 0, count: outputs * outputs)
-    algebra.addGram(of: matrix, count: outputs, length: columns, layout: .vectors, to: &gram)
+    var gram = try products.gram(of: matrix, count: outputs, length: columns, layout: .vectors)
     return try leading(ranks.output, of: &gram, size: outputs, near: outputBasis)
   }
 
   /// The leading directions of the inputs of `[rows, inputs]`.
   private func leadingInputs(of matrix: [Double], rows: Int) throws(Failure) -> [Double]? {
-    try work.checkCancellation()
-    var gram = [Double](repeating: 0, count: inputs * inputs)
-    algebra.addGram(of: matrix, count: inputs, length: rows, layout: .elements, to: &gram)
+    var gram = try products.gram(of: matrix, count: inputs, length: rows, layout: .elements)
     return try leading(ranks.input, of: &gram, size: inputs, near: inputBasis)
   }
 

@@ -225,21 +225,26 @@ extension TruncatedSVD {
 }
 
 extension Tucker2 {
-  /// The kernel that the factors stand for, `[outputs, inputs, positions]`, by the definition.
+  /// The kernel that the factors stand for, `[outputs, inputs, positions]`.
   func product(outputs: Int, inputs: Int, positions: Int) -> [Double] {
-    var kernel = [Double](repeating: 0, count: outputs * inputs * positions)
+    let width = inputs * positions
+    // [outputRank, inputs, positions].
+    var mixed = [Double](repeating: 0, count: outputRank * width)
+    for a in 0..<outputRank {
+      for b in 0..<inputRank {
+        for i in 0..<inputs {
+          let right = first.map { $0[b * inputs + i] } ?? (b == i ? 1 : 0)
+          for k in 0..<positions {
+            mixed[a * width + i * positions + k] += core[(a * inputRank + b) * positions + k] * right
+          }
+        }
+      }
+    }
+    var kernel = [Double](repeating: 0, count: outputs * width)
     for o in 0..<outputs {
       for a in 0..<outputRank {
         let left = last.map { $0[o * outputRank + a] } ?? (o == a ? 1 : 0)
-        if left == 0 { continue }
-        for b in 0..<inputRank {
-          for i in 0..<inputs {
-            let right = first.map { $0[b * inputs + i] } ?? (b == i ? 1 : 0)
-            for k in 0..<positions {
-              kernel[(o * inputs + i) * positions + k] += left * core[(a * inputRank + b) * positions + k] * right
-            }
-          }
-        }
+        for element in 0..<width { kernel[o * width + element] += left * mixed[a * width + element] }
       }
     }
     return kernel
