@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 int linux_pidfd_open(int process_id) { return (int)syscall(SYS_pidfd_open, process_id, 0); }
@@ -22,6 +23,11 @@ int linux_peer_uid(int descriptor, unsigned *uid) {
   if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return -1;
   *uid = peer.uid;
   return 0;
+}
+
+long linux_write_without_waiting(int descriptor, const void *bytes, unsigned long count) {
+  struct iovec part = {(void *)bytes, count};
+  return pwritev2(descriptor, &part, 1, -1, RWF_NOWAIT);
 }
 
 void linux_configure_heap(void) {

@@ -18,6 +18,9 @@ package protocol ModelDocument: Sendable {
   /// Private memory held, in bytes (mapped file pages are not counted).
   var heldBytes: Int { get }
 
+  /// Tells that all weights are about to be read, and that there is work to be done before.
+  func readAhead(work: Work)
+
   /// What writing the model anew takes beside its tensors; nil where that is not known before.
   /// - Parameter ofRows: whether what rows of layers in the place of one take is wanted, too.
   func rewritingCost(ofRows: Bool, work: Work) throws(Failure) -> RewritingCost?
@@ -39,6 +42,7 @@ package typealias FileCheck = (_ path: String) throws(Failure) -> Void
 extension ModelDocument {
   package var exampleShapes: [String: [Int]] { [:] }
   package var isONNX: Bool { false }
+  package func readAhead(work: Work) {}
   package func rewritingCost(ofRows: Bool, work: Work) throws(Failure) -> RewritingCost? { nil }
 
   package func write(

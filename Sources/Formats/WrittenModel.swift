@@ -70,9 +70,11 @@ extension ModelDocument {
     overwrite: Bool, checking check: FileCheck?, work: Work,
     _ reread: (_ path: String) throws(Failure) -> (graph: Graph, results: [String: ValueID])
   ) throws(Failure) -> [WrittenFile] {
-    let size = try output.finish(work: work)
-    try WrittenModel.check(against: original, plan) { () throws(Failure) in try reread(output.temporaryPath) }
-    if let check { try check(output.temporaryPath) }
+    let size = try output.complete(work: work)
+    try StagedFiles.settle([output], work: work) { () throws(Failure) in
+      try WrittenModel.check(against: original, plan) { () throws(Failure) in try reread(output.temporaryPath) }
+      if let check { try check(output.temporaryPath) }
+    }
     // Nothing counts that was read from a file that is no longer what it was.
     try verifyUnchanged()
     try OutputFile.publish([output], overwrite: overwrite)

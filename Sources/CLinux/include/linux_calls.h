@@ -18,5 +18,9 @@ int linux_event(void);
 /// 0 on success, -1 with errno.
 int linux_raise(int event);
 
+/// Writes some of the bytes, as many as can be written without waiting, whatever the flags of the descriptor are. Returns
+/// how many, or -1 with errno: EAGAIN, or EOPNOTSUPP where the kind of file, or the system, knows no such writing.
+long linux_write_without_waiting(int descriptor, const void *bytes, unsigned long count);
+
 /// Makes one heap of the process, which all threads share and which gives memory back in steps of megabytes.
 void linux_configure_heap(void);

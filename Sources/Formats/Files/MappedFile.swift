@@ -1,6 +1,8 @@
 import CFileGuard
 import Glibc
 import ModelGraph
+import Synchronization
+import Threads
 
 /// A regular file mapped read-only, guarded against being cut while it is read.
 ///
@@ -11,6 +13,7 @@ package final class MappedFile: Sendable {
   package let identity: FileIdentity
   package let span: ByteSpan
   private let ticket: Int32
+  private let isReadAhead = Atomic<Bool>(false)
 
   /// Opens and maps `path`, which must be canonical. What is not a regular file is never opened: opening a FIFO would
   /// wait, and opening a device can do anything.
@@ -45,6 +48,25 @@ package final class MappedFile: Sendable {
     guard ticket >= 0 else { return }
     file_guard_unregister(ticket)
     munmap(UnsafeMutableRawPointer(mutating: span.base), span.count)
+  }
+
+  /// Bytes that one call to the system maps: a fraction of a millisecond, while which no memory is given to others.
+  private static let readAheadStep = 1 << 20
+
+  /// Has the file's pages mapped by a thread of their own, for whoever is about to read all of them and has something
+  /// else to do before: met one by one, they take longer to map than to read. Once; later calls do nothing.
+  package func readAhead(work: Work) {
+    guard work.threads > 1, span.count > Self.readAheadStep,
+      !isReadAhead.exchange(true, ordering: .relaxed)
+    else { return }
+    startThread { [self] in
+      for offset in stride(from: 0, to: span.count, by: Self.readAheadStep) where !work.cancellation.isSet {
+        let count = min(Self.readAheadStep, span.count - offset)
+        let start = UnsafeMutableRawPointer(mutating: span.base + offset)
+        // Where it fails, those who read will tell.
+        guard madvise(start, count, MADV_POPULATE_READ) == 0 else { return }
+      }
+    }
   }
 
   /// - Throws: `Failure(.modelChanged)` if the file is not what it was when it was mapped.

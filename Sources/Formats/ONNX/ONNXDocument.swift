@@ -49,6 +49,10 @@ package final class ONNXDocument: ModelDocument {
     for (_, file) in external.files { try file.verifyUnchanged() }
   }
 
+  package func readAhead(work: Work) {
+    for file in [storage.file] + external.files.map(\.file) { file.readAhead(work: work) }
+  }
+
   package func write(
     applying plan: CompressionPlan, to path: String, overwrite: Bool, checking check: FileCheck?, work: Work
   ) throws(Failure) -> [WrittenFile] {
@@ -72,9 +76,9 @@ package final class ONNXDocument: ModelDocument {
       done += message.count
       outputs.append((file, try file.complete(work: work)))
     }
-    // The disk goes on writing meanwhile.
-    if let check { try StagedFiles.check(outputs.map(\.file), check) }
-    for (file, _) in outputs { try file.sync(work: work) }
+    try StagedFiles.settle(outputs.map(\.file), work: work) { () throws(Failure) in
+      if let check { try StagedFiles.check(outputs.map(\.file), check) }
+    }
     // Nothing counts that was read from a file that is no longer what it was.
     try verifyUnchanged()
     try OutputFile.publish(outputs.map(\.file), overwrite: overwrite)

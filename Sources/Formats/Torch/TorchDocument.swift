@@ -57,6 +57,8 @@ final class TorchDocument: ModelDocument {
 
   func verifyUnchanged() throws(Failure) { try source.file.verifyUnchanged() }
 
+  func readAhead(work: Work) { source.file.readAhead(work: work) }
+
   func write(
     applying plan: CompressionPlan, to path: String, overwrite: Bool, checking check: FileCheck?, work: Work
   ) throws(Failure) -> [WrittenFile] {

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// The two descriptors of a peer and how they are written: the only place that knows pipes from sockets.
@@ -50,9 +51,17 @@ package final class Endpoint: Sendable {
     if outputIsSocket {
       return result(send(output, bytes.baseAddress, bytes.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL)))
     }
-    // The non-blocking flag would belong to everybody who shares the pipe's end, so ask first and write atoms.
+    // The non-blocking flag would belong to everybody who shares the pipe's end. Systems that cannot be told so for a
+    // single call are asked first and given atoms.
     var written = 0
     while written < bytes.count {
+      let rest = UnsafeRawBufferPointer(rebasing: bytes[written...])
+      let count = linux_write_without_waiting(output, rest.baseAddress, UInt(rest.count))
+      if count > 0 {
+        written += count
+        continue
+      }
+      guard [EAGAIN, EOPNOTSUPP, ENOSYS, EINVAL, EINTR].contains(errno) else { return .failed(errno: errno) }
       var poll = pollfd(fd: output, events: Int16(POLLOUT), revents: 0)
       guard Glibc.poll(&poll, 1, 0) == 1, poll.revents & Int16(POLLOUT) != 0 else { break }
       let atom = UnsafeRawBufferPointer(rebasing: bytes[written...].prefix(Endpoint.pipeAtom))

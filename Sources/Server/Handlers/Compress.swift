@@ -135,12 +135,16 @@ struct CompressTask: ModelTask {
         samples: try .make(for: model.compressible, dataset: dataset, work: work),
         threads: server.configuration.threads)
     }
+    // Proving reads the plan alone, as writing does.
+    nonisolated(unsafe) let prove = proved
+    let proof = work.threads > 1 ? Aside { () throws(Failure) in try prove() } : nil
+    defer { try? proof?.wait() }
     var report: VerificationReport?
     var onnx: [(file: OutputFile, sizeBytes: Int)] = []
     let files = try model.document.write(
       applying: planned.plan, to: output.path, overwrite: overwrite,
       checking: { path throws(Failure) in
-        try proved()
+        if let proof { try proof.wait() } else { try prove() }
         report = try verifier?.verify(path, work: work.part(0.25...1))
         if let report, report.status == .failed { throw report.failure }
         if let onnxOutput {
