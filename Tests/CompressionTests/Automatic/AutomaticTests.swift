@@ -95,8 +95,11 @@ import Testing
     let request = request(0.4)
     let planned = try model.plan(request, work: Work())
     let again = try self.model().plan(ListedRequest(layers: planned.layers, means: request.means), work: Work())
-    #expect(again.removed == planned.removed && again.replaced == planned.replaced)
+    #expect(again.removed == planned.removed)
+    #expect(again.replaced.map(\.layer) == planned.replaced.map(\.layer))
+    #expect(again.replaced.map(\.ranks) == planned.replaced.map(\.ranks))
     #expect(again.compressed == planned.compressed)
+    #expect(again.plan.constants.count == planned.plan.constants.count)
     #expect(again.layers.map(\.values) == planned.layers.map(\.values))
     #expect(
       zip(again.plan.constants, planned.plan.constants).allSatisfy {
