@@ -1,6 +1,6 @@
 # The two commands are `make demo` and `make test`. Both set up what they need first: Debian packages (only where they
-# are missing), a virtual environment in .venv with pinned packages, and a release build. One build configuration,
-# release, serves the daemon and the tests.
+# are missing), a virtual environment with pinned packages (.venv; the demo's, .venv-demo, is small), and a release
+# build. One build configuration, release, serves the daemon and the tests.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -70,11 +70,12 @@ PYTHON_FITS := sys.version_info >= (3, 11)
 .venv-tfkeras/stamp: PYTHON_VERSIONS := 3.11
 .venv-tfkeras/stamp: PYTHON_FITS := sys.version_info[:2] == (3, 11)
 .venv/stamp: Tests/requirements.txt
+.venv-demo/stamp: Tests/requirements-demo.txt
 .venv-zoo/stamp: Tests/requirements-zoo.txt
 .venv-bench/stamp: Tests/requirements-bench.txt
 .venv-digits/stamp: Tests/requirements-digits.txt
 .venv-tfkeras/stamp: Tests/requirements-tfkeras.txt
-.venv/stamp .venv-zoo/stamp .venv-bench/stamp .venv-digits/stamp .venv-tfkeras/stamp: clients/python/pyproject.toml | apt-packages
+.venv/stamp .venv-demo/stamp .venv-zoo/stamp .venv-bench/stamp .venv-digits/stamp .venv-tfkeras/stamp: clients/python/pyproject.toml | apt-packages
 	@for python in $(PYTHONS); do \
 	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(not ($(PYTHON_FITS)))' 2>/dev/null && break; \
 	  python=; \
@@ -144,8 +145,9 @@ test-editors: build .venv/stamp editors
 	node --test clients/vscode/test/*.test.js
 
 .PHONY: demo
-demo: build .venv/stamp ## Prune two trained networks and measure what is left of them
-	@$(PYTHON) clients/python/examples/demo.py --output demo-output
+demo: export ESPALIER_ONNXRUNTIME := $(CURDIR)/.venv-demo
+demo: build .venv-demo/stamp ## Prune two trained networks and measure what is left of them
+	@.venv-demo/bin/python clients/python/examples/demo.py --output demo-output
 
 .PHONY: bench
 bench: build .venv/stamp .venv-bench/stamp ## Measure latency, memory and throughput, and the tools one could use instead

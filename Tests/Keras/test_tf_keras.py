@@ -27,6 +27,7 @@ CASES = [
     ("mobilenet_v3_small", ".h5"),
     ("mobilenet_v3_small", ".keras"),
     ("resnet50", ".h5"),
+    ("nasnet_mobile", ".h5"),
 ]
 
 

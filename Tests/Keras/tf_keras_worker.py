@@ -109,6 +109,7 @@ NETWORKS = {
     "mobilenet_v2": application("MobileNetV2", alpha=0.5),
     "mobilenet_v3_small": application("MobileNetV3Small"),
     "resnet50": application("ResNet50"),
+    "nasnet_mobile": application("NASNetMobile"),
 }
 
 

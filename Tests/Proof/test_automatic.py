@@ -5,6 +5,7 @@ import dataclasses
 import espalier
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from trained import EXAMPLES, MODELS, accuracy
@@ -116,6 +117,58 @@ def test_without_data_it_works_and_says_what_is_missing(client, folder, measure)
     assert 0.59 < left <= 0.6
     assert reply.verification.status in ("exact", "approximate")
     assert all(layer.method in METHODS | {"PR_GROUP_L2"} for layer in reply.layers)
+
+
+@pytest.mark.parametrize("count", [12, 40])
+def test_what_is_tried_is_judged_by_samples_that_had_no_part_in_it(client, folder, sample, count):
+    images = sample["calibration"][:count]
+    path = folder / f"judging_{count}.npy"
+    np.save(path, images)
+    compressed, reply = compress(client, folder, "mobile", 0.5, path)
+    assert reply.trials
+    judging = images[3::4] if count < 16 else images[7::8]
+    wanted, found = (outputs(file, judging) for file in (MODELS / "mobile.onnx", compressed))
+    error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+    assert min(abs(trial.error / error - 1) for trial in reply.trials) < 1e-3
+
+
+def outputs(path, images):
+    session = onnxruntime.InferenceSession(path)
+    name = session.get_inputs()[0].name
+    return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+
+
+def test_groups_of_which_samples_tell_nothing_go_by_their_weights(client, folder):
+    """Every weight is computed in the graph, as those of networks that standardize them."""
+    random = np.random.default_rng(3)
+    nodes, stored, value, channels = [], [], "x", 3
+    for index, width in enumerate([24, 32, 32, 5]):
+        weight = random.normal(size=(width, channels, 3, 3)).astype(np.float32)
+        stored += [
+            onnx.numpy_helper.from_array(weight, f"w{index}"),
+            onnx.numpy_helper.from_array(random.uniform(0.1, 1, (width, 1, 1, 1)).astype(np.float32), f"gain{index}"),
+        ]
+        nodes += [
+            onnx.helper.make_node("Mul", [f"w{index}", f"gain{index}"], [f"computed{index}"]),
+            onnx.helper.make_node("Conv", [value, f"computed{index}"], [f"c{index}"], pads=[1, 1, 1, 1]),
+            onnx.helper.make_node("Relu", [f"c{index}"], [f"y{index}"]),
+        ]
+        value, channels = f"y{index}", width
+    graph = onnx.helper.make_graph(
+        nodes, "computed",
+        [onnx.helper.make_tensor_value_info("x", 1, [1, 3, 8, 8])],
+        [onnx.helper.make_tensor_value_info(value, 1, [1, 5, 8, 8])], stored,
+    )  # fmt: skip
+    path, data = folder / "computed.onnx", folder / "computed.npy"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    np.save(data, random.normal(size=(32, 3, 8, 8)).astype(np.float32))
+    reply = client.compress(
+        path, folder / "computed_smaller.onnx", compression_method="automatic", target={"parameters": 0.5},
+        dataset_path=data, verify=True, options={"min_num_of_value": 1},
+    )  # fmt: skip
+    assert 0.495 <= reply.compressed.parameters / reply.original.parameters <= 0.5
+    assert reply.removed and reply.verification.status == "exact"
+    assert all("by their weights" in layer.reason for layer in reply.layers)
 
 
 def test_other_formats(client, folder):

@@ -137,9 +137,13 @@ struct AutomaticChoosing {
       let error = losses[min(count, losses.count - 1)].squareRoot()
       let saved = Int(savings[s] * Double(count))
       setting.predictedError = error
+      let unmeasured = ranked.scored.isUnmeasured(ranked.admitted[k])
       setting.choice = MethodChoice(
         method: request.means.criterion,
-        grounds: grounds(error, saved, "losing \(count) of \(ranked.ranked.width(ofSet: s)) channels"))
+        grounds: grounds(
+          error, saved,
+          "losing \(count) of \(ranked.ranked.width(ofSet: s)) channels"
+            + (unmeasured ? ", by their weights, as samples tell nothing of them," : "")))
       return setting
     }
   }

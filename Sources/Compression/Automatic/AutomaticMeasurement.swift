@@ -36,30 +36,56 @@ struct AutomaticMeasurement: Sendable {
   private static func measured(
     _ model: CompressibleModel, _ means: JointMeans, _ maps: NetworkFeatureMaps?, _ work: Work
   ) throws(Failure) -> AutomaticMeasurement {
-    let ranked = try model.ranking(means.criterion, means.pruning, maps: maps, work.part(0...0.2))
+    let ranked = try model.ranking(for: means, maps, work.part(0...0.2))
     let ranks = try means.ranks(of: model, maps: maps, work: work.part(0.2...0.4))
-    let loss = try maps == nil ? WeightLoss(ranked.scored, work: work.part(0.4...0.6)) : nil
-    let damages = try ranked.ranked.sets.map { set throws(Failure) in
-      try work.checkCancellation()
-      let groups = set.map { (ranked.admitted[$0], ranked.ranked.groups[$0]) }
-      return loss.map { Self.damages(groups, $0) } ?? Self.damages(groups, ranked.scored)
+    guard let maps else {
+      let loss = try WeightLoss(ranked.scored, work: work.part(0.4...1))
+      return AutomaticMeasurement(
+        ranked: ranked, ranks: ranks, losses: groups(of: ranked).map { Self.damages($0, loss) }, harms: [:])
     }
-    var (ofSets, ofWeights) = (damages.map { _ in 1.0 }, ranks.candidates.map { _ in 1.0 })
-    if let maps {
-      let measurement = try HarmMeasurement(model, maps, SomeSamples(maps.runner, count: meteredSamples))
-      ofSets = try measurement.harms(of: ranked, damages: damages, work: work.part(0.4...0.6))
-      ofWeights = try measurement.harms(of: ranks.candidates, work: work.part(0.6...1))
-    }
+    let damages = groups(of: ranked).map { Self.damages($0, ranked.scored) }
+    let harm = try HarmMeasurement(model, maps, SomeSamples(maps.runner, count: meteredSamples))
+    let ofSets = try harm.harms(of: ranked, damages: damages, work: work.part(0.4...0.6))
+    let ofWeights = try harm.harms(of: ranks.candidates, work: work.part(0.6...0.9))
     let harms = Dictionary(
       zip(ranks.candidates, ofWeights).flatMap { candidate, harm in candidate.members.map { ($0.name, harm) } }
     ) { first, _ in first }
+    let losses = zip(damages, ofSets).map { damages, harm in damages.map { $0 * harm } }
     return AutomaticMeasurement(
       ranked: ranked, ranks: ranks.weighed { harms[$0.layer.name] },
-      losses: zip(damages, ofSets).map { damages, harm in damages.map { $0 * harm } }, harms: harms)
+      losses: try withUnmeasured(losses, ranked, work: work.part(0.9...1)), harms: harms)
+  }
+
+  private typealias Group = (g: Int, ranked: RankedGroup)
+
+  /// By set.
+  private static func groups(of ranked: RankedModel) -> [[Group]] {
+    ranked.ranked.sets.map { $0.map { (ranked.admitted[$0], ranked.ranked.groups[$0]) } }
+  }
+
+  /// Adds what is lost with groups of which samples tell nothing: by weights, at the rate at which what was measured of the
+  /// other groups is more than that, in the middle.
+  private static func withUnmeasured(
+    _ losses: [[Double]], _ ranked: RankedModel, work: Work
+  ) throws(Failure) -> [[Double]] {
+    let groups = groups(of: ranked)
+    let unmeasured = groups.map { $0.filter { ranked.scored.isUnmeasured($0.g) } }
+    guard unmeasured.contains(where: { !$0.isEmpty }) else { return losses }
+    let loss = try WeightLoss(ranked.scored, work: work)
+    let rates = losses.indices.compactMap { s -> Double? in
+      guard unmeasured[s].isEmpty else { return nil }
+      let middle = losses[s].count / 2
+      let stored = damages(groups[s], loss)[middle]
+      return stored > 0 && losses[s][middle] > 0 ? losses[s][middle] / stored : nil
+    }.sorted()
+    let rate = rates.isEmpty ? 1 : rates[rates.count / 2]
+    return losses.indices.map { s in
+      zip(losses[s], damages(unmeasured[s], loss, in: groups[s])).map { $0 + rate * $1 }
+    }
   }
 
   /// By count, what the layers that read a set's channels lose, as a share of the variance of their outputs.
-  private static func damages(_ groups: [(g: Int, ranked: RankedGroup)], _ scored: ScoredGroups) -> [Double] {
+  private static func damages(_ groups: [Group], _ scored: ScoredGroups) -> [Double] {
     counts(groups).map { count in
       groups.reduce(0) { sum, group in
         guard let costs = scored.damages?[group.g], !costs.isEmpty else { return sum }
@@ -69,13 +95,14 @@ struct AutomaticMeasurement: Sendable {
   }
 
   /// The same by weights alone.
-  private static func damages(_ groups: [(g: Int, ranked: RankedGroup)], _ loss: WeightLoss) -> [Double] {
-    counts(groups).map { count in
+  /// - Parameter set: all that lose equally many with `groups`.
+  private static func damages(_ groups: [Group], _ loss: WeightLoss, in set: [Group]? = nil) -> [Double] {
+    counts(set ?? groups).map { count in
       groups.reduce(0) { $0 + loss.loss(of: $1.ranked.removal(count: count).cells, in: $1.g) }
     }
   }
 
-  private static func counts(_ groups: [(g: Int, ranked: RankedGroup)]) -> ClosedRange<Int> {
+  private static func counts(_ groups: [Group]) -> ClosedRange<Int> {
     0...(groups.map(\.ranked.limit).min() ?? 0)
   }
 }

@@ -102,11 +102,17 @@ extension CompressibleModel {
   private func measured(
     _ planned: PlannedCompression, _ means: JointMeans, _ data: JointMeans.Data, work: Work
   ) throws(Failure) -> Double {
-    let runner = SomeSamples(data.runner, count: SomeSamples.enoughToCompare)
-    if means.refits, let error = try reconstruct(planned, on: runner, work: work).reconstruction?.errorAfter {
-      return error
+    let split = try SampleSplit(data.runner, work: work)
+    if means.refits {
+      let some = RoleSamples(
+        data.runner, split, [.fitting, .choosing, .judging], most: RoleSamples.enoughToCompare)
+      let fitted = try reconstruct(planned, on: some, work: work).reconstruction
+      // What does harm is not kept.
+      if let fitted, let error = fitted.isKept ? fitted.errorAfter : fitted.errorBefore { return error }
     }
-    let stacked = try StackedSamples.of(runner, for: graph, shapes: shapes.nominal, work: work)
+    let stacked = try StackedSamples.of(
+      RoleSamples(data.runner, split, [.judging], most: RoleSamples.enoughToCompare), for: graph,
+      shapes: shapes.nominal, work: work)
     return try OutputDeviation.of(
       [graph.applying(planned.plan, work: work)], from: graph, runner: stacked, uses: { _ in true }, work: work)[0]
   }
@@ -116,16 +122,16 @@ extension CompressibleModel {
   ) throws(Failure) -> PlannedCompression {
     let request = choosing.request
     var whole = WholeGroups()
-    // Of the size that is wanted: moved where ranks cannot make up for what channels leave.
-    var aim = 1.0
+    var aims = Aims()
     for attempt in 0..<Self.mostAttempts {
       try work.checkCancellation()
-      let (mix, choice) = try choosing.choice(kinds, aim: aim, whole, work)
+      let (mix, choice) = try aims.next { aim throws(Failure) in try choosing.choice(kinds, aim: aim, whole, work) }
       let selection = try choosing.selection(mix, choice, whole, work: work)
       let classes = choosing.ranked.classes(selection)
       do throws(Failure) {
         var planned = try plan(
           choosing.carryingOut(selection, work: work), request.means, choosing.maps, ranks: choosing.ranks, work: work)
+        try requireTarget(request, planned.compressed)
         planned.goal = .size(request.measure, share: request.share)
         planned.achievedRatio = selection.achievedRatio
         planned.warnings = choosing.warnings + whole.warnings + planned.warnings
@@ -134,7 +140,7 @@ extension CompressibleModel {
         if error.kind == .cancelled || attempt == Self.mostAttempts - 1 { throw whole.firstFailure ?? error }
         if error.kind == .targetUnreachable {
           guard kinds == .both, !classes.isEmpty || !choosing.ranked.admitted.isEmpty else { throw error }
-          aim *= error.isBelowTarget ? 1.02 : 0.96
+          aims.missed(isBelow: error.isBelowTarget)
           continue
         }
         guard let node = place(of: error),
@@ -142,9 +148,64 @@ extension CompressibleModel {
             choosing.ranked.scored.coupling.groups(cutBy: classes, at: node), of: choosing.ranked.scored.coupling, node,
             because: error)
         else { throw whole.firstFailure ?? error }
+        aims.begin()
       }
     }
     throw whole.firstFailure ?? Failure(.nothingToCompress, "no plan for this model could be proved")
+  }
+}
+
+/// What is aimed at, of the wanted size: moved where ranks cannot make up for what channels leave.
+private struct Aims {
+  private var aim = 1.0
+  private var steps = 0
+  /// Counts of channels that were tried.
+  private var tried: Set<[Int]> = []
+
+  private static let step = 0.01
+  private static let mostSteps = 32
+
+  /// The choice for the next aim that leaves other channels than those before.
+  mutating func next(
+    _ choice: (_ aim: Double) throws(Failure) -> (CompressionMix, CompressionMix.Choice)
+  ) throws(Failure) -> (CompressionMix, CompressionMix.Choice) {
+    var found = try choice(aim)
+    while !tried.insert(found.1.counts).inserted, steps < Self.mostSteps {
+      missed(isBelow: true)
+      found = try choice(aim)
+    }
+    return found
+  }
+
+  /// Ranks jump over sizes: above and below, ever farther away. What they cannot reach needs fewer channels.
+  mutating func missed(isBelow: Bool) {
+    guard isBelow else {
+      (aim, steps) = (aim * 0.96, 0)
+      return
+    }
+    steps += 1
+    aim += Self.step * Double(steps.isMultiple(of: 2) ? -steps : steps)
+  }
+
+  /// Anew, with other groups to choose from.
+  mutating func begin() { self = Aims() }
+}
+
+extension CompressibleModel {
+  private func requireTarget(_ request: AutomaticRequest, _ left: ModelSize) throws(Failure) {
+    let original = Double(max(1, cost.original[request.measure]))
+    let share = Double(left[request.measure]) / original
+    // Files are weighed when they are written.
+    guard request.measure != .sizeBytes else { return }
+    // Sizes that have steps are met as nearly as there are steps.
+    let (most, least) = (
+      request.share * (1 + 1e-12) + 0.5 / original, (1 - SizeSearch.tolerance) * request.share * 0.999 - 1.5 / original
+    )
+    guard share > most || share < least else { return }
+    throw Failure(
+      .targetUnreachable,
+      "\(request.measure.rawValue) cannot be brought to \(request.share) of \(Int(original)) within one percent from below: the closest found is \(share); ask for that, or loosen step_size, min_num_of_value, include or exclude",
+      details: ["requested": .double(request.share), "closest": .double(share)])
   }
 }
 

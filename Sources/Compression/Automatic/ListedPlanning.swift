@@ -16,7 +16,7 @@ extension CompressibleModel {
   package func plan(_ request: ListedRequest, work: Work) throws(Failure) -> PlannedCompression {
     let means = request.means
     let maps = try featureMaps(for: means, work: work.part(0...0.3))
-    let model = try ranking(means.criterion, means.pruning, maps: maps, work.part(0.3...0.5))
+    let model = try ranking(for: means, maps, work.part(0.3...0.5))
     let listed = Dictionary(grouping: request.layers) { $0.choice?.method.decomposition }
     let channels = try ManualRatios(listed[nil] ?? [], model: model)
     var whole = WholeGroups()

@@ -5,11 +5,6 @@ struct SomeSamples: NetworkRunner {
   private let whole: any NetworkRunner
   private let wanted: Int
 
-  /// For what a choice depends on.
-  static let enough = 384
-  /// To tell which of several networks is nearer.
-  static let enoughToCompare = 192
-
   init(_ whole: any NetworkRunner, count: Int) { (self.whole, wanted) = (whole, min(count, whole.sampleCount)) }
 
   var sampleCount: Int { wanted }
@@ -29,11 +24,57 @@ struct SomeSamples: NetworkRunner {
   func load(_ graph: Graph, work: Work) throws(Failure) -> any LoadedNetwork { try whole.load(graph, work: work) }
 }
 
+/// Those of another runner's samples that have some of the roles among all of them, so that what judges a choice had no
+/// part in it. Where there are too few to hold any out, all are everything.
+///
+/// Invariant: with all roles, samples keep theirs by their new numbers, too.
+struct RoleSamples: NetworkRunner {
+  private let whole: any NetworkRunner
+  /// By batch.
+  private let isTaken: [Bool]
+  let sampleCount: Int
+
+  /// For what a choice depends on.
+  static let enough = 384
+  /// To tell which of several networks is nearer.
+  static let enoughToCompare = 192
+
+  /// - Parameter most: about how many at most, taken evenly.
+  init(_ whole: any NetworkRunner, _ split: SampleSplit, _ roles: Set<SampleSplit.Role>, most: Int) {
+    self.whole = whole
+    let hasRole = split.batches.map { !split.holdsOut || roles.contains(split.role($0.lowerBound)) }
+    let suitable = zip(split.batches, hasRole).reduce(0) { $1.1 ? $0 + $1.0.count : $0 }
+    // Whole periods, so that a number goes on telling the role.
+    let periods = (split.batches.count + SampleSplit.period - 1) / SampleSplit.period
+    let wanted = suitable <= most ? periods : max(1, periods * most / suitable)
+    isTaken = hasRole.indices.map { batch in
+      let period = batch / SampleSplit.period
+      return hasRole[batch] && (period + 1) * wanted / periods > period * wanted / periods
+    }
+    sampleCount = zip(split.batches, isTaken).reduce(0) { $1.1 ? $0 + $1.0.count : $0 }
+  }
+
+  /// Samples are numbered anew, without gaps.
+  func forEachBatch(work: Work, _ body: (NetworkBatch) throws(Failure) -> Void) throws(Failure) {
+    var (index, taken) = (0, 0)
+    try whole.forEachBatch(work: work) { batch throws(Failure) in
+      defer { index += 1 }
+      guard index < isTaken.count, isTaken[index] else { return }
+      let count = batch.samples.count
+      try body(NetworkBatch(samples: taken..<taken + count, inputs: batch.inputs))
+      taken += count
+    }
+  }
+
+  func load(_ graph: Graph, work: Work) throws(Failure) -> any LoadedNetwork { try whole.load(graph, work: work) }
+}
+
 extension CompressibleModel {
-  /// On the data of a joint choice, with all that both methods ask of them: found in one pass, and kept. nil without data.
+  /// On the data of a joint choice but for those that judge it, with all that both methods ask of them: found in one pass, and kept. nil without data.
   func featureMaps(for means: JointMeans, work: Work) throws(Failure) -> NetworkFeatureMaps? {
     guard let data = means.data else { return nil }
-    let some = SomeSamples(data.runner, count: SomeSamples.enough)
+    let some = RoleSamples(
+      data.runner, try SampleSplit(data.runner, work: work), [.fitting, .choosing], most: RoleSamples.enough)
     let runner = try StackedSamples.of(some, for: graph, shapes: shapes.nominal, work: work)
     let maps = NetworkFeatureMaps(graph: graph, runner: runner, of: data)
     let coupling = try coupling(means.pruning.couplingOptions, work)
@@ -41,6 +82,17 @@ extension CompressibleModel {
       with: decomposableLayers.layers, from: maps, known: moments(of: maps), work)
     keep(moments, of: maps)
     return maps.on(graph, known: moments ?? ChannelMoments())
+  }
+}
+
+extension CompressibleModel {
+  /// The groups, ranked as a joint choice has it: those of which samples tell nothing, since no layer whose weight could be
+  /// fitted reads them, by what is stored.
+  func ranking(for means: JointMeans, _ maps: NetworkFeatureMaps?, _ work: Work) throws(Failure) -> RankedModel {
+    let ranked = try ranking(means.criterion, means.pruning, maps: maps, work.part(0...0.8))
+    guard ranked.scored.groups.indices.contains(where: ranked.scored.isUnmeasured) else { return ranked }
+    let stored = try scores(ScoreKey(.groupL2, means.pruning, data: nil), maps: nil, work.part(0.8...1))
+    return try RankedModel(ranked.scored.filled(by: stored), options: means.pruning, work: work)
   }
 }
 
@@ -55,7 +107,7 @@ struct NetworkFeatureMaps: FeatureMapSource {
 
   fileprivate init(graph: Graph, runner: any NetworkRunner, of data: JointMeans.Data) {
     (self.graph, self.runner, known) = (graph, runner, ChannelMoments())
-    identity = "\(SomeSamples.enough) of \(data.maps.identity)"
+    identity = "\(RoleSamples.enough) of \(data.maps.identity)"
   }
 
   private init(_ graph: Graph, _ other: NetworkFeatureMaps, known: ChannelMoments) {

@@ -92,6 +92,21 @@ struct ScoredGroups: Sendable {
 }
 
 extension ScoredGroups {
+  private init(_ coupling: ChannelCoupling, _ groups: [Outcome], damages: [[Double]]?) {
+    (self.coupling, self.groups, self.damages) = (coupling, groups, damages)
+  }
+
+  /// Groups that cannot be ranked by these scores are ranked by others of the same coupling.
+  func filled(by others: ScoredGroups) -> ScoredGroups {
+    let groups = zip(groups, others.groups).map { own, other in
+      if case .ranked = own { own } else { other }
+    }
+    return ScoredGroups(coupling, groups, damages: damages)
+  }
+
+  /// Whether samples were to rank a group, and tell nothing of it.
+  func isUnmeasured(_ g: Int) -> Bool { damages?[g].isEmpty ?? false }
+
   /// What the layers that read a group's channels lose of their outputs when `cells` go, after the best refit: root mean
   /// square over that of the outputs' variation. nil where scores tell nothing of it.
   func predictedError(of cells: [Int], in g: Int) -> Double? {

@@ -37,7 +37,7 @@ extension CompressibleModel {
     var report = ReconstructionReport(
       mode: .leastSquares, sampleCount: split.sampleCount, heldOutCount: split.heldOut, isKept: false, layers: [],
       skipped: found.others)
-    guard split.different >= SampleSplit.least else {
+    guard split.holdsOut else {
       report.heldOutCount = 0
       result.reconstruction = report
       result.warnings.append(

@@ -17,14 +17,17 @@ struct SampleSplit: Sendable {
   static let leastChoosing = 16
 
   let sampleCount: Int
+  /// Which samples come together: they have one role, that of the first.
+  let batches: [Range<Int>]
   /// How many differ, counted up to `leastChoosing`.
   let different: Int
 
   /// Looks through the data.
   init(_ runner: any NetworkRunner, work: Work) throws(Failure) {
     sampleCount = runner.sampleCount
-    var (seen, different) = (Set<Int>(), 0)
+    var (batches, seen, different) = ([Range<Int>](), Set<Int>(), 0)
     try runner.forEachBatch(work: Work(cancellation: work.cancellation)) { batch throws(Failure) in
+      batches.append(batch.samples)
       guard different < Self.leastChoosing else { return }
       try work.checkCancellation()
       var hasher = Hasher()
@@ -35,16 +38,23 @@ struct SampleSplit: Sendable {
       if seen.insert(hasher.finalize()).inserted { different += batch.samples.count }
     }
     self.different = min(different, Self.leastChoosing)
+    self.batches = batches
   }
+
+  /// Whether there are samples to hold out.
+  var holdsOut: Bool { different >= Self.least }
+
+  /// Roles repeat after so many batches.
+  static let period = 8
 
   func role(_ sample: Int) -> Role {
     if different < Self.leastChoosing { return sample % 4 == 3 ? .judging : .fitting }
-    switch sample % 8 {
+    switch sample % Self.period {
     case 3: return .choosing
     case 7: return .judging
     default: return .fitting
     }
   }
 
-  var heldOut: Int { (0..<sampleCount).count { role($0) == .judging } }
+  var heldOut: Int { batches.reduce(0) { role($1.lowerBound) == .judging ? $0 + $1.count : $0 } }
 }

@@ -118,7 +118,7 @@ def recommend(
     """
     if (recommendation_ratio is None) == (target is None):
         raise ValueError("recommend takes either recommendation_ratio or target")
-    method = _method(compression_method, target)
+    method = _method(compression_method, target is not None)
     params = {
         "model": absolute(model),
         "compression_method": method,
@@ -204,7 +204,7 @@ def compress(
         raise ValueError("compress takes either recommendation_ratio, target or layers")
     if output_path is None and not dry_run:
         raise ValueError("compress takes the output_path to write to, or dry_run=True")
-    method = _method(compression_method, target)
+    method = _method(compression_method, target is not None or layers is not None)
     params: Dict[str, Any] = {
         "model": absolute(model),
         "compression_method": method,
@@ -287,12 +287,14 @@ def _request(
     return Request(method, given, functools.partial(decode, record), progress, timeout, writes)
 
 
-def _method(compression_method: Optional[str], target: Optional[Target]) -> Optional[str]:
-    """The method as the wire has it: none where the daemon is to choose."""
+def _method(compression_method: Optional[str], says_what: bool) -> Optional[str]:
+    """The method as the wire has it: none where the daemon is to choose, or where every layer names its own."""
     if compression_method is not None and compression_method.lower() != "automatic":
         return compression_method
-    if target is None:
-        raise ValueError('the method "automatic" takes a target, the size to reach, such as macs 0.5')
+    if not says_what:
+        raise ValueError(
+            'the method "automatic" takes a target, the size to reach, such as macs 0.5, or layers, each with its method'
+        )
     return None
 
 
