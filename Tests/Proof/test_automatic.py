@@ -49,7 +49,11 @@ def test_networks_keep_their_accuracy(client, folder, sample, digits, name, shar
 
 
 def test_channels_and_ranks_in_one_model_and_what_a_reply_does_not_say(client, folder, few):
-    path, reply = compress(client, folder, "mobile", 0.4, few, reconstruct="least_squares")
+    path = folder / "both.onnx"
+    reply = client.compress(
+        MODELS / "mobile.onnx", path, compression_method="automatic", layers=both(client), dataset_path=few,
+        reconstruct="least_squares", overwrite=True, verify=True,
+    )  # fmt: skip
     assert reply.removed and reply.replaced
     onnx.checker.check_model(onnx.load(path), full_check=True)
 
@@ -86,11 +90,22 @@ def test_what_is_recommended_is_what_is_done(client, folder, few, name, share):
     assert [(e.name, e.method, e.values) for e in again.layers] == [(e.name, e.method, e.values) for e in reply.layers]
 
 
+def both(client):
+    """Layers of the mobile network by either method: some channels, and then few ranks."""
+    model = MODELS / "mobile.onnx"
+    channels = client.recommend(model, compression_method="PR_L2", recommendation_ratio=0.2).available_layers
+    ranks = client.recommend(model, compression_method="FD_SVD", target={"energy": 0.5}).available_layers
+    return [
+        *(dataclasses.replace(entry, method="PR_REC") for entry in channels if entry.use),
+        *(dataclasses.replace(entry, method="FD_SVD", values=[2]) for entry in ranks if entry.use),
+    ]
+
+
 def test_what_is_recommended_can_be_edited(client, folder, few):
     model = MODELS / "mobile.onnx"
-    advice = client.recommend(model, target={"macs": 0.4}, dataset_path=few, compression_method="automatic")
-    ranks = next(e for e in advice.available_layers if e.method == "FD_SVD")
-    edited = [dataclasses.replace(e, values=[3]) if e is ranks else e for e in advice.available_layers]
+    listed = both(client)
+    ranks = next(e for e in listed if e.method == "FD_SVD")
+    edited = [dataclasses.replace(e, values=[3]) if e is ranks else e for e in listed]
     reply = client.compress(
         model, folder / "edited.onnx", layers=edited, compression_method="automatic", dataset_path=few, overwrite=True,
         verify=True)
@@ -124,12 +139,16 @@ def test_what_is_tried_is_judged_by_samples_that_had_no_part_in_it(client, folde
     images = sample["calibration"][:count]
     path = folder / f"judging_{count}.npy"
     np.save(path, images)
-    compressed, reply = compress(client, folder, "mobile", 0.5, path)
-    assert reply.trials
     judging = images[3::4] if count < 16 else images[7::8]
-    wanted, found = (outputs(file, judging) for file in (MODELS / "mobile.onnx", compressed))
-    error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
-    assert min(abs(trial.error / error - 1) for trial in reply.trials) < 1e-3
+    wanted, tried = outputs(MODELS / "mobile.onnx", judging), 0
+    # Which sizes either way may be best for is the daemon's to say.
+    for share in 0.8, 0.7, 0.6, 0.5, 0.4, 0.3:
+        compressed, reply = compress(client, folder, "mobile", share, path)
+        if reply.trials:
+            error = np.linalg.norm(outputs(compressed, judging) - wanted) / np.linalg.norm(wanted)
+            assert min(abs(trial.error / error - 1) for trial in reply.trials) < 1e-3
+        tried += bool(reply.trials)
+    assert tried
 
 
 def outputs(path, images):

@@ -68,7 +68,7 @@ extension CompressibleModel {
         return (kinds, try plan(choosing, kinds, work: work))
       } catch {
         guard error.mayNotHoldOfOneKind else { throw error }
-        refusal = refusal ?? error
+        refusal = error.nearer(than: refusal)
       }
     }
     throw refusal ?? Failure(.nothingToCompress, "no plan for this model could be proved")
@@ -91,7 +91,7 @@ extension CompressibleModel {
         if best.map({ error < (1 - Self.margin) * $0.error }) ?? true { best = (kinds, planned, error) }
       } catch {
         guard error.mayNotHoldOfOneKind else { throw error }
-        refusal = refusal ?? error
+        refusal = error.nearer(than: refusal)
       }
     }
     guard let best else { throw refusal ?? Failure(.nothingToCompress, "no plan for this model could be proved") }
@@ -122,13 +122,15 @@ extension CompressibleModel {
   ) throws(Failure) -> PlannedCompression {
     let request = choosing.request
     var whole = WholeGroups()
-    var aims = Aims()
+    var tried = CountsTried()
+    var missed: Failure?
     for attempt in 0..<Self.mostAttempts {
       try work.checkCancellation()
-      let (mix, choice) = try aims.next { aim throws(Failure) in try choosing.choice(kinds, aim: aim, whole, work) }
-      let selection = try choosing.selection(mix, choice, whole, work: work)
-      let classes = choosing.ranked.classes(selection)
+      let next = try tried.next { aim throws(Failure) in try choosing.choice(kinds, aim: aim, whole, work) }
+      var classes: [Int32] = []
       do throws(Failure) {
+        let selection = try choosing.selection(next.mix, next.choice, whole, work: work)
+        classes = choosing.ranked.classes(selection)
         var planned = try plan(
           choosing.carryingOut(selection, work: work), request.means, choosing.maps, ranks: choosing.ranks, work: work)
         try requireTarget(request, planned.compressed)
@@ -137,58 +139,28 @@ extension CompressibleModel {
         planned.warnings = choosing.warnings + whole.warnings + planned.warnings
         return planned
       } catch {
-        if error.kind == .cancelled || attempt == Self.mostAttempts - 1 { throw whole.firstFailure ?? error }
+        if error.kind == .cancelled { throw error }
         if error.kind == .targetUnreachable {
-          guard kinds == .both, !classes.isEmpty || !choosing.ranked.admitted.isEmpty else { throw error }
-          aims.missed(isBelow: error.isBelowTarget)
+          let nearest = error.nearer(than: missed)
+          missed = nearest
+          guard kinds != .ranks, attempt < Self.mostAttempts - 1 else { throw nearest }
+          if error.isBelowTarget {
+            guard try tried.isTooSmall(next, choosing, work: work) else { throw nearest }
+          } else {
+            tried.isTooLarge()
+          }
           continue
         }
-        guard let node = place(of: error),
+        guard attempt < Self.mostAttempts - 1, let node = place(of: error),
           whole.add(
             choosing.ranked.scored.coupling.groups(cutBy: classes, at: node), of: choosing.ranked.scored.coupling, node,
             because: error)
         else { throw whole.firstFailure ?? error }
-        aims.begin()
+        tried.begin()
       }
     }
     throw whole.firstFailure ?? Failure(.nothingToCompress, "no plan for this model could be proved")
   }
-}
-
-/// What is aimed at, of the wanted size: moved where ranks cannot make up for what channels leave.
-private struct Aims {
-  private var aim = 1.0
-  private var steps = 0
-  /// Counts of channels that were tried.
-  private var tried: Set<[Int]> = []
-
-  private static let step = 0.01
-  private static let mostSteps = 32
-
-  /// The choice for the next aim that leaves other channels than those before.
-  mutating func next(
-    _ choice: (_ aim: Double) throws(Failure) -> (CompressionMix, CompressionMix.Choice)
-  ) throws(Failure) -> (CompressionMix, CompressionMix.Choice) {
-    var found = try choice(aim)
-    while !tried.insert(found.1.counts).inserted, steps < Self.mostSteps {
-      missed(isBelow: true)
-      found = try choice(aim)
-    }
-    return found
-  }
-
-  /// Ranks jump over sizes: above and below, ever farther away. What they cannot reach needs fewer channels.
-  mutating func missed(isBelow: Bool) {
-    guard isBelow else {
-      (aim, steps) = (aim * 0.96, 0)
-      return
-    }
-    steps += 1
-    aim += Self.step * Double(steps.isMultiple(of: 2) ? -steps : steps)
-  }
-
-  /// Anew, with other groups to choose from.
-  mutating func begin() { self = Aims() }
 }
 
 extension CompressibleModel {
@@ -202,10 +174,14 @@ extension CompressibleModel {
       request.share * (1 + 1e-12) + 0.5 / original, (1 - SizeSearch.tolerance) * request.share * 0.999 - 1.5 / original
     )
     guard share > most || share < least else { return }
-    throw Failure(
+    throw unreachable(request, closest: share)
+  }
+
+  fileprivate func unreachable(_ request: AutomaticRequest, closest: Double) -> Failure {
+    Failure(
       .targetUnreachable,
-      "\(request.measure.rawValue) cannot be brought to \(request.share) of \(Int(original)) within one percent from below: the closest found is \(share); ask for that, or loosen step_size, min_num_of_value, include or exclude",
-      details: ["requested": .double(request.share), "closest": .double(share)])
+      "\(request.measure.rawValue) cannot be brought to \(request.share) of \(cost.original[request.measure]) within one percent from below: the closest found is \(closest); ask for that, or loosen step_size, min_num_of_value, include or exclude",
+      details: ["requested": .double(request.share), "closest": .double(closest)])
   }
 }
 
@@ -233,14 +209,10 @@ extension AutomaticChoosing {
     let most = request.share * Double(original)
     return JointChoice(
       ranked: ranked, selection: selection, layers: settings(selection),
-      isEnough: { [request] left throws(Failure) in
+      isEnough: { [model, request] left throws(Failure) in
         guard Double(left[measure]) <= most else { return false }
         guard Double(left[measure]) >= (1 - SizeSearch.tolerance) * most * 0.999 else {
-          throw Failure(
-            .targetUnreachable, "fewer channels would have to go",
-            details: [
-              "requested": .double(request.share), "closest": .double(Double(left[measure]) / Double(original)),
-            ])
+          throw model.unreachable(request, closest: Double(left[measure]) / Double(original))
         }
         return true
       },
@@ -249,9 +221,16 @@ extension AutomaticChoosing {
           candidate.members.contains { held[$0.name] != nil } ? nil : harm(of: candidate.layer.name)
         }
         let goal = RecommendationGoal.size(measure, share: most / Double(max(1, size[measure])))
-        let choices = try model.choices(
-          goal, options, original: size, rewriting: self.model.rewritingCost(for: goal, work), work: work)
-        return (model, choices, [])
+        do throws(Failure) {
+          let choices = try model.choices(
+            goal, options, original: size, rewriting: self.model.rewritingCost(for: goal, work), work: work)
+          return (model, choices, [])
+        } catch {
+          // What was asked for is a share of the whole model, not of what channels leave.
+          guard let closest = error.closest else { throw error }
+          throw self.model.unreachable(
+            request, closest: closest * Double(size[measure]) / Double(max(1, original)))
+        }
       },
       telling: { [self] model, choices in settings(model, choices) })
   }
@@ -263,13 +242,24 @@ extension Failure {
     [.targetUnreachable, .nothingToCompress, .certificateFailed, .layerUnavailable].contains(kind)
   }
 
-  /// Of a size that could not be met: whether what was found is less.
+  /// Of a size that could not be met: the share that could be, and the one that was asked for.
+  fileprivate var closest: Double? { kind == .targetUnreachable ? share("closest") : nil }
+
+  private func share(_ name: String) -> Double? {
+    if case .double(let share)? = details[name] { share } else { nil }
+  }
+
   fileprivate var isBelowTarget: Bool {
-    if case .double(let closest)? = details["closest"], case .double(let requested)? = details["requested"] {
-      closest < requested
-    } else {
-      false
-    }
+    guard let closest, let requested = share("requested") else { return false }
+    return closest < requested
+  }
+
+  /// Of two sizes that could be met the one nearer to what was asked for, from below if there is such a one.
+  fileprivate func nearer(than other: Failure?) -> Failure {
+    guard let other, let theirs = other.closest else { return other == nil || closest != nil ? self : other ?? self }
+    guard let closest else { return other }
+    if isBelowTarget != other.isBelowTarget { return isBelowTarget ? self : other }
+    return (closest > theirs) == isBelowTarget ? self : other
   }
 }
 

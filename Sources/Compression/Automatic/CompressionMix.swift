@@ -51,6 +51,31 @@ struct CompressionMix {
     return best
   }
 
+  /// With these counts of channels, the ranks that lose least and bring the size between the bounds; nil where none do.
+  /// - Parameter leaving: what is left once the channels are gone, nothing being decomposed.
+  func choice(
+    with counts: [Int], leaving: Double, atLeast least: Double, atMost most: Double
+  ) throws(Failure) -> Choice? {
+    let left = weights.indices.map { reduced($0, counts) }
+    let whole = left.reduce(0) { $0 + $1.cost.size(measure, of: $1) }
+    let others = Int(leaving) - whole
+    let (most, least) = (Int(most.rounded(.down)) - others, Int(least.rounded(.up)) - others)
+    var ranks: [[Int]?] = weights.map { _ in nil }
+    var size = whole
+    if mayDecompose, whole > most {
+      let places = left.indices.filter { left[$0].layer.inputChannels > 1 && left[$0].layer.outputChannels > 1 }
+      let fixed = whole - places.reduce(0) { $0 + left[$1].cost.size(measure, of: left[$1]) }
+      let budget = RankBudget(places.map { left[$0] }, rule, work: work) { [measure] candidate, cost, _ in
+        cost.size(measure, of: candidate)
+      }
+      let found = try budget.ranks(costingAtLeast: least - fixed, atMost: most - fixed)
+      size = fixed + budget.total(found)
+      for (place, found) in zip(places, found) { ranks[place] = found }
+    }
+    guard least <= size, size <= most else { return nil }
+    return Choice(counts: counts, ranks: ranks, size: Double(others + size), loss: loss(counts, ranks))
+  }
+
   private func choice(exponent: Double) throws(Failure) -> Choice {
     let price = exp2(exponent) / Double(max(1, original))
     // Whoever goes first takes some of what the other could have saved.
@@ -69,12 +94,16 @@ struct CompressionMix {
       if sweep == 0, !weightsFirst { ranks = weights.indices.map { self.ranks($0, counts, price) } }
       if sweep > 0, before.0 == counts, before.1 == ranks { break }
     }
+    return Choice(counts: counts, ranks: ranks, size: size(counts, ranks), loss: loss(counts, ranks))
+  }
+
+  private func loss(_ counts: [Int], _ ranks: [[Int]?]) -> Double {
     var loss = 0.0
     for (c, item) in channels.enumerated() {
       loss += item.losses[item.counts.firstIndex(of: counts[c]) ?? 0]
     }
     for (w, item) in weights.enumerated() { loss += ranks[w].map(item.loss) ?? 0 }
-    return Choice(counts: counts, ranks: ranks, size: size(counts, ranks), loss: loss)
+    return loss
   }
 
   // MARK: One at a time
