@@ -43,7 +43,9 @@ extension CompressibleModel {
       planned.trials = known.trials
       return planned
     }
-    let kinds = try choosing.kindsWorthTrying(within: Self.worthTrying, work: work)
+    // What is predicted of channels holds where the layers behind them are fitted anew.
+    let kinds = try choosing.kindsWorthTrying(
+      within: request.means.refits ? Self.worthTrying : .infinity, work: work)
     let decision: (kinds: AutomaticKinds, planned: PlannedCompression)
     var trials: [PlannedCompression.Trial] = []
     if kinds.count == 1 {
@@ -169,9 +171,9 @@ extension CompressibleModel {
     let share = Double(left[request.measure]) / original
     // Files are weighed when they are written.
     guard request.measure != .sizeBytes else { return }
-    // Sizes that have steps are met as nearly as there are steps.
+    // Sizes are whole numbers.
     let (most, least) = (
-      request.share * (1 + 1e-12) + 0.5 / original, (1 - SizeSearch.tolerance) * request.share * 0.999 - 1.5 / original
+      request.share * (1 + 1e-12) + 0.5 / original, (1 - SizeSearch.tolerance) * request.share - 1 / original
     )
     guard share > most || share < least else { return }
     throw unreachable(request, closest: share)
@@ -198,7 +200,7 @@ extension AutomaticChoosing {
       if kinds != .both || isMixed { predicted.append((kinds, choice.loss)) }
     }
     let least = predicted.map(\.loss).min() ?? 0
-    let worth = predicted.filter { $0.loss <= factor * least }.map(\.kinds)
+    let worth = predicted.filter { !($0.loss > factor * least) }.map(\.kinds)
     return worth.isEmpty ? [.both] : worth
   }
 
@@ -211,7 +213,7 @@ extension AutomaticChoosing {
       ranked: ranked, selection: selection, layers: settings(selection),
       isEnough: { [model, request] left throws(Failure) in
         guard Double(left[measure]) <= most else { return false }
-        guard Double(left[measure]) >= (1 - SizeSearch.tolerance) * most * 0.999 else {
+        guard Double(left[measure]) >= (1 - SizeSearch.tolerance) * most - 1 else {
           throw model.unreachable(request, closest: Double(left[measure]) / Double(original))
         }
         return true

@@ -26,7 +26,8 @@ package struct ZipArchive: Sendable {
   package init(_ span: ByteSpan, owner: any AnyObject & Sendable) throws(Failure) {
     (self.span, self.owner) = (span, owner)
     entries = try ZipDirectory(span).entries()
-    indices = Dictionary(uniqueKeysWithValues: entries.enumerated().map { ($0.element.name, $0.offset) })
+    // Told apart where the directory is read; who writes to the file meanwhile may have made two of them one.
+    indices = Dictionary(entries.enumerated().map { ($0.element.name, $0.offset) }) { first, _ in first }
   }
 
   package func entry(named name: String) -> ZipEntry? { indices[name].map { entries[$0] } }
@@ -45,7 +46,7 @@ package struct ZipArchive: Sendable {
     return bytes
   }
 
-  /// The contents of an entry: those of a stored one where they are, those of a packed one in memory of their own. Both
+  /// The contents of an entry, in memory of their own. They
   /// are compared with their checksum, whatever their size: this is for text and structure.
   /// - Parameter limit: the most bytes that are accepted.
   /// - Throws: `Failure` of kind resourceLimit, modelMalformed or cancelled.
@@ -58,7 +59,8 @@ package struct ZipArchive: Sendable {
     let packed = span[entry.range]
     let contents: TensorBytes
     switch entry.method {
-    case .stored: contents = TensorBytes(base: packed.base, count: packed.count, owner: owner)
+    // What is parsed must not change meanwhile, as a file may.
+    case .stored: contents = TensorBytes(count: packed.count) { $0.copyMemory(from: packed.buffer) }
     case .deflated: contents = try Deflate.inflate(packed, count: entry.count, name: entry.name, work: work)
     }
     try check(contents.buffer, of: entry)

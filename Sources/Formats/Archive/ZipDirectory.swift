@@ -90,12 +90,12 @@ struct ZipDirectory {
   func entries() throws(Failure) -> [ZipEntry] {
     var entries: [ZipEntry] = []
     entries.reserveCapacity(entryCount)
-    var names: Set<ByteSpan> = []
+    var names = NameSet()
     var offset = range.lowerBound
     let directory = span[0..<range.upperBound]
     for _ in 0..<entryCount {
       let header = try ZipCentralHeader(directory, at: offset)
-      guard names.insert(header.name).inserted else {
+      guard names.insert(header.name) else {
         throw .unsafeArchive("two entries have the name '\(header.name.displayText)'", at: header.fixed.offset)
       }
       entries.append(try entry(header))

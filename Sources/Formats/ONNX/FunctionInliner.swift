@@ -21,10 +21,10 @@ struct FunctionInliner {
   /// The names and attributes of one call, as its function's body sees them; nil stands for the graph outside.
   private struct Scope {
     /// What the function's inputs and outputs are called outside.
-    var actual: [ByteSpan: String]
+    var actual: NameTable<String>
     let prefix: String
     /// AttributeProtos, without references.
-    let attributes: [ByteSpan: WireMessage]
+    let attributes: NameTable<WireMessage>
     let calls: [FunctionMessage.Key]
 
     func name(_ name: ByteSpan) -> String {
@@ -148,7 +148,7 @@ struct FunctionInliner {
     }
     try charge(0)
     let outer = { (name: ByteSpan) in scope?.name(name) ?? name.displayName }
-    var actual: [ByteSpan: String] = [:]
+    var actual = NameTable<String>()
     for (position, formal) in function.inputs.enumerated() {
       actual[formal] = position < node.inputs.count ? outer(node.inputs[position]) : ""
     }
@@ -270,7 +270,7 @@ struct FunctionInliner {
     var inner = scope
     // A name that the subgraph takes is its own, even where the function has an input of that name.
     if scope != nil {
-      for name in try Subgraph(span, depth: depth).bound { inner?.actual[name] = nil }
+      try Subgraph(span, depth: depth).bound.forEach { inner?.actual[$0] = nil }
     }
     var result = WireMessage()
     for field in fields {
@@ -326,7 +326,7 @@ struct FunctionInliner {
         names.formUnion(node.outputs.lazy.map(\.displayName))
         for span in node.attributes {
           for graph in try AttributeMessage(span).graphs() {
-            names.formUnion(try Subgraph(graph, depth: 1).bound.lazy.map(\.displayName))
+            names.formUnion(try Subgraph(graph, depth: 1).bound.displayNames)
           }
         }
       default: break

@@ -14,7 +14,7 @@ struct FunctionMessage {
   var outputs: [ByteSpan] = []
   var nodes: [ByteSpan] = []
   /// AttributeProtos of the attributes that a call may leave out, by name.
-  var defaults: [ByteSpan: ByteSpan] = [:]
+  var defaults = NameTable<ByteSpan>()
   var opsets: [String: Int] = [:]
   /// Names of all values the body defines, in subgraphs too, other than its inputs.
   private(set) var bound: [ByteSpan] = []
@@ -46,8 +46,9 @@ struct FunctionMessage {
     }
     key = Key(domain: domain, name: try name.name(), overload: try overload.name())
     for node in nodes { try note(NodeMessage(node), depth: 0) }
-    let formal = Set(inputs)
-    bound = Array(Set(bound).subtracting(formal))
+    let formal = NameSet(inputs)
+    var seen = NameSet()
+    bound = bound.filter { !formal.contains($0) && seen.insert($0) }
   }
 
   private mutating func note(_ node: NodeMessage, depth: Int) throws(Failure) {

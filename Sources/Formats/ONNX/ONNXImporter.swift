@@ -11,13 +11,13 @@ struct ONNXImporter {
   private let external: ExternalFiles
   private let work: Work
 
-  private var ids: [ByteSpan: ValueID] = [:]
+  private var ids = NameTable<ValueID>()
   private var drafts: [DraftValue] = []
   private var nodes: [DraftNode] = []
   private var innerNames: Set<String> = []
   private var inputs: [ValueID] = []
   private var outputs: [ValueID] = []
-  private var declarations: [ByteSpan: ValueInfoMessage] = [:]
+  private var declarations = NameTable<ValueInfoMessage>()
   private var externalTensors: [ExternalTensor] = []
   /// Per name of a node the last number that a node of this name was given.
   private var nodeNames: [String: Int] = [:]
@@ -190,7 +190,7 @@ struct ONNXImporter {
       for graph in try attributeMessage.graphs() {
         let subgraph = try Subgraph(graph, depth: 1)
         node.capturedNames += subgraph.captured
-        innerNames.formUnion(subgraph.bound.lazy.map(\.displayName))
+        innerNames.formUnion(subgraph.bound.displayNames)
         for tensor in subgraph.externalTensors { try note(tensor, value: nil) }
       }
     }
@@ -309,7 +309,7 @@ struct ONNXImporter {
     for (index, node) in order.enumerated() { position[node] = index }
     // By name in the file, hence looked up by the spans that named the values.
     var shapes = [ValueInfoMessage?](repeating: nil, count: drafts.count)
-    for (name, info) in declarations {
+    declarations.forEach { name, info in
       if let id = ids[name] { shapes[id.index] = info }
     }
     let values = drafts.enumerated().map { index, draft in

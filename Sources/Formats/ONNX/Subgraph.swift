@@ -6,9 +6,9 @@ struct Subgraph {
   /// Names read here or further inside and bound in neither, in order of first use.
   private(set) var captured: [ByteSpan] = []
   /// Names of all values that this graph and those inside it define.
-  private(set) var bound: Set<ByteSpan> = []
+  private(set) var bound = NameSet()
   private(set) var externalTensors: [TensorMessage] = []
-  private var capturedSet: Set<ByteSpan> = []
+  private var capturedSet = NameSet()
 
   /// - Parameter depth: how many graphs are around this one.
   init(_ span: ByteSpan, depth: Int) throws(Failure) {
@@ -17,7 +17,7 @@ struct Subgraph {
     }
     typealias Field = ONNXSchema.Graph
     var reads: [ByteSpan] = []
-    var local: Set<ByteSpan> = []
+    var local = NameSet()
     for field in try ModelMessage.split(span) {
       switch field.number {
       case Field.input: local.insert(try ValueInfoMessage.name(of: field.bytes()))
@@ -41,7 +41,7 @@ struct Subgraph {
       }
     }
     bound.formUnion(local)
-    for name in reads where !name.isEmpty && !local.contains(name) && capturedSet.insert(name).inserted {
+    for name in reads where !name.isEmpty && !local.contains(name) && capturedSet.insert(name) {
       captured.append(name)
     }
   }

@@ -90,7 +90,13 @@ package final class ModelCache: Sendable {
       path: try canonical(reference.file.path), format: reference.format, inputShapes: reference.inputShapes)
     let use = try pinned(key, work: work)
     defer { unpin(use.model) }
-    return try body(use, use.wasCached ? work : work.part(0.3...1))
+    do {
+      return try body(use, use.wasCached ? work : work.part(0.3...1))
+    } catch {
+      // What went wrong with a file that somebody wrote to meanwhile says nothing of the model.
+      if error.kind != .cancelled { try use.document.verifyUnchanged() }
+      throw error
+    }
   }
 
   /// The model, with a pin of the caller's on it.

@@ -19,6 +19,8 @@ struct KerasPlanEdits {
   /// By path: the shapes of variables that change.
   private var newShapes: [String: [Int]] = [:]
   private var cuts: [String: [AxisSlice]] = [:]
+  /// By path: what is left of variables that change.
+  private var left: [String: () -> Tensor] = [:]
   private let replacedNodes: Set<NodeID>
   /// By value: the new lengths of its axes that change.
   private var changes: [ValueID: [Int: Int]] = [:]
@@ -67,6 +69,7 @@ struct KerasPlanEdits {
       }
       let cut = try VariableCut(slice, graph[slice.value], variable, view)
       newShapes[view.path] = cut.shape
+      left[view.path] = { cut.tensor(of: variable) }
       // What is written anew says what is left by itself.
       guard !refilled.contains(slice.value) else { continue }
       switch cut.form {
@@ -82,9 +85,9 @@ struct KerasPlanEdits {
       guard let view = lowered.variables[new.value], let variable = variables[view.path] else {
         throw misfit("it has new numbers for '\(graph[new.value].name)', which is no variable")
       }
-      edits.append(
-        .setVariable(
-          view.path, try view.variable(of: new.tensor, like: newShapes[view.path] ?? variable.tensor.shape)))
+      let tensor = try view.variable(of: new.tensor, like: newShapes[view.path] ?? variable.tensor.shape)
+      left[view.path] = { tensor }
+      edits.append(.setVariable(view.path, tensor))
     }
   }
 
@@ -203,7 +206,7 @@ struct KerasPlanEdits {
       if let weight, let other = graph.uses(of: weight).first(where: { !replacedNodes.contains($0.node) }) {
         throw unsayable(other.node, "one call of the layer would be decomposed and another not")
       }
-      edits.append(.replace(try LayerRow.replacement(nodes, of: layer, plan, lowered)))
+      edits.append(.replace(try LayerRow(layer, plan, lowered, left: left).replacement(nodes)))
     }
   }
 

@@ -2,30 +2,36 @@ import Compression
 import JSON
 import ModelGraph
 
-/// The nodes that take a layer's place, as layers of Keras.
-enum LayerRow {
+/// The row of layers of Keras that the nodes are which take a layer's place.
+struct LayerRow {
+  private let layer: KerasLayer
+  private let plan: CompressionPlan
+  private let lowered: LoweredKeras
+  /// By path: what the plan leaves of variables that it changes.
+  private let left: [String: () -> Tensor]
+
+  init(_ layer: KerasLayer, _ plan: CompressionPlan, _ lowered: LoweredKeras, left: [String: () -> Tensor]) {
+    (self.layer, self.plan, self.lowered, self.left) = (layer, plan, lowered, left)
+  }
+
   /// - Throws: `modelUnsupportedOperator` where Keras has no such layers.
-  static func replacement(
-    _ nodes: NodeReplacement, of layer: KerasLayer, _ plan: CompressionPlan, _ lowered: LoweredKeras
-  ) throws(Failure) -> KerasReplacement {
+  func replacement(_ nodes: NodeReplacement) throws(Failure) -> KerasReplacement {
     var layers: [KerasReplacement.Layer] = []
-    for index in nodes.stages.indices { layers.append(try Self.layer(nodes, index, of: layer, plan, lowered)) }
+    for index in nodes.stages.indices { layers.append(try self.layer(nodes, index)) }
     return KerasReplacement(layer: layer, layers: layers)
   }
 
   // MARK: Layers
 
-  private static func layer(
-    _ nodes: NodeReplacement, _ index: Int, of layer: KerasLayer, _ plan: CompressionPlan, _ lowered: LoweredKeras
-  ) throws(Failure) -> KerasReplacement.Layer {
+  private func layer(_ nodes: NodeReplacement, _ index: Int) throws(Failure) -> KerasReplacement.Layer {
     let stage = nodes.stages[index]
     let isLast = index == nodes.stages.count - 1
     guard let operand = stage.inputs.dropFirst().first, case .constant(let constant) = operand else {
       throw .unsayable(layer.path, "a factor stands in an unusual place")
     }
     let (parameter, factor) = plan.constants[constant]
-    var bias = try Self.bias(of: stage, layer, plan)
-    if bias == nil, isLast { bias = try followingBias(of: nodes.node, layer, plan, lowered) }
+    var bias = try bias(of: stage)
+    if bias == nil, isLast { bias = followingBias(of: nodes.node) }
     let activation = isLast ? layer.settings.member("activation")?.source : nil
     var settings: [(name: String, json: String)] = [
       ("use_bias", bias == nil ? "false" : "true"), ("activation", activation ?? "\"linear\""),
@@ -36,7 +42,7 @@ enum LayerRow {
     case "Gemm", "MatMul":
       className = "Dense"
       let isTransposed = if case .int(1)? = stage.attributes["transB"] { true } else { false }
-      kernel = try permuted(factor, isTransposed ? [1, 0] : [0, 1], layer)
+      kernel = try permuted(factor, isTransposed ? [1, 0] : [0, 1])
       settings.append(("units", "\(kernel.shape.last ?? 0)"))
     case "Conv":
       let window = try Window(stage, factor, layer)
@@ -44,11 +50,11 @@ enum LayerRow {
       if stage.isDepthwise(factor.shape) {
         // (h, w, in, 1): grouped convolutions do not run everywhere that Keras does.
         className = "DepthwiseConv\(window.rank)D"
-        kernel = try permuted(factor, window.spatialAxes + [0, 1], layer)
+        kernel = try permuted(factor, window.spatialAxes + [0, 1])
         settings.append(("depth_multiplier", "1"))
       } else {
         className = "Conv\(window.rank)D"
-        kernel = try permuted(factor, window.spatialAxes + [1, 0], layer)
+        kernel = try permuted(factor, window.spatialAxes + [1, 0])
         settings += [("filters", "\(factor.shape[0])"), ("groups", "\(window.groups)")]
       }
     case "ConvTranspose":
@@ -56,7 +62,7 @@ enum LayerRow {
       guard window.groups == 1 else { throw .unsayable(layer.path, "a transposed convolution would have groups") }
       className = "Conv\(window.rank)DTranspose"
       // (h, w, out, in) of (in, out, h, w).
-      kernel = try permuted(factor, window.spatialAxes + [1, 0], layer)
+      kernel = try permuted(factor, window.spatialAxes + [1, 0])
       settings += window.settings(of: layer)
       settings.append(("filters", "\(factor.shape[1])"))
     default: throw .unsayable(layer.path, "a part of it would be a \(stage.op)")
@@ -65,7 +71,7 @@ enum LayerRow {
     var variables: [(role: String, tensor: Tensor)] = [(role, kernel)]
     if let bias { variables.append(("bias", bias)) }
     return KerasReplacement.Layer(
-      name: stageName(parameter, index), className: className, settings: settings, variables: variables)
+      name: Self.stageName(parameter, index), className: className, settings: settings, variables: variables)
   }
 
   /// "conv1_core" of "conv1/conv1_core/kernel".
@@ -74,7 +80,7 @@ enum LayerRow {
     return parts.count >= 2 ? String(parts[parts.count - 2]) : String(index)
   }
 
-  private static func permuted(_ tensor: Tensor, _ order: [Int], _ layer: KerasLayer) throws(Failure) -> Tensor {
+  private func permuted(_ tensor: Tensor, _ order: [Int]) throws(Failure) -> Tensor {
     // The graph's axis k is the row's axis that the order names.
     var axes = [[Int]](repeating: [], count: order.count)
     for (own, axis) in order.enumerated() { axes[axis] = [own] }
@@ -83,14 +89,12 @@ enum LayerRow {
 
   // MARK: Bias
 
-  private static func bias(
-    of stage: NodeReplacement.Stage, _ layer: KerasLayer, _ plan: CompressionPlan
-  ) throws(Failure) -> Tensor? {
+  private func bias(of stage: NodeReplacement.Stage) throws(Failure) -> Tensor? {
     guard stage.inputs.count > 2 else { return nil }
     switch stage.inputs[2] {
     case .original(2):
       guard let bias = layer.variable("bias") else { throw .unsayable(layer.path, "its bias is no variable") }
-      return bias.tensor
+      return left[bias.path]?() ?? bias.tensor
     case .constant(let index):
       let tensor = plan.constants[index].tensor
       return Tensor(dtype: tensor.dtype, shape: [tensor.elementCount], bytes: tensor.bytes)
@@ -99,16 +103,14 @@ enum LayerRow {
   }
 
   /// What the Add behind a matrix product adds, as the plan leaves it.
-  private static func followingBias(
-    of node: NodeID, _ layer: KerasLayer, _ plan: CompressionPlan, _ lowered: LoweredKeras
-  ) throws(Failure) -> Tensor? {
+  private func followingBias(of node: NodeID) -> Tensor? {
     guard lowered.graph[node].op == "MatMul", let bias = layer.variable("bias") else { return nil }
     let call = lowered.calls[node.index]
     for case .readConstant(let add, _, let index) in plan.edits where lowered.calls[add.index] == call {
       let tensor = plan.constants[index].tensor
       return Tensor(dtype: tensor.dtype, shape: [tensor.elementCount], bytes: tensor.bytes)
     }
-    return bias.tensor
+    return left[bias.path]?() ?? bias.tensor
   }
 }
 

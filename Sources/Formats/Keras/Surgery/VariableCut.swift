@@ -28,14 +28,21 @@ struct VariableCut {
       (form, shape) = (.gather(gather), gather.outputShape)
     } else {
       let gather = try Self.gather(seen.shape, width, slice.axes.map(Gather.Axis.init), variable)
-      let bytes = TensorBytes(count: gather.outputBytes) { target in
-        if let base = target.baseAddress {
-          gather.copyRows(0..<gather.rowCount, from: seen.bytes.base, to: base)
-        }
-      }
       let tensor = try view.variable(
-        of: Tensor(dtype: seen.dtype, shape: gather.outputShape, bytes: bytes), like: variable.tensor.shape)
+        of: Tensor(dtype: seen.dtype, shape: gather.outputShape, bytes: gather.bytes(of: seen)),
+        like: variable.tensor.shape)
       (form, shape) = (.contents(tensor), tensor.shape)
+    }
+  }
+
+  /// What is left of the variable.
+  func tensor(of variable: KerasVariable) -> Tensor {
+    switch form {
+    case .contents(let tensor): tensor
+    case .gather(let gather):
+      Tensor(
+        dtype: variable.tensor.dtype, shape: gather.outputShape,
+        bytes: gather.bytes(of: variable.tensor))
     }
   }
 
@@ -70,6 +77,14 @@ struct VariableCut {
       return try Gather(shape: shape, elementBytes: width, axes: axes)
     } catch {
       throw Failure(.certificateFailed, "the plan does not fit '\(variable.path)': \(error.reason)")
+    }
+  }
+}
+
+extension Gather {
+  fileprivate func bytes(of tensor: Tensor) -> TensorBytes {
+    TensorBytes(count: outputBytes) { target in
+      if let base = target.baseAddress { copyRows(0..<rowCount, from: tensor.bytes.base, to: base) }
     }
   }
 }
