@@ -68,8 +68,24 @@ package final class InferenceSession: Sendable {
       handle.run(inputs, outputs, stop, runtime)
     }
     var results: [Tensor] = []
-    for (name, value) in zip(outputs, values) { results.append(try value.tensor(name, runtime)) }
+    for (name, value) in zip(outputs, values) {
+      let tensor = try value.tensor(name, runtime)
+      // An output that is an input comes back as the very memory that was handed in, which nobody holds for it.
+      results.append(inputs.values.contains { $0.overlaps(tensor) } ? tensor.copy : tensor)
+    }
     return results
+  }
+}
+
+extension Tensor {
+  /// Whether the two have bytes in common.
+  fileprivate func overlaps(_ other: Tensor) -> Bool {
+    bytes.base < other.bytes.base + other.bytes.count && other.bytes.base < bytes.base + bytes.count
+  }
+
+  fileprivate var copy: Tensor {
+    let source = bytes.buffer
+    return Tensor(dtype: dtype, shape: shape, bytes: TensorBytes(count: source.count) { $0.copyMemory(from: source) })
   }
 }
 

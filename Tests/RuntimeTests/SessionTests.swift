@@ -139,6 +139,26 @@ struct SessionTests {
     #expect(kept?.elements(Float.self) == x.elements(Float.self).map { -$0 })
   }
 
+  @Test("An output that is an input holds its numbers when the input's memory is others'")
+  func inputsAsOutputs() throws {
+    final class Memory {
+      let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 24, alignment: 64)
+      deinit { bytes.deallocate() }
+    }
+    let session = try session(
+      Proto.model(
+        .input("x", .float32, ["N", 3]) + .node("Relu", ["x"], ["y"]) + .output("y") + .output("x")))
+    let memory = Memory()
+    memory.bytes.copyBytes(from: Self.x.bytes.buffer)
+    let base = try #require(memory.bytes.baseAddress)
+    let x = Tensor(
+      dtype: .float32, shape: [2, 3], bytes: TensorBytes(base: UnsafeRawPointer(base), count: 24, owner: memory))
+    let outputs = try session.run(["x": x], outputs: ["x", "y"], work: Work())
+    for offset in 0..<24 { memory.bytes[offset] = 0 }
+    #expect(outputs[0].elements(Float.self) == Self.x.elements(Float.self))
+    #expect(outputs[1].elements(Float.self) == [0, 0, 1, 2, 0, 4])
+  }
+
   @Test("Many threads run one session, each with its own numbers")
   func parallelRuns() throws {
     let session = try session(Self.tapped)
