@@ -75,13 +75,16 @@ package struct FormatConstraints: Sendable {
   package var undivided: [ValueID: String]
   /// The stored tensors for whose numbers the file has a place, so that they can become others; nil if all have.
   package var writable: Set<ValueID>?
+  /// Whether the file has what takes a matrix product's place as linear layers, whose weights are `[outputs, inputs]`
+  /// however the product reads its own.
+  package var hasLinearFactors: Bool
 
   package init(
     fixed: [ValueID: String] = [:], fixedAxes: [FixedAxis: String] = [:], tiesVectors: Bool = false,
-    undivided: [ValueID: String] = [:], writable: Set<ValueID>? = nil
+    undivided: [ValueID: String] = [:], writable: Set<ValueID>? = nil, hasLinearFactors: Bool = false
   ) {
     (self.fixed, self.fixedAxes, self.tiesVectors) = (fixed, fixedAxes, tiesVectors)
-    (self.undivided, self.writable) = (undivided, writable)
+    (self.undivided, self.writable, self.hasLinearFactors) = (undivided, writable, hasLinearFactors)
   }
 
   package struct FixedAxis: Hashable, Comparable, Sendable {

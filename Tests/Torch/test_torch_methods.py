@@ -94,8 +94,7 @@ def test_decomposition_at_full_rank_is_the_original(client, model, tmp_path, nam
     state = compressed.state_dict()
     for entry in reply.replaced:
         assert entry.parameter not in state
-        # A matrix product holds its weight the other way round than torch.nn.Linear.
-        assert all(sorted(state[part.parameter].shape) == sorted(part.shape) for part in entry.by)
+        assert all(list(state[part.parameter].shape) == list(part.shape) for part in entry.by)
     with torch.no_grad():
         apart = masking_torch.distance(*(masking_torch.outputs(m(*inputs)) for m in (original, compressed)))
     if method == "FD_CP":
@@ -131,3 +130,31 @@ def test_decomposition_by_target(client, model, tmp_path, form, method):
     with torch.no_grad():
         apart = masking_torch.distance(*(masking_torch.outputs(m(*inputs)) for m in (original, files.read(output))))
     assert apart <= 3 * reply.verification.max_rel_error + 0.3
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("has_data", [False, True], ids=["weights", "data"])
+@pytest.mark.parametrize("tokens", [(), (5,)], ids=["rows", "tokens"])
+def test_decomposed_linear_layers_are_what_the_reply_says(client, tmp_path, form, has_data, tokens):
+    """Linear layers read matrices as a Gemm and anything else as a product, and are linear layers again in the file."""
+    numpy = pytest.importorskip("numpy")
+    torch.manual_seed(0)
+    original = torch.nn.Sequential(torch.nn.Linear(24, 40), torch.nn.ReLU(), torch.nn.Linear(40, 16)).eval()
+    inputs = (torch.randn(2, *tokens, 24),)
+    source, output = (tmp_path / f"{name}{files.SUFFIX[form]}" for name in ("whole", "out"))
+    files.write(original, inputs, source, form)
+    shapes, dataset = files.input_shapes(inputs, form), None
+    if has_data:
+        dataset = tmp_path / "x.npy"
+        numpy.save(dataset, torch.randn(32, *tokens, 24).numpy())
+    reply = client.compress(
+        source, output, compression_method="FD_SVD", target={"parameters": 0.6}, dataset_path=dataset,
+        input_shapes=shapes, verify=True, options={"step_size": 1, "min_num_of_value": 1},
+    )  # fmt: skip
+    assert reply.replaced
+    state = files.read(output).state_dict()
+    for part in (part for entry in reply.replaced for part in entry.by):
+        assert list(state[part.parameter].shape) == list(part.shape)
+    assert all(entry.parameter in state for entry in reply.adjusted) and bool(reply.adjusted) == has_data
+    proved = client.verify(source, output, reply, dataset_path=dataset, input_shapes=shapes)
+    assert (proved.status, proved.twin.status) == ("approximate", "exact")

@@ -41,7 +41,7 @@ struct DecompositionBuilding {
       let parts = zip(replacement.stages, indices).map { stage, index in
         ReplacedLayer.Part(
           name: stage.name, op: stage.op, parameter: plan.constants[index].name,
-          shape: FileAxes(graph[layer.weight.source]).fileShape(plan.constants[index].tensor.shape, of: stage))
+          shape: fileShape(plan.constants[index].tensor.shape, of: stage, for: layer))
       }
       replaced.append(
         (
@@ -52,6 +52,14 @@ struct DecompositionBuilding {
             outputError: computed.outputError)
         ))
     }
+  }
+
+  /// The shape that a factor has in the file.
+  private func fileShape(
+    _ shape: [Int], of stage: NodeReplacement.Stage, for layer: DecomposableLayer
+  ) -> [Int] {
+    if graph.constraints.hasLinearFactors, layer.readsInputsFirst { return shape.reversed() }
+    return FileAxes(graph[layer.weight.source]).fileShape(shape, of: stage)
   }
 
   /// The bias of the layer, its own or that of a following sum, with what its new weight loses of the input's mean.

@@ -85,8 +85,14 @@ extension DecomposableLayer {
     outputAxis == 0 ? elements : elements.swappingOuterAxes(outputChannels, inputChannels, inner: taps)
   }
 
+  /// Whether the layer is a product that reads its weight as `[inputs, outputs]`.
+  var readsInputsFirst: Bool { if case .product(_, inputAxis: 0) = form { true } else { false } }
+
   /// The factors again, from the tensors that hold them.
-  func factors(_ method: DecompositionMethod, ranks: [Int], stored: [Tensor]) -> LayerFactors {
+  /// - Parameter areLinear: whether those of products are `[outputs, inputs]`, rather than as their nodes read them.
+  func factors(
+    _ method: DecompositionMethod, ranks: [Int], stored: [Tensor], areLinear: Bool = false
+  ) -> LayerFactors {
     let shapes = LayerFactors.shapes(method, ranks: ranks, of: self)
     let parts = zip(shapes, stored).map { shape, tensor in
       let elements = tensor.realNumbers ?? []
@@ -94,7 +100,7 @@ extension DecomposableLayer {
         kind: shape.kind, stage: shape.stage, outputs: shape.outputs, inputs: shape.inputs, elements: [])
       // Swapped as they were laid out; swapping is its own inverse with the lengths exchanged.
       switch (form, part.kind) {
-      case (.product, _) where inputAxis == 0:
+      case (.product, _) where readsInputsFirst && !areLinear:
         return part.with(elements.swappingOuterAxes(part.inputs, part.outputs, inner: 1))
       case (.transposedConvolution, _) where isUpsampling(part, isLast: part.stage == "out"):
         return part.with(elements.swappingOuterAxes(part.inputs, part.outputs, inner: part.kind == .kernel ? taps : 1))

@@ -52,7 +52,7 @@ extension CompressibleModel {
       let members = entries.filter { $0.layer.key == first.key }
       guard let entry = members.first?.entry, members.allSatisfy({ $0.entry.ranks == entry.ranks }) else { continue }
       let tensors = entry.by.compactMap { stored[$0.parameter] }
-      let factors = try factors(of: first, entry, tensors)
+      let factors = try factors(of: first, entry, tensors, compressed.constraints)
       let error = try first.relativeError(factors.product(kernel: first.kernel, algebra), work)
       guard abs(error - entry.relativeError) <= 1e-6 + 1e-3 * entry.relativeError else {
         throw Failure(
@@ -81,7 +81,8 @@ extension CompressibleModel {
   }
 
   private func factors(
-    of layer: DecomposableLayer, _ entry: DecompositionListing.Entry, _ tensors: [Tensor]
+    of layer: DecomposableLayer, _ entry: DecompositionListing.Entry, _ tensors: [Tensor],
+    _ constraints: FormatConstraints
   ) throws(Failure) -> LayerFactors {
     let count = entry.method == .tucker ? 2 : 1
     let largest = entry.method == .tucker ? [layer.inputChannels, layer.outputChannels] : [Int.max]
@@ -97,7 +98,7 @@ extension CompressibleModel {
         throw misfit("a factor of '\(entry.layer)' has the shape \(tensor.shape)")
       }
     }
-    return layer.factors(entry.method, ranks: entry.ranks, stored: tensors)
+    return layer.factors(entry.method, ranks: entry.ranks, stored: tensors, areLinear: constraints.hasLinearFactors)
   }
 
   private func misfit(_ what: String) -> Failure {

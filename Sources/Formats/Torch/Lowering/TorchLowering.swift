@@ -306,7 +306,7 @@ struct TorchLowering: GraphLowering {
         fixed: fixed,
         fixedAxes: decisive.reduce(into: [:]) { axes, entry in
           axes[FormatConstraints.FixedAxis(value: entry.key.value, axis: entry.key.axis)] = entry.value
-        }, tiesVectors: true, undivided: undivided, writable: Set(parameters.keys)))
+        }, tiesVectors: true, undivided: undivided, writable: Set(parameters.keys), hasLinearFactors: true))
     return LoweredProgram(
       graph: graph, calls: calls, parameters: parameters, literals: literals, lists: lists, settings: settings,
       repeated: repeated, numbers: numbers, scalars: scalars, assertions: assertions, impliedScales: impliedScales,
