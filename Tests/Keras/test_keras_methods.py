@@ -3,8 +3,10 @@ what comes of it."""
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import espalier
 import files_keras
@@ -333,3 +335,32 @@ def test_onnx_besides(client, model, workspace):
         client.compress(held.source, workspace / "out.keras", recommendation_ratio=0.3, onnx_output_path=graph)
     assert refused.value.kind == "output.exists"
     assert [path.name for path in workspace.iterdir()] == ["there.onnx"] and graph.read_bytes() == b"taken"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("tokens", [(), (5,)], ids=["rows", "tokens"])
+@pytest.mark.parametrize("is_functional", [False, True], ids=["sequential", "functional"])
+def test_the_last_layer_is_decomposed_like_others(client, workspace, form, tokens, is_functional):
+    """What the model returns keeps the name that Keras gives it, and the file is what the reply says."""
+    keras.utils.set_random_seed(0)
+    entry, *rest = keras.Input((*tokens, 24)), layers.Dense(32, activation="relu", name="body"), layers.Dense(16, name="head")
+    original = keras.Sequential([entry, *rest])
+    if is_functional:
+        original = keras.Model(entry, rest[1](rest[0](entry)))
+    inputs = [np.random.default_rng(0).standard_normal((32, *tokens, 24)).astype("float32")]
+    source, output = files_keras.write(original, workspace / f"whole{form}"), workspace / f"out{form}"
+    np.save(workspace / "x.npy", inputs[0])
+    chosen = [espalier.LayerSetting("body", [24]), espalier.LayerSetting("head", [16])]
+    for dataset in (None, workspace / "x.npy"):
+        reply = client.compress(
+            source, output, compression_method="FD_SVD", layers=chosen, overwrite=True, verify=True, dataset_path=dataset
+        )
+        assert [entry.layer for entry in reply.replaced] == ["body", "head"]
+        found = files_keras.read(output)
+        shapes = {value.path: tuple(value.shape) for value in found.variables}
+        listed = {part.parameter: tuple(part.shape) for entry in reply.replaced for part in entry.by}
+        assert {name: shapes[name] for name in listed} == listed
+        assert found.output_names == original.output_names
+        expected, new = (files_keras.predict(model, inputs)[0] for model in (original, found))
+        assert np.abs(expected - new).max() <= 1e-4
+        assert client.verify(source, output, reply, dataset_path=dataset).status == "approximate"

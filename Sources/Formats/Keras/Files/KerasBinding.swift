@@ -87,7 +87,10 @@ package struct KerasModel: Sendable {
     var program = KerasProgram(
       inputs: wiring.inputs, calls: wiring.calls, output: output, layers: layersInOrder, text: text.text)
     if let network = root.network {
-      program.outputNames = network.outputs.references.map { network.entries[$0.entry].name }
+      let last = network.entries.last { !$0.isInput }
+      program.outputNames =
+        network.isSequential
+        ? last.map { [$0.name] } ?? [] : network.outputs.references.map { network.entries[$0.entry].name }
     }
     self.program = program
     (shapes, invocations) = (wiring.shapes, wiring.invocations)
