@@ -548,6 +548,21 @@ def test_biases_take_up_what_normalizations_say(client, folder):
     assert client.verify(path, output, reply).twin.status == "exact"
 
 
+@pytest.mark.parametrize("method", ["FD_TK", "FD_SVD"])
+def test_biases_take_up_nothing_that_was_weighed_on_data(client, folder, digits, method):
+    """Factors that were fitted to inputs reckon with their means: what the weights alone lose of these is not missing."""
+    weights = {}
+    for mode in "none", "bias":
+        output = folder / f"{mode}.onnx"
+        reply = client.compress(
+            MODELS / "resnet.onnx", output, compression_method=method, target={"energy": 0.8}, dataset_path=digits,
+            reconstruct=mode, overwrite=True,
+        )  # fmt: skip
+        assert reply.replaced
+        weights[mode] = {value.name: value.raw_data for value in onnx.load(output).graph.initializer}
+    assert weights["none"] == weights["bias"]
+
+
 def test_without_normalizations_there_is_nothing_to_go_by(client, folder):
     net = Net(True)
     convolution(True)(net)

@@ -44,8 +44,10 @@ struct BiasCompensation {
     guard let decomposition = planned.change.decompositions.first(where: { $0.layer.node == id }) else {
       return planned.change.removal == nil ? nil : missing(ofRemoved: layer, original[id], statistics)
     }
-    // Who weighed errors on data has moved the mean already.
-    guard !planned.adjusted.contains(where: { $0.layer == decomposition.layer.name }) else { return nil }
+    // Factors that were weighed on data reckon with the inputs as they are, the mean among them: what they leave of it is
+    // not what the weights alone tell.
+    guard !planned.replaced.contains(where: { $0.layer == decomposition.layer.name && $0.outputError != nil })
+    else { return nil }
     return try missing(ofDecomposed: decomposition, statistics)
   }
 
