@@ -248,6 +248,8 @@ def test_what_is_refused(client, tmp_path):
         client.recommend(path, recommendation_ratio=0.5, compression_method="PR_NN")
     assert error.value.kind == "dataset.required"
     good = np.ones((2, 3, 8, 6), np.float32)
+    # Here it has nothing to measure, which makes no good data of bad.
+    assert kind(good * np.nan, "PR_SNP") == "dataset.nonFinite"
     assert kind(good * np.inf) == "dataset.nonFinite"
     assert kind(good[:, :2]) == "dataset.mismatch"
     assert kind(good.astype(np.float64)) == "dataset.mismatch"

@@ -42,6 +42,9 @@ struct AttentionCriterion: Sendable {
     if !probes.isEmpty {
       guard let maps else { throw CompressionMethod.snp.needsDataset }
       try FeatureMapPass.run(probes.map(\.probe), source: maps, shapes: coupling.analysis.shapes, work: work)
+    } else if let maps, let probe = FedValuesProbe(coupling.graph) {
+      // Data of which nothing needs to be measured are no better for that.
+      try FeatureMapPass.run([probe], source: maps, shapes: coupling.analysis.shapes, work: work)
     }
     var products: [Int: [MemberScores]] = [:]
     for (g, probe) in probes { if let scores = probe.scores { products[g, default: []].append(scores) } }

@@ -109,3 +109,20 @@ extension Graph {
       details: ["value": .string(self[value].name)])
   }
 }
+
+/// Whether what is fed holds NaN or infinity, where a method measures nothing behind it.
+final class FedValuesProbe: FeatureMapProbe {
+  let values: [ValueID]
+  private let graph: Graph
+
+  /// - Returns: nil if nothing that is fed could.
+  init?(_ graph: Graph) {
+    self.graph = graph
+    values = graph.inputs.filter { graph[$0].dtype?.isFloat ?? false }
+    guard !values.isEmpty else { return nil }
+  }
+
+  func add(_ maps: [FeatureMap], work: Work) throws(Failure) {
+    for map in maps where !map.elements.allSatisfy(\.isFinite) { throw graph.notFinite(map.value) }
+  }
+}
