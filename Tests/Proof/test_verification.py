@@ -406,3 +406,47 @@ def test_weights_in_other_files(client, folder, tmp_path):
         file.seek(4096)
         file.write(b"\1\2\3\4")
     assert client.verify(path, output, reply).status == "failed"
+
+
+# MARK: What a network holds
+
+
+def small_network(path, *, outputs=("y",), **numbers):
+    """Two convolutions; `numbers` at places of their weights."""
+    rng = np.random.default_rng(3)
+    stored = {"w1": (16, 3, 3, 3), "w2": (6, 16, 3, 3)}
+    stored = {name: rng.normal(size=shape).astype(np.float32) for name, shape in stored.items()}
+    for name, (place, number) in numbers.items():
+        stored[name][place] = number
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c"], "first", pads=[1] * 4),
+        helper.make_node("Conv", ["c", "w2"], ["y"], "second", pads=[1] * 4),
+    ]
+    values = {"x": ["n", 3, 8, 8], "y": ["n", 6, 8, 8]}
+    infos = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in values.items()}
+    graph = helper.make_graph(
+        nodes, "net", [infos["x"]], [infos[name] for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in stored.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_named(client, folder, number):
+    """Silenced channels are multiplied by zero, which leaves NaN what it is: nobody's defect but the weight's."""
+    path, output = folder / "original.onnx", folder / "unwritten.onnx"
+    # What reads a channel that goes, and one that stays and leaves no number a number.
+    for place, gone in ((1, 5, 1, 1), [5]), (np.s_[:, 7, 1, 1], [5]):
+        small_network(path, w2=(place, number))
+        with pytest.raises(espalier.ServerError) as error:
+            client.compress(
+                path, output, compression_method="PR_ID", layers=[espalier.LayerSetting("first", gone)], verify=True
+            )
+        assert error.value.kind == "verify.impossible" and "'w2'" in str(error.value) and not output.exists()
+
+
+def test_an_input_that_is_an_output(client, folder):
+    path, output = folder / "original.onnx", folder / "compressed.onnx"
+    small_network(path, outputs=("y", "x"))
+    reply = client.compress(path, output, recommendation_ratio=0.4, overwrite=True, verify=True)
+    assert reply.verification.status == "exact"

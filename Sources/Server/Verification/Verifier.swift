@@ -36,7 +36,15 @@ struct Verifier {
         status: .failed, distance: OutputDistance(), twin: nil, tolerance: 0, noise: 0, sampleCount: 0,
         reason: "the compressed file is not what its plan makes of the original: \(difference)")
     }
-    return try verifyOutputs(path, work: work.part(0.1...1))
+    let report = try verifyOutputs(path, work: work.part(0.1...1))
+    if report.status == .failed, let parameter = document.graph.firstNonFinite(of: planned.plan) {
+      throw Failure(
+        .verifyImpossible,
+        "'\(parameter)', of which a part is removed, holds NaN or infinity: times zero these are not zero, so "
+          + "that the original without that part cannot be computed; mend the weights, or exclude the layer",
+        details: ["parameter": .string(parameter)])
+    }
+    return report
   }
 
   private func verifyOutputs(_ path: String, work: Work) throws(Failure) -> VerificationReport {
@@ -52,10 +60,12 @@ struct Verifier {
     let distance = try distance(
       from: found, .counterpart(.original), work: work.part(0.4...(hasApproximations ? 0.7 : 1)))
     if distance.mismatch == nil, distance.count > 0, distance.finiteCount == 0 {
+      let culprit = document.graph.firstNotNumber
       throw Failure(
         .verifyImpossible,
-        "no output of the model is finite on these samples, so there is nothing to compare; give others with dataset_path"
-      )
+        "no output of the model is finite on these samples, so there is nothing to compare; "
+          + (culprit.map { "'\($0)' holds what is no number: mend the weights" } ?? "give others with dataset_path"),
+        details: culprit.map { ["parameter": .string($0)] } ?? [:])
     }
     var report = VerificationReport(
       status: .exact, distance: distance, twin: nil, tolerance: tolerance.relative, noise: tolerance.noise,
