@@ -13,6 +13,7 @@ package final class CompressibleModel: Sendable {
   package let sizeBytes: Int
   package let shapes: GraphShapes
   private let findRewritingCost: FindRewritingCost
+  private let findWrittenBytes: FindWrittenBytes
   private let derived = Mutex(Derived())
 
   private struct Derived {
@@ -42,21 +43,28 @@ package final class CompressibleModel: Sendable {
   /// Whether the cost of rows of layers is wanted too.
   package typealias FindRewritingCost = @Sendable (_ ofRows: Bool, Work) throws(Failure) -> RewritingCost?
 
+  /// The bytes of the file or files that a plan makes of the model; nil where only writing them tells.
+  package typealias FindWrittenBytes = @Sendable (CompressionPlan, Work) throws(Failure) -> Int?
+
   /// - Parameters:
   ///   - inputShapes: per graph input name, lengths that override what the file declares.
   ///   - rewritingCost: asks the file's format, when a size on file is to be told.
+  ///   - writtenBytes: the same once there is a plan.
   /// - Throws: `Failure` if shapes contradict each other or an input's shape is neither declared nor given.
   package init(
     graph: Graph, sizeBytes: Int, inputShapes: [String: [Int]] = [:], work: Work = Work(),
-    rewritingCost: @escaping FindRewritingCost = { _, _ in nil }
+    rewritingCost: @escaping FindRewritingCost = { _, _ in nil },
+    writtenBytes: @escaping FindWrittenBytes = { _, _ in nil }
   ) throws(Failure) {
     (self.graph, self.sizeBytes, findRewritingCost) = (graph, sizeBytes, rewritingCost)
+    findWrittenBytes = writtenBytes
     shapes = try graph.inferShapes(given: inputShapes)
   }
 
   /// What is made of another model, under that model's lengths.
   init(_ graph: Graph, sizeBytes: Int, like other: CompressibleModel) throws(Failure) {
     (self.graph, self.sizeBytes, findRewritingCost) = (graph, sizeBytes, { _, _ in nil })
+    findWrittenBytes = { _, _ in nil }
     shapes = try graph.inferShapes(like: other.shapes)
   }
 
@@ -188,6 +196,14 @@ package final class CompressibleModel: Sendable {
     let cost = try findRewritingCost(ofRows, work)
     derived.withLock { $0.rewritingCosts[ofRows] = .some(cost) }
     return cost
+  }
+
+  /// What describes nodes and tensors is next to nothing in larger files.
+  private static let largestMeasuredFile = 64 << 20
+
+  /// The bytes of what a plan makes of the model's file; nil where nobody knows, or where that of its tensors says enough.
+  func writtenBytes(_ plan: CompressionPlan, _ work: Work) throws(Failure) -> Int? {
+    sizeBytes <= Self.largestMeasuredFile ? try findWrittenBytes(plan, work) : nil
   }
 
   /// A size whose bytes are those of the tensors alone, with what the file takes besides.

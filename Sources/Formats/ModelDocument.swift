@@ -25,6 +25,9 @@ package protocol ModelDocument: Sendable {
   /// - Parameter ofRows: whether what rows of layers in the place of one take is wanted, too.
   func rewritingCost(ofRows: Bool, work: Work) throws(Failure) -> RewritingCost?
 
+  /// The bytes of the files that `write` would make of `plan`; nil where only writing them tells.
+  func writtenBytes(applying plan: CompressionPlan, work: Work) throws(Failure) -> Int?
+
   /// Writes the model with `plan` applied to `path`, whole or not at all: a temporary file beside the target, checked,
   /// synced, then renamed. Everything the plan does not touch keeps its bytes.
   /// - Parameter check: gets the path of the complete model, under another name than it is to have, before it is
@@ -44,6 +47,7 @@ extension ModelDocument {
   package var isONNX: Bool { false }
   package func readAhead(work: Work) {}
   package func rewritingCost(ofRows: Bool, work: Work) throws(Failure) -> RewritingCost? { nil }
+  package func writtenBytes(applying plan: CompressionPlan, work: Work) throws(Failure) -> Int? { nil }
 
   package func write(
     applying plan: CompressionPlan, to path: String, overwrite: Bool, work: Work

@@ -18,8 +18,10 @@ extension CompressibleModel {
   ) throws(Failure) -> (planned: PlannedCompression, outcome: Outcome) {
     let coupling = try coupling(request.options.couplingOptions, work)
     var whole = WholeGroups()
+    var overhead: Int?
+    var searches = 0
     while true {
-      let chosen = try choose(request, whole, work)
+      let chosen = try choose(request, whole, overhead, work)
       guard !chosen.classes.isEmpty else { throw whole.firstFailure ?? Self.nothingChosen }
       var planned: PlannedCompression
       let outcome: Result<Outcome, Failure>
@@ -29,6 +31,12 @@ extension CompressibleModel {
           Removal(coupling, classes: chosen.classes), layers: chosen.layers, skipped: chosen.skipped,
           warnings: chosen.warnings + whole.warnings, work)
         (planned.goal, planned.achievedRatio) = (chosen.goal, chosen.achievedRatio)
+        if let missed = planned.missedSize(of: sizeBytes) {
+          searches += 1
+          guard searches < Self.mostSearches else { throw missed.failure }
+          overhead = missed.isTooLarge ? max(overhead ?? .min, missed.overhead) : missed.overhead
+          continue
+        }
         outcome = Result { () throws(Failure) in try body(planned, proof) }
         planned.certificate = try proof.report()
       } catch {
@@ -42,6 +50,10 @@ extension CompressibleModel {
       return (planned, try outcome.get())
     }
   }
+
+  /// How often a size is searched for with what the file of the last choice has beside its tensors, which another choice
+  /// may have more or less of.
+  private static let mostSearches = 6
 
   /// The same for a plan that is only to be told.
   package func plan(_ request: CompressionRequest, work: Work) throws(Failure) -> PlannedCompression {
@@ -88,11 +100,15 @@ extension CompressibleModel {
     }
     var compressed = try cost.after(removal) { id in lengths[id.index] }
     for tensor in reconciliation.bakedNumbers { compressed.parameters += CostModel.parameters(of: tensor) }
-    let planned = PlannedCompression(
+    var planned = PlannedCompression(
       plan: plan, original: cost.original, compressed: compressed, layers: layers,
       removed: removal.slices.flatMap(removed), copied: removal.copies.map(copied),
       skipped: skipped, warnings: warnings, approximations: removal.approximations(),
       change: .removal(removal))
+    if let bytes = try writtenBytes(plan, work) {
+      planned.fileOverhead = bytes - compressed.sizeBytes
+      planned.compressed.sizeBytes = bytes
+    }
     return (planned, proof)
   }
 
@@ -106,7 +122,7 @@ extension CompressibleModel {
   }
 
   private func choose(
-    _ request: CompressionRequest, _ whole: WholeGroups, _ work: Work
+    _ request: CompressionRequest, _ whole: WholeGroups, _ overhead: Int?, _ work: Work
   ) throws(Failure) -> Chosen {
     let options = request.options
     switch request.choice {
@@ -117,7 +133,7 @@ extension CompressibleModel {
         guard !model.admitted.isEmpty else { return Chosen() }
       }
       let selection = model.keepingAll(
-        of: whole.reasons, in: try selection(of: model, for: goal, options: options, work: work))
+        of: whole.reasons, in: try selection(of: model, for: goal, options: options, overhead: overhead, work: work))
       return Chosen(
         classes: model.classes(selection), layers: model.settings(selection),
         skipped: model.held(selection, options: options, whole.reasons) + model.skipped, goal: goal,
@@ -183,5 +199,33 @@ extension CompressibleModel {
       next = index + 1
     }
     return removed
+  }
+}
+
+extension PlannedCompression {
+  /// A size on file that was to be reached, and how it was missed.
+  fileprivate struct MissedSize {
+    let share: Double
+    let closest: Double
+    /// Of the file, beside its tensors.
+    let overhead: Int
+    var isTooLarge: Bool { closest > share }
+
+    var failure: Failure {
+      Failure(
+        .targetUnreachable,
+        "size_bytes cannot be brought to \(share) within one percent from below: \(closest) is the closest that was found under these options; ask for that, or loosen step_size, min_num_of_value, max_layer_ratio, include or exclude",
+        details: ["requested": .double(share), "closest": .double(closest)])
+    }
+  }
+
+  /// nil where no size on file was asked for, where it is reached, or where nobody knows it before it is written.
+  /// - Parameter original: bytes.
+  fileprivate func missedSize(of original: Int) -> MissedSize? {
+    guard let fileOverhead, case .size(.sizeBytes, let share)? = goal else { return nil }
+    let most = share * Double(original) * (1 + 1e-12)
+    let bytes = Double(compressed.sizeBytes)
+    guard bytes > most || bytes < most * (1 - SizeSearch.tolerance) else { return nil }
+    return MissedSize(share: share, closest: bytes / Double(max(1, original)), overhead: fileOverhead)
   }
 }

@@ -70,8 +70,9 @@ extension CompressibleModel {
     return model
   }
 
+  /// - Parameter overhead: what the file is known to have beside its tensors.
   func selection(
-    of model: RankedModel, for goal: RecommendationGoal, options: PruningOptions, work: Work
+    of model: RankedModel, for goal: RecommendationGoal, options: PruningOptions, overhead: Int? = nil, work: Work
   ) throws(Failure) -> Selection {
     switch goal {
     case .ratio(let ratio): return try model.ranked.recommending(ratio: ratio, options: options)
@@ -81,11 +82,12 @@ extension CompressibleModel {
         "VBMF's ratios and energies are about ranks; a pruning method takes a ratio of channels or a size")
     case .size(let measure, let share):
       let cost = removalCost(of: model.scored.coupling, options.couplingOptions)
-      let rewriting = measure == .sizeBytes ? try rewritingCost(ofRows: false, work) : nil
+      var rewriting = overhead
+      if measure == .sizeBytes, rewriting == nil { rewriting = try rewritingCost(ofRows: false, work)?.rewriting }
       return try SizeSearch(
         model.ranked, options: options, original: cost.table.original[measure], isExact: rewriting != nil, work: work
-      ) { selection throws(Failure) in
-        try cost.after(model.classes(selection))[measure] + (rewriting?.rewriting ?? 0)
+      ) { [rewriting] selection throws(Failure) in
+        try cost.after(model.classes(selection))[measure] + (rewriting ?? 0)
       }.selection(share: share, of: measure)
     }
   }

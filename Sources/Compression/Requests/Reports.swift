@@ -288,6 +288,8 @@ package struct PlannedCompression: Sendable {
   /// `sizeBytes` is an estimate until the file is written.
   package var compressed: ModelSize
   package var layers: [LayerSetting]
+  /// What of `compressed.sizeBytes` the file has beside its tensors; nil where these alone are counted.
+  var fileOverhead: Int?
   /// What was to be reached, and the share of all prunable channels that go; nil where the request named layers.
   package var goal: RecommendationGoal?
   package var achievedRatio: Double?

@@ -53,6 +53,13 @@ package final class ONNXDocument: ModelDocument {
     for file in [storage.file] + external.files.map(\.file) { file.readAhead(work: work) }
   }
 
+  /// Encodes the new messages, which refer to the tensors' bytes, and counts.
+  package func writtenBytes(applying plan: CompressionPlan, work: Work) throws(Failure) -> Int? {
+    var surgeon = try ONNXSurgeon(self, plan)
+    let (model, data) = try surgeon.operate(path: storage.file.identity.path, work: work)
+    return data.reduce(model.count) { $0 + $1.message.count }
+  }
+
   package func write(
     applying plan: CompressionPlan, to path: String, overwrite: Bool, checking check: FileCheck?, work: Work
   ) throws(Failure) -> [WrittenFile] {

@@ -26,7 +26,8 @@ final class CachedModel: Sendable {
     shapes.merge(document.exampleShapes) { given, _ in given }
     compressible = try CompressibleModel(
       graph: document.graph, sizeBytes: document.description.sizeBytes, inputShapes: shapes, work: work.part(0.5...1),
-      rewritingCost: { rows, work throws(Failure) in try document.rewritingCost(ofRows: rows, work: work) })
+      rewritingCost: { rows, work throws(Failure) in try document.rewritingCost(ofRows: rows, work: work) },
+      writtenBytes: { plan, work throws(Failure) in try document.writtenBytes(applying: plan, work: work) })
     try document.verifyUnchanged()
   }
 
