@@ -664,3 +664,68 @@ def test_it_can_be_cancelled_at_any_time_and_tells_how_far_it_is(client, folder,
         assert time.monotonic() - began < 1 and not path.exists()
     shares = [share for share in fractions if share is not None]
     assert shares == sorted(shares) and shares[-1] > 10
+
+
+# Few inputs, wide layers
+
+
+def wide_network():
+    """1024 numbers are made one row and summed."""
+    rng = np.random.default_rng(11)
+    stored = {
+        "first.weight": rng.normal(size=(16, 3, 3, 3)) / 5, "first.bias": rng.normal(size=16) / 5,
+        "second.weight": rng.normal(size=(24, 1024)) / 32, "second.bias": rng.normal(size=24) / 5,
+        "third.weight": rng.normal(size=(5, 24)) / 5,
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight", "first.bias"], ["c"], "first", pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("Gemm", ["f", "second.weight", "second.bias"], ["g"], "second", transB=1),
+        helper.make_node("Relu", ["g"], ["h"]),
+        helper.make_node("Gemm", ["h", "third.weight"], ["y"], "third", transB=1),
+    ]
+    infos = {"x": ["n", 3, 8, 8], "y": ["n", 5]}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in infos.items()]
+    graph = helper.make_graph(
+        nodes, "net", values[:1], values[1:],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_few_inputs_of_wide_layers_say_what_they_say_many_times_over(client, folder):
+    """So few that sums over them are not made; many times over they are, and have to say the same."""
+    path, output = folder / "wide.onnx", folder / "wide_out.onnx"
+    model = wide_network()
+    onnx.save(model, path)
+    few = np.random.default_rng(12).normal(size=(32, 3, 8, 8)).astype(np.float32)
+    found = {}
+    for count in 1, 20:
+        dataset = folder / f"wide_{count}.npy"
+        np.save(dataset, np.concatenate([few] * count))
+        sensitivity = client.sensitivity(path, dataset_path=dataset, ratios=[0.25, 0.5, 0.75])
+        told = client.recommend(
+            path, compression_method="PR_L2", recommendation_ratio=0.4, dataset_path=dataset
+        ).predicted_error
+        svd = client.compress(
+            path, output, compression_method="FD_SVD", layers=[espalier.LayerSetting("second", [9])],
+            dataset_path=dataset, overwrite=True,
+        )  # fmt: skip
+        factors = {value.name: numpy_helper.to_array(value) for value in onnx.load(output).graph.initializer}
+        refit = client.compress(
+            path, output, compression_method="PR_REC", recommendation_ratio=0.5, dataset_path=dataset,
+            reconstruct="least_squares", overwrite=True,
+        )  # fmt: skip
+        fitted = {value.name: numpy_helper.to_array(value) for value in onnx.load(output).graph.initializer}
+        assert refit.reconstruction.error_after < refit.reconstruction.error_before
+        found[count] = (
+            [error for group in sensitivity.groups for error in group.predicted_errors], told, svd.replaced[0].output_error, factors,
+            fitted, [entry.to_json() for entry in refit.removed],
+        )  # fmt: skip
+    (errors, told, lost, factors, fitted, removed), again = found[1], found[20]
+    assert removed == again[5]
+    assert np.allclose(errors, again[0], rtol=1e-4, atol=1e-6) and min(errors) > 0
+    assert told == pytest.approx(again[1], rel=1e-4) and lost == pytest.approx(again[2], rel=1e-4)
+    for before, after in (factors, again[3]), (fitted, again[4]):
+        assert all(np.abs(before[name] - after[name]).max() <= 2e-4 * np.abs(before[name]).max() for name in before)

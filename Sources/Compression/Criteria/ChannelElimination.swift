@@ -22,6 +22,9 @@ struct ChannelLoss {
   /// Of the mean variance: what silent channels get.
   private static let silence = 1e-9
 
+  /// What a channel's variance is taken to be larger.
+  static func lift(of variance: Double, mean: Double) -> Double { ridge * max(variance, silence * mean) }
+
   /// - Parameters:
   ///   - cells: by channel that the layer reads, the cell that it goes with, negative if none.
   ///   - total: the variance of the sum that the layer's output joins, if it joins one.
@@ -48,7 +51,7 @@ struct ChannelLoss {
     for k in 0..<size * size { weights[k] /= whole }
     var extra = [Double](repeating: 0, count: size)
     for k in 0..<size {
-      extra[k] = Self.ridge * max(covariance[k * size + k], Self.silence * mean)
+      extra[k] = Self.lift(of: covariance[k * size + k], mean: mean)
       covariance[k * size + k] += extra[k]
     }
     (self.weights, self.covariance, self.extra) = (weights, covariance, extra)
@@ -84,13 +87,21 @@ struct ChannelLoss {
   }
 }
 
+/// Greedy elimination of the channels that a layer reads, cell by cell.
+protocol CellElimination {
+  /// What the removal of a cell would cost now.
+  func cost(of cell: Int) -> Double
+  /// - Returns: what it costs, and which part of that is due to variances that are larger than measured.
+  mutating func remove(_ cell: Int) -> (cost: Double, excess: Double)
+}
+
 /// Greedy elimination of the channels that a layer reads, in the inverse of their covariance, P = S^-1: a channel c
 /// that goes costs A_cc / P_cc, and what is left makes up for it, A <- A - a u' - u a' + A_cc u u' with u = P_c / P_cc
 /// and a = A_c, and P <- P - P_cc u u'.
 ///
 /// Only diagonals are always as they should be; of the matrices so many changes are put off that a product of matrices
 /// carries them out, without the channels that are gone.
-struct ChannelElimination {
+struct ChannelElimination: CellElimination {
   private let inputs: [[Int]]
   private let extra: [Double]
   private let ownWeights: [Double]
@@ -128,7 +139,6 @@ struct ChannelElimination {
     (weights, self.precision, ownWeights) = (loss.weights, precision, weightDiagonal)
   }
 
-  /// What the removal of a cell would cost now.
   func cost(of cell: Int) -> Double {
     inputs[cell].reduce(0) { sum, input in
       let place = places[input]
@@ -136,7 +146,6 @@ struct ChannelElimination {
     }
   }
 
-  /// - Returns: what it costs, and which part of that is due to variances that are larger than measured.
   mutating func remove(_ cell: Int) -> (cost: Double, excess: Double) {
     var (cost, excess) = (0.0, 0.0)
     for input in inputs[cell] {

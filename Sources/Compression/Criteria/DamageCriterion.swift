@@ -71,9 +71,13 @@ struct DamageCriterion: Sendable {
         part, cost: cost, naming: { "weighed \(coupling.groups[$0].name)" }
       ) { g, work throws(Failure) in
         var found: [Double] = []
-        for loss in losses(of: g, moments) {
+        for consumer in consumers[g] {
           try work.checkCancellation()
-          if let share = loss.share(of: cells[g], algebra) { found.append(share) }
+          if let sampled = sampled(consumer, g, moments) {
+            found.append(sampled.share(of: cells[g]))
+          } else if let share = loss(consumer, g, moments)?.share(of: cells[g], algebra) {
+            found.append(share)
+          }
         }
         return found.isEmpty ? Double?.none : found.reduce(0, +)
       }
@@ -86,24 +90,37 @@ struct DamageCriterion: Sendable {
 
   private func cost(of g: Int) -> Double { consumers[g].reduce(1) { $0 + Double($1.tap.channels * $1.tap.channels) } }
 
-  private func losses(of g: Int, _ moments: ChannelMoments) -> [ChannelLoss] {
-    consumers[g].compactMap { consumer in
-      guard let input = moments.inputs[consumer.tap], input.count > 0 else { return nil }
-      return ChannelLoss(
-        consumer.layer, input, cells: coupling.cells(ofFilters: consumer.origin, group: g),
-        cellCount: coupling.groups[g].cells.count,
-        total: consumer.layer.shortcut.flatMap { moments.variances[$0.sum] }, algebra)
-    }
+  private func loss(_ consumer: ChannelConsumer, _ g: Int, _ moments: ChannelMoments) -> ChannelLoss? {
+    guard let input = moments.inputs[consumer.tap], input.count > 0 else { return nil }
+    return ChannelLoss(
+      consumer.layer, input, cells: coupling.cells(ofFilters: consumer.origin, group: g),
+      cellCount: coupling.groups[g].cells.count, total: total(consumer, moments), algebra)
+  }
+
+  /// Where the layer was seen at few positions.
+  private func sampled(_ consumer: ChannelConsumer, _ g: Int, _ moments: ChannelMoments) -> SampledElimination? {
+    guard let input = moments.inputs[consumer.tap] else { return nil }
+    return SampledElimination(
+      consumer.layer, input, cells: coupling.cells(ofFilters: consumer.origin, group: g),
+      cellCount: coupling.groups[g].cells.count, total: total(consumer, moments), algebra)
+  }
+
+  private func total(_ consumer: ChannelConsumer, _ moments: ChannelMoments) -> Double? {
+    consumer.layer.shortcut.flatMap { moments.variances[$0.sum] }
   }
 
   private func vote(
     on g: Int, _ moments: ChannelMoments, saving: Double, _ work: Work
   ) throws(Failure) -> Vote? {
     let count = coupling.groups[g].cells.count
-    var eliminations: [ChannelElimination] = []
-    for loss in losses(of: g, moments) {
+    var eliminations: [any CellElimination] = []
+    for consumer in consumers[g] {
       try work.checkCancellation()
-      if let elimination = ChannelElimination(loss, algebra) { eliminations.append(elimination) }
+      if let sampled = sampled(consumer, g, moments) {
+        eliminations.append(sampled)
+      } else if let loss = loss(consumer, g, moments), let elimination = ChannelElimination(loss, algebra) {
+        eliminations.append(elimination)
+      }
     }
     guard !eliminations.isEmpty else { return nil }
     var vote = Vote(scores: [Double](repeating: 0, count: count), damages: [Double](repeating: 0, count: count))

@@ -190,21 +190,10 @@ struct InputGathering: Sendable {
       }
       guard let moments = probes[taps]?.moments ?? moments(knownOf: taps), moments.count > 0 else { return nil }
       let isCentred = layers.count == 1 && layers[0].inputMean(in: graph).isMoved
-      let covariance = isCentred ? moments.covariance : moments.secondMoment
-      guard let whitening = Whitening(covariance: covariance, size: moments.size, algebra) else { return nil }
+      guard let whitening = Whitening(moments, isCentred: isCentred, algebra) else { return nil }
       return WeightInputs(
         whitening: whitening, mean: isCentred ? moments.mean : nil, patches: nil, positionCount: moments.count)
     }
-  }
-}
-
-extension InputMoments {
-  /// About zero; entries on and above the diagonal.
-  var secondMoment: [Double] {
-    var result = covariance
-    let mean = mean
-    for i in 0..<size { for j in i..<size { result[i * size + j] += mean[i] * mean[j] } }
-    return result
   }
 }
 

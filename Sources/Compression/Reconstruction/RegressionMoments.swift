@@ -2,13 +2,17 @@ import ModelGraph
 import Numerics
 
 /// Sums over positions from which a linear regression of what a layer should compute on what it reads follows, group by
-/// group: their size does not depend on how many positions there are.
+/// group: their size does not depend on how many positions there are. Where there are many inputs and few positions, these
+/// are kept instead, and what follows from sums follows from them sooner.
 package struct RegressionMoments: Sendable {
   let groups: Int
   /// Inputs and outputs of one group.
   let inputs: Int
   let outputs: Int
   package private(set) var count = 0
+  typealias Rows = (x: [Double], y: [Double])
+  /// `[count, inputs]` and `[count, outputs]`, of one group; nil once there are sums.
+  private(set) var rows: Rows?
   /// `[groups, inputs, inputs]`; entries on and above the diagonals.
   private(set) var squares: [Double]
   /// `[groups, outputs, inputs]`.
@@ -21,8 +25,9 @@ package struct RegressionMoments: Sendable {
 
   package init(groups: Int, inputs: Int, outputs: Int) {
     (self.groups, self.inputs, self.outputs) = (groups, inputs, outputs)
-    squares = [Double](repeating: 0, count: groups * inputs * inputs)
-    products = [Double](repeating: 0, count: groups * outputs * inputs)
+    rows = groups == 1 && InputMoments.keeps(1, ofSize: inputs) ? ([], []) : nil
+    squares = [Double](repeating: 0, count: rows == nil ? groups * inputs * inputs : 0)
+    products = [Double](repeating: 0, count: rows == nil ? groups * outputs * inputs : 0)
     inputSums = [Double](repeating: 0, count: groups * inputs)
     outputSums = [Double](repeating: 0, count: groups * outputs)
     outputSquares = outputSums
@@ -43,15 +48,12 @@ package struct RegressionMoments: Sendable {
     _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>, count: Int, group: Int, _ algebra: LinearAlgebra
   ) {
     let (inputs, outputs) = (inputs, outputs)
-    squares.withUnsafeMutableBufferPointer { target in
-      guard let base = target.baseAddress else { return }
-      algebra.addGram(of: x, count: inputs, length: count, layout: .elements, to: base + group * inputs * inputs)
-    }
-    products.withUnsafeMutableBufferPointer { target in
-      guard let base = target.baseAddress else { return }
-      algebra.addProducts(
-        of: y, rows: outputs, with: x, columns: inputs, length: count, layout: .elements,
-        to: base + group * outputs * inputs)
+    if rows != nil, InputMoments.keeps(self.count + count, ofSize: inputs) {
+      rows?.x.append(contentsOf: UnsafeBufferPointer(start: x, count: count * inputs))
+      rows?.y.append(contentsOf: UnsafeBufferPointer(start: y, count: count * outputs))
+    } else {
+      sum(algebra)
+      addProducts(x, y, count: count, group: group, algebra)
     }
     inputSums.withUnsafeMutableBufferPointer { sums in
       for k in 0..<count { for i in 0..<inputs { sums[group * inputs + i] += x[k * inputs + i] } }
@@ -68,6 +70,31 @@ package struct RegressionMoments: Sendable {
       }
     }
     if group == groups - 1 { self.count += count }
+  }
+
+  private mutating func addProducts(
+    _ x: UnsafePointer<Double>, _ y: UnsafePointer<Double>, count: Int, group: Int, _ algebra: LinearAlgebra
+  ) {
+    let (inputs, outputs) = (inputs, outputs)
+    squares.withUnsafeMutableBufferPointer { target in
+      guard let base = target.baseAddress else { return }
+      algebra.addGram(of: x, count: inputs, length: count, layout: .elements, to: base + group * inputs * inputs)
+    }
+    products.withUnsafeMutableBufferPointer { target in
+      guard let base = target.baseAddress else { return }
+      algebra.addProducts(
+        of: y, rows: outputs, with: x, columns: inputs, length: count, layout: .elements,
+        to: base + group * outputs * inputs)
+    }
+  }
+
+  /// Makes sums of positions that were kept.
+  package mutating func sum(_ algebra: LinearAlgebra) {
+    guard let kept = rows else { return }
+    rows = nil
+    squares = [Double](repeating: 0, count: inputs * inputs)
+    products = [Double](repeating: 0, count: outputs * inputs)
+    addProducts(kept.x, kept.y, count: kept.x.count / max(1, inputs), group: 0, algebra)
   }
 
   // MARK: From sums to means, in place: matrices may be large

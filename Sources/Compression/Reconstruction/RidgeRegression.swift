@@ -21,7 +21,7 @@ package enum RidgeRegression {
   /// old weight what the inputs say nothing of.
   package static let ridges = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1]
   /// Where nothing tells which is best.
-  private static let usual = 2
+  static let usual = 2
 
   /// - Parameters:
   ///   - fitting: what weights are fitted to.
@@ -34,26 +34,44 @@ package enum RidgeRegression {
   ) throws(Failure) -> RefitSolution {
     let isCentred = oldConstants != nil
     var known = consume fitting
-    known.average(isCentred: isCentred)
     var judge = choosing.flatMap { $0.count > 0 ? $0 : nil }
+    if let rows = known.rows, judge == nil || judge?.rows != nil {
+      return try solve(
+        rows, choosing: judge?.rows, inputs: known.inputs, outputs: known.outputs, old: old, oldConstants: oldConstants,
+        algebra, work)
+    }
+    known.sum(algebra)
+    judge?.sum(algebra)
+    known.average(isCentred: isCentred)
     judge?.average(isCentred: isCentred)
     var ridge: Double? = ridges[usual]
     if let judge {
       ridge = try best(known, judge, old, algebra, work)
       known.merge(judge, isCentred: isCentred)
     }
-    let unchanged = RefitSolution(rows: old, constants: nil, ridge: nil, errorBefore: 0, errorAfter: 0)
     var solution = RefitSolution(rows: old, constants: oldConstants, ridge: ridge, errorBefore: 0, errorAfter: 0)
     if let ridge {
       solution.rows = try fit(known, old, ridge: ridge, algebra, work) ?? old
     }
     if isCentred { solution.constants = known.constants(of: solution.rows) }
     let judging = judge ?? known
-    let before = judging.error(of: old, constants: oldConstants, algebra)
-    let after = judging.error(of: solution.rows, constants: solution.constants, algebra)
-    let total = judging.outputSquares.reduce(0) { $0 + max(0, $1) }
-    // What computes what it should, but for rounding, stays as it is.
-    guard total > 0, before > smallestError * smallestError * total else { return unchanged }
+    return judged(
+      solution, old: old, before: judging.error(of: old, constants: oldConstants, algebra),
+      after: judging.error(of: solution.rows, constants: solution.constants, algebra),
+      total: judging.outputSquares.reduce(0) { $0 + max(0, $1) })
+  }
+
+  /// A solution with its errors; what computes what it should, but for rounding, stays as it is.
+  /// - Parameters:
+  ///   - before: the mean squared error, as `after`.
+  ///   - total: the mean square of what is to be computed.
+  static func judged(
+    _ solution: RefitSolution, old: [Double], before: Double, after: Double, total: Double
+  ) -> RefitSolution {
+    guard total > 0, before > smallestError * smallestError * total else {
+      return RefitSolution(rows: old, constants: nil, ridge: nil, errorBefore: 0, errorAfter: 0)
+    }
+    var solution = solution
     (solution.errorBefore, solution.errorAfter) = ((before / total).squareRoot(), (after / total).squareRoot())
     return solution
   }
@@ -65,11 +83,19 @@ package enum RidgeRegression {
   private static func best(
     _ known: RegressionMoments, _ judge: RegressionMoments, _ old: [Double], _ algebra: LinearAlgebra, _ work: Work
   ) throws(Failure) -> Double? {
-    func error(_ ridge: Int) throws(Failure) -> Double {
+    try best(than: judge.error(of: old, constants: nil, algebra)) { ridge throws(Failure) in
       try work.checkCancellation()
       guard let rows = try fit(known, old, ridge: ridges[ridge], algebra, work) else { return .infinity }
       return judge.error(of: rows, constants: nil, algebra)
     }
+  }
+
+  /// - Parameters:
+  ///   - old: the error of the old weight.
+  ///   - error: of one of `ridges`.
+  static func best(
+    than old: Double, error: (_ ridge: Int) throws(Failure) -> Double
+  ) throws(Failure) -> Double? {
     var (ridge, least) = (usual, try error(usual))
     for step in [-1, 1] {
       let start = ridge
@@ -82,7 +108,7 @@ package enum RidgeRegression {
       }
       if ridge != start { break }
     }
-    return judge.error(of: old, constants: nil, algebra) <= least ? nil : ridges[ridge]
+    return old <= least ? nil : ridges[ridge]
   }
 
   /// The rows; nil where an input's covariance has no factor. A group of which there is nothing to fit to keeps its own.

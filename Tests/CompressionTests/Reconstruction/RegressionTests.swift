@@ -55,6 +55,46 @@ import Testing
     return moments
   }
 
+  @Test("Few positions of many inputs give the weight that their sums give", arguments: [false, true])
+  func fewPositions(addsConstants: Bool) throws {
+    let (inputs, outputs) = (1024, 3)
+    var generator = SeededGenerator(seed: 5)
+    func random(_ count: Int) -> [Double] { (0..<count).map { _ in Double.random(in: -1...1, using: &generator) } }
+    let old = random(outputs * inputs)
+    let constants = addsConstants ? random(outputs) : nil
+    func positions(_ count: Int) -> RegressionMoments {
+      // Along a few directions mostly, off zero, and what the old weight does not quite give.
+      let directions = random(3 * inputs)
+      let x = (0..<count).flatMap { _ -> [Double] in
+        let shares = random(3)
+        return random(inputs).enumerated().map { i, noise in
+          1 + 0.1 * noise + (0..<3).reduce(0) { $0 + shares[$1] * directions[$1 * inputs + i] }
+        }
+      }
+      let y = (0..<count).flatMap { k in
+        (0..<outputs).map { o in
+          (0..<inputs).reduce(0.5) { $0 + 0.8 * old[o * inputs + $1] * x[k * inputs + $1] }
+        }
+      }
+      return moments(x, y, inputs: inputs, outputs: outputs)
+    }
+    let (fitting, choosing) = (positions(30), positions(9))
+    for judge in [nil, choosing] {
+      var (summed, summedJudge) = (fitting, judge)
+      summed.sum(algebra)
+      summedJudge?.sum(algebra)
+      let found = try RidgeRegression.solve(
+        fitting, choosing: judge, old: old, oldConstants: constants, algebra, Work())
+      let expected = try RidgeRegression.solve(
+        summed, choosing: summedJudge, old: old, oldConstants: constants, algebra, Work())
+      #expect(found.ridge == expected.ridge)
+      #expect(zip(found.rows, expected.rows).allSatisfy { abs($0 - $1) < 1e-7 })
+      #expect(zip(found.constants ?? [], expected.constants ?? []).allSatisfy { abs($0 - $1) < 1e-4 })
+      #expect(abs(found.errorBefore - expected.errorBefore) < 1e-7 * expected.errorBefore)
+      #expect(abs(found.errorAfter - expected.errorAfter) < 1e-5 * expected.errorBefore)
+    }
+  }
+
   @Test("The golden consumer of four of six channels") func goldenUpdate() throws {
     let reference: Golden = try golden("reconstruction.json")
     let (inputs, outputs) = (reference.keep.count, reference.weight.count)
