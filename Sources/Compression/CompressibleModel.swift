@@ -99,7 +99,7 @@ package final class CompressibleModel: Sendable {
   /// - Parameter found: of PR_REC, told of every group as soon as it is known, unless all were known before.
   func scores(
     _ key: ScoreKey, maps: (any FeatureMapSource)?, _ work: Work,
-    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote?) -> Void)? = nil
+    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote) -> Void)? = nil
   ) throws(Failure) -> ScoredGroups {
     if let known = derived.withLock({ $0.scores.first { $0.key == key }?.scored }) { return known }
     let coupling = try coupling(key.coupling, work)
@@ -127,7 +127,7 @@ package final class CompressibleModel: Sendable {
   /// - Parameter maps: for the methods that measure feature maps; the others do without.
   func ranking(
     _ method: CompressionMethod, _ options: PruningOptions, maps: (any FeatureMapSource)?, _ work: Work,
-    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote?) -> Void)? = nil
+    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote) -> Void)? = nil
   ) throws(Failure) -> RankedModel {
     let key = RankingKey(
       score: ScoreKey(method, options, data: maps?.identity), options: RankingOptions(options),
@@ -143,8 +143,8 @@ package final class CompressibleModel: Sendable {
 
   private func damage(
     _ coupling: ChannelCoupling, _ options: CouplingOptions, maps: (any FeatureMapSource)?, _ work: Work,
-    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote?) -> Void)?
-  ) throws(Failure) -> [DamageCriterion.Vote?] {
+    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote) -> Void)?
+  ) throws(Failure) -> [DamageCriterion.Vote] {
     guard let maps else { throw CompressionMethod.damage.needsDataset }
     let (votes, moments) = try DamageCriterion(coupling, shapes: shapes.nominal).votes(
       from: maps, known: moments(of: maps), savings: savings(of: coupling, options), work: work, found: found)

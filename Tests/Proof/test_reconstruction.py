@@ -729,3 +729,17 @@ def test_few_inputs_of_wide_layers_say_what_they_say_many_times_over(client, fol
     assert told == pytest.approx(again[1], rel=1e-4) and lost == pytest.approx(again[2], rel=1e-4)
     for before, after in (factors, again[3]), (fitted, again[4]):
         assert all(np.abs(before[name] - after[name]).max() <= 2e-4 * np.abs(before[name]).max() for name in before)
+
+
+@pytest.mark.parametrize(
+    "name, value, says", [("second.weight", 0, "the weights are zero"), ("first.weight", 0, "the same on all")]
+)
+def test_what_says_nothing_of_channels_is_told(client, folder, name, value, says):
+    path, dataset = folder / "silent.onnx", folder / "silent.npy"
+    model = wide_network()
+    tensor = next(t for t in model.graph.initializer if t.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(tensor), value), name))
+    onnx.save(model, path)
+    np.save(dataset, np.random.default_rng(12).normal(size=(16, 3, 8, 8)).astype(np.float32))
+    skipped = client.sensitivity(path, dataset_path=dataset, ratios=[0.5]).skipped
+    assert any("first" in entry.name and says in entry.reason for entry in skipped), skipped

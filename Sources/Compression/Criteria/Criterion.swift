@@ -25,11 +25,11 @@ struct Criterion: Sendable {
   /// - Parameter damage: of PR_REC, what it found.
   /// - Throws: `datasetRequired` where feature maps are wanted and nobody makes them.
   init(
-    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, damage: [DamageCriterion.Vote?]?,
+    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, damage: [DamageCriterion.Vote]?,
     maps: (any FeatureMapSource)?, work: Work
   ) throws(Failure) {
     self.coupling = coupling
-    damages = damage?.map { $0?.damages ?? [] }
+    damages = damage?.map { $0.scores?.damages ?? [] }
     func weights(_ kind: WeightCriterion.Kind) -> Kind {
       .weights(WeightCriterion(kind, isJoined: key.isJoined, coupling))
     }
@@ -69,11 +69,10 @@ struct Criterion: Sendable {
 }
 
 extension Criterion.Votes {
-  init(_ vote: DamageCriterion.Vote?) {
-    if let vote {
-      self = .members([MemberScores(vote.scores)])
-    } else {
-      self = .unavailable("no layer whose weight could be fitted reads its channels")
+  init(_ vote: DamageCriterion.Vote) {
+    switch vote {
+    case .scores(let found): self = .members([MemberScores(found.scores)])
+    case .unavailable(let reason): self = .unavailable(reason)
     }
   }
 }

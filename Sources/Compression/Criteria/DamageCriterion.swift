@@ -31,11 +31,11 @@ struct DamageCriterion: Sendable {
   ///   - found: told of every group as soon as it is known, in no order, by any thread.
   func votes(
     from source: any FeatureMapSource, known: ChannelMoments?, savings: [Double], work: Work,
-    found: (@Sendable (_ g: Int, _ vote: Vote?) -> Void)? = nil
-  ) throws(Failure) -> (votes: [Vote?], moments: ChannelMoments?) {
-    var votes = [Vote?](repeating: nil, count: coupling.groups.count)
+    found: (@Sendable (_ g: Int, _ vote: Vote) -> Void)? = nil
+  ) throws(Failure) -> (votes: [Vote], moments: ChannelMoments?) {
+    var votes = [Vote](repeating: .unavailable(Self.noReader), count: coupling.groups.count)
     let wanted = coupling.groups.indices.filter { coupling.groups[$0].cells.count > 1 && !consumers[$0].isEmpty }
-    for g in coupling.groups.indices where !wanted.contains(g) { found?(g, nil) }
+    for g in coupling.groups.indices where !wanted.contains(g) { found?(g, votes[g]) }
     let moments = try forEachPart(of: wanted, from: source, known: known, work) { part, moments, work throws(Failure) in
       // Who listens hears them in order, others sooner.
       let isOrdered = found != nil
@@ -51,7 +51,15 @@ struct DamageCriterion: Sendable {
     return (votes, moments)
   }
 
-  struct Vote: Sendable {
+  enum Vote: Sendable {
+    case scores(Scores)
+    /// Why there are none, as a sentence for people.
+    case unavailable(String)
+
+    var scores: Scores? { if case .scores(let scores) = self { scores } else { nil } }
+  }
+
+  struct Scores: Sendable {
     /// By cell, what its removal costs per multiply-add when its turn comes; never less than what went before.
     var scores: [Double]
     /// By cell, the share of the variance of what reads it.
@@ -111,7 +119,7 @@ struct DamageCriterion: Sendable {
 
   private func vote(
     on g: Int, _ moments: ChannelMoments, saving: Double, _ work: Work
-  ) throws(Failure) -> Vote? {
+  ) throws(Failure) -> Vote {
     let count = coupling.groups[g].cells.count
     var eliminations: [any CellElimination] = []
     for consumer in consumers[g] {
@@ -122,8 +130,8 @@ struct DamageCriterion: Sendable {
         eliminations.append(elimination)
       }
     }
-    guard !eliminations.isEmpty else { return nil }
-    var vote = Vote(scores: [Double](repeating: 0, count: count), damages: [Double](repeating: 0, count: count))
+    guard !eliminations.isEmpty else { return .unavailable(reasonForNone(g, moments)) }
+    var vote = Scores(scores: [Double](repeating: 0, count: count), damages: [Double](repeating: 0, count: count))
     var left = Array(0..<count)
     var last = 0.0
     while !left.isEmpty {
@@ -146,7 +154,18 @@ struct DamageCriterion: Sendable {
       last = max(cost, last * (1 + 1e-9), Double.leastNormalMagnitude)
       vote.scores[cell] = last / saving
     }
-    return vote
+    return .scores(vote)
+  }
+
+  private static let noReader = "no layer whose weight could be fitted reads its channels"
+
+  /// Why no layer that reads a group's channels says anything of them.
+  private func reasonForNone(_ g: Int, _ moments: ChannelMoments) -> String {
+    let inputs = consumers[g].compactMap { moments.inputs[$0.tap] }.filter { $0.count > 0 }
+    if inputs.isEmpty { return "nothing was computed on these data of what reads its channels" }
+    return inputs.contains(where: \.varies)
+      ? "what reads its channels makes nothing of them on these data: the weights are zero, or multiply zeros"
+      : "what reads its channels is given the same on all of these data, which tells none of them from another"
   }
 
   // MARK: What is measured

@@ -94,6 +94,18 @@ package struct InputMoments: Sendable {
     return result
   }
 
+  /// Whether any element was not the same in all samples.
+  var varies: Bool {
+    let n = Double(max(1, count))
+    return (0..<size).contains { k in
+      let square =
+        rows.map { rows in (0..<count).reduce(0) { $0 + rows[$1 * size + k] * rows[$1 * size + k] } }
+        ?? products[k * size + k]
+      // Samples that are the first one but for rounding leave nothing of either.
+      return square - sums[k] * sums[k] / n > 1e-12 * square
+    }
+  }
+
   /// Zeros without samples.
   package var mean: [Double] {
     origin.isEmpty ? sums : sums.indices.map { origin[$0] + sums[$0] / Double(count) }

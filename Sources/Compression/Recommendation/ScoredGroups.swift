@@ -41,7 +41,7 @@ struct ScoredGroups: Sendable {
   ///   - damage: of PR_REC, what it found.
   ///   - maps: for the criteria that measure feature maps.
   init(
-    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, damage: [DamageCriterion.Vote?]? = nil,
+    _ coupling: ChannelCoupling, channels: ChannelCoupling, key: ScoreKey, damage: [DamageCriterion.Vote]? = nil,
     maps: (any FeatureMapSource)?, work: Work
   ) throws(Failure) {
     self.coupling = coupling

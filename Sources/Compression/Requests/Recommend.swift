@@ -57,7 +57,7 @@ extension CompressibleModel {
   /// The groups from which a recommendation chooses.
   func ranking(
     recommending method: CompressionMethod, _ options: PruningOptions, maps: (any FeatureMapSource)?, _ work: Work,
-    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote?) -> Void)? = nil
+    found: (@Sendable (_ g: Int, _ vote: DamageCriterion.Vote) -> Void)? = nil
   ) throws(Failure) -> RankedModel {
     guard method.isCriterion else {
       throw Failure(

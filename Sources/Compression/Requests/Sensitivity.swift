@@ -29,7 +29,7 @@ extension CompressibleModel {
     let curves = SensitivityCurves(coupling, ratios: ratios, options: RankingOptions(options))
     let filter = try LayerFilter(include: options.include, exclude: options.exclude, coupling: coupling)
     let stream = found.map { SensitivityStream(curves, filter, $0) }
-    var listener: (@Sendable (Int, DamageCriterion.Vote?) -> Void)?
+    var listener: (@Sendable (Int, DamageCriterion.Vote) -> Void)?
     if let stream { listener = { g, vote in stream.add(g, vote) } }
     let model = try ranking(recommending: .damage, options, maps: maps, work, found: listener)
     let groups = zip(model.admitted, model.ranked.groups).map { g, ranked in
@@ -56,11 +56,11 @@ private struct SensitivityCurves: Sendable {
   }
 
   /// The same of a group that was just ranked; nil if it cannot be pruned.
-  func group(_ g: Int, _ vote: DamageCriterion.Vote?) -> SensitivityReport.Group? {
+  func group(_ g: Int, _ vote: DamageCriterion.Vote) -> SensitivityReport.Group? {
     let outcome = try? ScoredGroups.outcome(g, coupling) { .init(vote) }
-    guard let vote, case .ranked(let group)? = outcome else { return nil }
+    guard let scores = vote.scores, case .ranked(let group)? = outcome else { return nil }
     return self.group(g, RankedGroup(group, options: options)) { cells in
-      max(0, cells.reduce(0) { $0 + vote.damages[$1] }).squareRoot()
+      max(0, cells.reduce(0) { $0 + scores.damages[$1] }).squareRoot()
     }
   }
 }
@@ -99,7 +99,7 @@ private final class SensitivityStream: Sendable {
         isKnown: groups.map { _ in false }, groups: groups.map { _ in nil }))
   }
 
-  func add(_ g: Int, _ vote: DamageCriterion.Vote?) {
+  func add(_ g: Int, _ vote: DamageCriterion.Vote) {
     let group = isAdmitted[g] ? curves.group(g, vote) : nil
     state.withLock { state in
       state.isKnown[g] = true
