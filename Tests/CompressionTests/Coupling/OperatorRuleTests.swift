@@ -53,6 +53,9 @@ private let perChannel: [OperatorCase] = [
 private let elementwise: [OperatorCase] = [
   between("Cast") { g, x in g("Cast", x, with: ["to": 1]) },
   between("CastLike") { g, x in g("CastLike", x, g.floats([0], shape: [])) },
+  between("CastLike", "as what a type is taken from") { g, x in
+    g("Mul", x, g("CastLike", g.floats([0.5], shape: []), x))
+  },
   between("Dropout") { g, x in g("Dropout", x, g.floats([0.5], shape: [])) },
   between("Clip") { g, x in g("Clip", x, g.floats([0], shape: []), g.floats([6], shape: [])) },
   between("Where", "", ["8: w.0 c.0 d.0 v.1"]) { g, x in

@@ -12,10 +12,8 @@ let elementwiseRules: [String: Rule] = {
     "Shrink", "IsNaN", "IsInf", "Not", "BitwiseNot", "Cast", "Identity",
   ] { rules[op] = passThrough }
   rules["Clip"] = clip
-  rules["CastLike"] = { call in
-    call.freezeSettings([1])
-    return passThrough(&call)
-  }
+  // Of its second operand it reads the type alone.
+  rules["CastLike"] = passThrough
   rules["Dropout"] = dropout
   for op in broadcastingOperators { rules[op] = broadcast }
   return rules
