@@ -1,3 +1,4 @@
+import Glibc
 import ModelGraph
 
 // The short fixpoint that finishes the classes once the pass is over. It runs over the recorded facts, not over the
@@ -120,26 +121,19 @@ extension Facts {
 
   /// The dimensions along which a dense array varies.
   static func varyingDimensions(_ labels: LabelArray) -> [Int] {
-    let flat = labels.flattened()
-    var result: [Int] = []
-    var inner = flat.count
-    for d in 0..<labels.rank {
-      let size = labels.shape[d]
-      inner /= max(size, 1)
-      let block = inner * size
-      var varies = false
-      var start = 0
-      scan: while start < flat.count {
-        for k in start..<start + inner {
-          for index in stride(from: 1, to: size, by: 1) where flat[k + index * inner] != flat[k] {
-            varies = true
-            break scan
+    labels.flattened().withUnsafeBufferPointer { flat in
+      guard let first = flat.baseAddress, !flat.isEmpty else { return [] }
+      var inner = flat.count
+      return labels.shape.indices.filter { d in
+        let block = inner
+        inner /= labels.shape[d]
+        // What lies along a dimension is the same where everything equals what comes one index later.
+        let length = (block - inner) * MemoryLayout<Int32>.stride
+        return length > 0
+          && stride(from: 0, to: flat.count, by: block).contains {
+            memcmp(first + $0, first + $0 + inner, length) != 0
           }
-        }
-        start += block
       }
-      if varies { result.append(d) }
     }
-    return result
   }
 }

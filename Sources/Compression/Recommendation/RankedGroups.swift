@@ -33,13 +33,17 @@ package struct RankedGroups: Sendable {
   /// Channels of all groups.
   let totalChannels: Int
 
+  /// Fewer are sorted before another thread has begun.
+  private static let fewCells = 2000
+
   /// - Parameter groups: in topological order, which decides ties between them.
   package init(_ groups: [SelectionGroup], options: RankingOptions, work: Work = Work()) throws(Failure) {
     self.options = options
-    var ranked: [RankedGroup] = []
-    for group in groups {
-      try work.checkCancellation()
-      ranked.append(RankedGroup(group, options: options))
+    let cells = groups.reduce(0) { $0 + $1.cellCount }
+    // Whoever listens for progress is told of larger things.
+    let silent = Work(cancellation: work.cancellation, threads: cells < Self.fewCells ? 1 : work.threads)
+    let ranked = try silent.concurrentMap(groups, cost: { Double($0.cellCount) }, naming: { _ in "" }) { group, _ in
+      RankedGroup(group, options: options)
     }
     var sets: [[Int]] = []
     var setOfLink: [Int: Int] = [:]

@@ -60,7 +60,20 @@ struct ONNXImporter {
 
   private init(message: ModelMessage, owner: AnyObject, external: ExternalFiles, work: Work) {
     (self.message, self.owner, self.external, self.work) = (message, owner, external, work)
+    // Most nodes have one output, and a name.
+    var (nodeCount, valueCount) = (0, 0)
+    for field in message.graphFields {
+      if field.number == ONNXSchema.Graph.node { nodeCount += 1 }
+      if [ONNXSchema.Graph.node, ONNXSchema.Graph.initializer].contains(field.number) { valueCount += 1 }
+    }
+    nodes.reserveCapacity(min(nodeCount, Self.mostReserved))
+    nodeNames.reserveCapacity(min(nodeCount, Self.mostReserved))
+    drafts.reserveCapacity(min(valueCount, Self.mostReserved))
+    ids.reserveCapacity(min(valueCount, Self.mostReserved))
   }
+
+  /// Files whose fields say nothing are not to take memory for it.
+  private static let mostReserved = 1 << 17
 
   // MARK: Definitions
 
