@@ -45,7 +45,11 @@ extension LinearAlgebra {
     _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, strides: Strides? = nil,
     to c: UnsafeMutablePointer<Float>
   ) {
-    guard rows > 0, columns > 0, depth > 0 else { return }
+    guard rows > 0, columns > 0 else { return }
+    guard depth > 0 else {
+      for row in 0..<rows { (c + row * (strides?.c ?? columns)).update(repeating: 0, count: columns) }
+      return
+    }
     var (m, n, k) = (CInt(columns), CInt(rows), CInt(depth))
     var (alpha, beta) = (Float(1), Float(0))
     var (lda, ldb, ldc) = Self.leading(strides, aOperand, bOperand, m, n, k)

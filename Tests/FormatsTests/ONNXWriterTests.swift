@@ -1,5 +1,6 @@
 import Compression
 import Formats
+import Glibc
 import ModelGraph
 import TestSupport
 import Testing
@@ -124,6 +125,24 @@ import Testing
     }
     #expect(refusal?.kind == .verifyFailed)
     #expect(seen == [document.graph.nodes.count])
+    #expect(scratch.names == [])
+  }
+
+  @Test(arguments: ["convolutions.before.onnx", "external.before.onnx"])
+  func cancelledWhileItIsLookedAtLeavesNothing(name: String) throws {
+    let scratch = try Scratch()
+    let document = try open(fixture(name))
+    let work = Work()
+    let failed = try failure {
+      _ = try document.write(
+        applying: CompressionPlan(), to: scratch["out.onnx"], overwrite: false,
+        checking: { _ throws(Failure) in
+          // The disk is long done with so little by then.
+          usleep(50_000)
+          work.cancellation.set()
+        }, work: work)
+    }
+    #expect(failed?.kind == .cancelled)
     #expect(scratch.names == [])
   }
 

@@ -111,8 +111,8 @@ package final class OutputFile {
   }
 
   /// Lets the disk work while the next bytes are made, so that `sync` has less to wait for. Only advice: errors are
-  /// met again by `fsync`.
-  private func startWriteback(ofAtLeast count: Int = 2 * sliceSize) {
+  /// met again by `fsync`. The disk is the last to be done, and so begins with the first bytes there are.
+  private func startWriteback(ofAtLeast count: Int = sliceSize / 2) {
     guard written - flushed >= count else { return }
     linux_start_writeback(descriptor, Int64(flushed), Int64(written - flushed))
     flushed = written

@@ -5,20 +5,24 @@ import ModelGraph
 /// directory beside the target.
 enum StagedFiles {
   /// Makes complete `files` durable, and has `body` look at them meanwhile, which is work for a processor and not for the
-  /// disk. Neither is cut short where the other fails, but nothing more is begun.
-  /// - Throws: what `body` throws, before what the disk does.
+  /// disk. Once `body` has failed, the disk is waited for no longer than what is handed to it takes.
+  /// - Throws: what `body` throws, before what the disk does; or cancelled.
   static func settle(_ files: [OutputFile], work: Work, _ body: () throws(Failure) -> Void) throws(Failure) {
+    // Set where the request is cancelled, too: `body` looks for that itself.
     let isRefused = CancellationFlag()
     // Only read, until the disk is done.
     nonisolated(unsafe) let files = files
     let sync = Aside { () throws(Failure) in
-      for file in files where !isRefused.isSet { try file.sync(work: work) }
+      for file in files { try file.sync(work: Work(cancellation: isRefused)) }
     }
-    let checked = Result { () throws(Failure) in try body() }
-    if case .failure = checked { isRefused.set() }
-    let synced = Result { () throws(Failure) in try sync.wait() }
+    let (checked, synced) = work.cancellation.withHandler({ isRefused.set() }) {
+      let checked = Result { () throws(Failure) in try body() }
+      if case .failure = checked { isRefused.set() }
+      return (checked, Result { () throws(Failure) in try sync.wait() })
+    }
     try checked.get()
     try synced.get()
+    try work.checkCancellation()
   }
 
   /// Calls `body` with the path of the last of `files`, all of which are complete.

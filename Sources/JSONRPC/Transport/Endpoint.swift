@@ -61,7 +61,9 @@ package final class Endpoint: Sendable {
         written += count
         continue
       }
-      guard [EAGAIN, EOPNOTSUPP, ENOSYS, EINVAL, EINTR].contains(errno) else { return .failed(errno: errno) }
+      guard count == 0 || [EAGAIN, EOPNOTSUPP, ENOSYS, EINVAL, EINTR].contains(errno) else {
+        return .failed(errno: errno)
+      }
       var poll = pollfd(fd: output, events: Int16(POLLOUT), revents: 0)
       guard Glibc.poll(&poll, 1, 0) == 1, poll.revents & Int16(POLLOUT) != 0 else { break }
       let atom = UnsafeRawBufferPointer(rebasing: bytes[written...].prefix(Endpoint.pipeAtom))
