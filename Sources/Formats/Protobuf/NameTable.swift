@@ -13,6 +13,8 @@ package struct NameTable<Value> {
 
   package init() {}
 
+  package mutating func reserveCapacity(_ count: Int) { values.reserveCapacity(count) }
+
   package subscript(name: ByteSpan) -> Value? {
     get { values[name] }
     set {
