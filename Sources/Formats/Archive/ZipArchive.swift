@@ -46,7 +46,7 @@ package struct ZipArchive: Sendable {
     return bytes
   }
 
-  /// The contents of an entry, in memory of their own. They
+  /// The contents of an entry: those of a stored one where they are, those of a packed one in memory of their own. Both
   /// are compared with their checksum, whatever their size: this is for text and structure.
   /// - Parameter limit: the most bytes that are accepted.
   /// - Throws: `Failure` of kind resourceLimit, modelMalformed or cancelled.
@@ -59,8 +59,7 @@ package struct ZipArchive: Sendable {
     let packed = span[entry.range]
     let contents: TensorBytes
     switch entry.method {
-    // What is parsed must not change meanwhile, as a file may.
-    case .stored: contents = TensorBytes(count: packed.count) { $0.copyMemory(from: packed.buffer) }
+    case .stored: contents = TensorBytes(base: packed.base, count: packed.count, owner: owner)
     case .deflated: contents = try Deflate.inflate(packed, count: entry.count, name: entry.name, work: work)
     }
     try check(contents.buffer, of: entry)

@@ -7,9 +7,7 @@ import ModelGraph
 /// that hold types and arithmetic.
 struct CodeImports {
   /// What imported names stand for: the function's name as a call has it, nil for what is none (types).
-  private(set) var functions: [ByteSpan: String?] = [:]
-
-  var names: Dictionary<ByteSpan, String?>.Keys { functions.keys }
+  private(set) var functions = NameTable<String?>()
 
   /// Modules imported by themselves, with the names they get.
   private static let modules: [(module: StaticString, name: StaticString?)] = [

@@ -8,11 +8,11 @@ struct CodeReader {
   private let imports: CodeImports
   private let modules: ModuleTree
   /// What names stand for; nil once they were set to None.
-  private var bindings: [ByteSpan: TorchArgument?] = [:]
+  private var bindings = NameTable<TorchArgument?>()
   /// By qualified name: what was looked up before.
-  private var functions: [ByteSpan: String] = [:]
-  private var methods: [ByteSpan: String] = [:]
-  private var attributes: Set<ByteSpan> = []
+  private var functions = NameTable<String>()
+  private var methods = NameTable<String>()
+  private var attributes = NameSet()
   private var argumentCount = 0
 
   static let indentation: StaticString = "    "
@@ -27,7 +27,7 @@ struct CodeReader {
     (scanner, self.imports, self.modules) = (CodeScanner(text), imports, modules)
     bindings.reserveCapacity(text.count / Self.typicalLine)
     // Names that mean something else are as if they were bound and gone: nobody can bind or read them.
-    for name in imports.names { bindings.updateValue(nil, forKey: name) }
+    imports.functions.forEach { name, _ in bindings.updateValue(nil, forKey: name) }
     reservedNames = TensorBytes(copying: Array(Self.reserved.joined(separator: " ").utf8))
     let span = ByteSpan(base: reservedNames.base, count: reservedNames.count)
     var start = 0
