@@ -281,7 +281,7 @@ struct CodeReader {
   private mutating func bind(_ name: Range<Int>, _ argument: TorchArgument) throws(Failure) {
     guard let old = bindings.updateValue(argument, forKey: scanner.span(name)) else { return }
     let text = scanner.string(name)
-    guard old == nil, Self.reserved.contains(text) || imports.names.contains(scanner.span(name)) else {
+    guard old == nil, Self.reserved.contains(text) || imports.functions[scanner.span(name)] != nil else {
       throw scanner.malformed("'\(text)', which is bound before")
     }
     throw scanner.failure(.modelUnsafe, "another meaning for '\(text)'")
