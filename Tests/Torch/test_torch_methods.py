@@ -148,7 +148,7 @@ def test_decomposed_linear_layers_are_what_the_reply_says(client, tmp_path, form
         dataset = tmp_path / "x.npy"
         numpy.save(dataset, torch.randn(32, *tokens, 24).numpy())
     reply = client.compress(
-        source, output, compression_method="FD_SVD", target={"parameters": 0.6}, dataset_path=dataset,
+        source, output, compression_method="FD_SVD", target={"energy": 0.5}, dataset_path=dataset,
         input_shapes=shapes, verify=True, options={"step_size": 1, "min_num_of_value": 1},
     )  # fmt: skip
     assert reply.replaced
