@@ -3,17 +3,55 @@
 extension Graph {
   /// nil where nothing behind the value says it.
   package func elementType(of id: ValueID) -> DType? {
+    if case .type(let dtype) = typeGiving(id) { dtype } else { nil }
+  }
+
+  /// What says a value's type: itself, or a value that has it.
+  private enum TypeGiving {
+    case type(DType)
+    case value(ValueID)
+    case nobody
+  }
+
+  /// The type of a value, or the input of the graph that gives it.
+  private func typeGiving(_ id: ValueID) -> TypeGiving {
     var id = id
     // Nodes are in topological order, so the walk ends; it needs no memory of where it was.
     while true {
-      if let dtype = self[id].dtype { return dtype }
-      guard let producer = self[id].producer else { return nil }
+      if let dtype = self[id].dtype { return .type(dtype) }
+      guard let producer = self[id].producer else { return .value(id) }
       let node = self[producer]
-      if let fixed = node.fixedResultType { return fixed }
+      if let fixed = node.fixedResultType { return .type(fixed) }
+      if ControlFlowShapes.takes(node) {
+        let found = typeGiving(node, node.outputs.firstIndex(of: id) ?? 0)
+        guard case .value(let source) = found else { return found }
+        id = source
+        continue
+      }
       guard let source = node.input(node.typeGivingInput) else {
-        return node.op == "QuantizeLinear" ? .uint8 : nil
+        return node.op == "QuantizeLinear" ? .type(.uint8) : .nobody
       }
       id = source
+    }
+  }
+
+  /// Of a result of a node with graphs inside.
+  private func typeGiving(_ node: Node, _ position: Int) -> TypeGiving {
+    let (attribute, begin, given): (String, Int, Int)
+    switch node.op {
+    case "If": (attribute, begin, given) = ("then_branch", 0, 0)
+    case "Loop": (attribute, begin, given) = ("body", 1, node.inputs.count - 2)
+    default: (attribute, begin, given) = ("body", 0, node.inputs.count - node.int("num_scan_inputs", default: 0))
+    }
+    // States have one type throughout.
+    let first = node.op == "Loop" ? 2 : 0
+    if position < given { return node.input(first + position).map { .value($0) } ?? .nobody }
+    guard let body = node.body(attribute), begin + position < body.graph.outputs.count else { return .nobody }
+    switch body.graph.typeGiving(body.graph.outputs[begin + position]) {
+    case .value(let inner):
+      if let own = body.ownInputs.firstIndex(of: inner) { return node.input(own).map { .value($0) } ?? .nobody }
+      return node.captures.first { self[$0].name == body.graph[inner].name }.map { .value($0) } ?? .nobody
+    case let known: return known
     }
   }
 }

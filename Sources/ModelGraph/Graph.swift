@@ -217,8 +217,8 @@ package enum Attribute: Sendable {
   case string(String)
   case strings([String])
   case tensor(Tensor)
-  /// A subgraph (If, Loop, Scan), as an encoded AttributeProto.
-  case graph(TensorBytes)
+  /// A subgraph (If, Loop, Scan), as an encoded AttributeProto, and as a graph where it could be read as one.
+  case graph(TensorBytes, GraphBody?)
   /// A kind that no operator we know uses (sparse tensors, types), as an encoded AttributeProto.
   case other(TensorBytes)
 }

@@ -28,7 +28,7 @@ import Testing
   private func words(_ attribute: Attribute) -> String {
     switch attribute {
     case .tensor(let tensor): "\(tensor.dtype) \(tensor.shape) \(Array(tensor.bytes.buffer))"
-    case .graph(let bytes), .other(let bytes): "\(Array(bytes.buffer))"
+    case .graph(let bytes, _), .other(let bytes): "\(Array(bytes.buffer))"
     default: "\(attribute)"
     }
   }

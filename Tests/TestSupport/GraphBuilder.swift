@@ -65,7 +65,8 @@ package final class GraphBuilder {
   /// - Parameter declared: the shape the file declares for the first output.
   package func node(
     _ op: String, _ inputs: [ValueID?], _ attributes: [String: Attribute] = [:], outputs count: Int = 1,
-    name: String? = nil, outputNames: [String]? = nil, domain: String = "", declared: [Dimension]? = nil
+    name: String? = nil, outputNames: [String]? = nil, domain: String = "", declared: [Dimension]? = nil,
+    captures: [ValueID] = []
   ) -> [ValueID] {
     let name = name ?? "\(op)_\(nodes.count)"
     let id = NodeID(nodes.count)
@@ -77,7 +78,8 @@ package final class GraphBuilder {
     }
     nodes.append(
       Node(
-        name: name, op: op, domain: domain, opset: opset, inputs: inputs, outputs: results, attributes: attributes))
+        name: name, op: op, domain: domain, opset: opset, inputs: inputs, outputs: results, attributes: attributes,
+        captures: captures))
     return results
   }
 

@@ -146,7 +146,7 @@ extension AttributeMessage {
       }
       let tensor = try TensorMessage(message, "the tensor of attribute '\(name.displayText)'")
       return .tensor(try tensor.tensor(owner: owner, external: external))
-    case .graph: return .graph(encoded(owner))
+    case .graph: return .graph(encoded(owner), nil)
     default: return .other(encoded(owner))
     }
   }

@@ -6,7 +6,7 @@ extension AttributeMessage {
   static func encode(_ name: String, _ value: Attribute) throws(Failure) -> WireMessage {
     var message = WireMessage()
     switch value {
-    case .graph(let encoded), .other(let encoded):
+    case .graph(let encoded, _), .other(let encoded):
       message.append(WireMessage.Piece(content: .tensor(encoded), count: encoded.count))
       return message
     default: break

@@ -44,13 +44,16 @@ struct ONNXImporter {
     var capturedNames: [ByteSpan] = []
   }
 
-  /// - Parameter owner: keeps the bytes of all of `message` alive.
+  /// - Parameters:
+  ///   - captured: of a graph inside another, the names it reads from there; they become its last inputs.
+  ///   - owner: keeps the bytes of all of `message` alive.
   static func run(
-    _ message: ModelMessage, owner: AnyObject, external: ExternalFiles, work: Work
+    _ message: ModelMessage, captured: [ByteSpan] = [], owner: AnyObject, external: ExternalFiles, work: Work
   ) throws(Failure) -> ImportedGraph {
     var importer = ONNXImporter(message: message, owner: owner, external: external, work: work)
     try importer.readInitializersAndDeclarations()
     try importer.readInputs()
+    for name in captured { importer.inputs.append(try importer.define(name) { DraftValue(name: $0) }) }
     try importer.readNodes()
     try importer.connect()
     try importer.readOutputs()
@@ -193,19 +196,34 @@ struct ONNXImporter {
           "\(node.message.label) refers to an attribute of a function but is in none", at: span.offset)
       }
       let name = try attributeMessage.name.name()
-      let attribute = try attributeMessage.attribute(owner: owner, external: external)
+      var attribute = try attributeMessage.attribute(owner: owner, external: external)
+      for graph in try attributeMessage.graphs() {
+        let subgraph = try Subgraph(graph, depth: 1)
+        node.capturedNames += subgraph.captured
+        innerNames.formUnion(subgraph.bound.displayNames)
+        for tensor in subgraph.externalTensors { try note(tensor, value: nil) }
+        if case .graph(let encoded, _) = attribute { attribute = .graph(encoded, try body(graph, subgraph.captured)) }
+      }
       guard node.attributes.updateValue(attribute, forKey: name) == nil else {
         throw .malformed("\(node.message.label) has the attribute '\(name)' twice", at: span.offset)
       }
       for tensor in try attributeMessage.externalCandidates() {
         try note(try TensorMessage(tensor), value: nil)
       }
-      for graph in try attributeMessage.graphs() {
-        let subgraph = try Subgraph(graph, depth: 1)
-        node.capturedNames += subgraph.captured
-        innerNames.formUnion(subgraph.bound.displayNames)
-        for tensor in subgraph.externalTensors { try note(tensor, value: nil) }
-      }
+    }
+  }
+
+  /// A graph inside a node. One that cannot be read as such is none that anything is to be said of.
+  /// - Parameter captured: the names that it reads from around it.
+  private func body(_ span: ByteSpan, _ captured: [ByteSpan]) throws(Failure) -> GraphBody? {
+    var body = message
+    (body.fields, body.functions, body.graphFields) = ([], [], try ModelMessage.split(span))
+    do throws(Failure) {
+      let graph = try Self.run(body, captured: captured, owner: owner, external: external, work: work).graph
+      return GraphBody(graph: graph, ownInputCount: graph.inputs.count - captured.count)
+    } catch {
+      if error.kind == .cancelled { throw error }
+      return nil
     }
   }
 

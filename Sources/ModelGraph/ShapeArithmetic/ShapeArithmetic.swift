@@ -26,6 +26,14 @@ struct ShapeArithmetic {
     }
   }
 
+  /// Elements of an input.
+  mutating func know(_ array: ElementArray?, dtype: DType?, of input: ValueID) {
+    guard let array else { return }
+    (contents[input.index], dtypes[input.index]) = (array, dtype)
+  }
+
+  func dtype(of id: ValueID) -> DType? { dtypes[id.index] ?? graph[id].dtype }
+
   /// Computes the outputs of `call` where its inputs are known and its operator takes part in shape arithmetic.
   /// - Parameter outputShapes: what the operator's shape rule gave for `call`.
   mutating func evaluate(_ call: OperatorCall, outputShapes: [[Int]?]) {
@@ -46,7 +54,7 @@ struct ShapeArithmetic {
 
   /// The element type of what `call` computes.
   private func resultType(of call: OperatorCall) -> DType? {
-    func input(_ position: Int) -> DType? { call.node.input(position).flatMap { dtypes[$0.index] ?? graph[$0].dtype } }
+    func input(_ position: Int) -> DType? { call.node.input(position).flatMap(dtype(of:)) }
     switch call.node.op {
     case "Shape", "Size", "NonZero": return .int64
     case "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not": return .bool

@@ -14,6 +14,18 @@ extension Graph {
   /// - Throws: `modelMalformed`, naming node, operator and the shapes, where shapes contradict each other;
   ///   `inputShapeMismatch` where an input's shape is no shape.
   package func inferShapes(inputShapes: [ValueID: [Int]], symbols: [String: Int]) throws(Failure) -> ShapeTable {
+    var budget = ControlFlowShapes.budget
+    return try inferShapes(
+      given: inputShapes.mapValues { ControlFlowShapes.Known(shape: $0) }, symbols: symbols, budget: &budget)
+  }
+
+  /// The same of a graph that may be a body.
+  /// - Parameters:
+  ///   - given: what is known of inputs.
+  ///   - budget: of nodes in bodies.
+  func inferShapes(
+    given: [ValueID: ControlFlowShapes.Known], symbols: [String: Int], budget: inout Int
+  ) throws(Failure) -> ShapeTable {
     var shapes = [[Int]?](repeating: nil, count: values.count)
     for (index, value) in values.enumerated() {
       guard let tensor = value.tensor else { continue }
@@ -23,13 +35,14 @@ extension Graph {
       shapes[index] = tensor.shape
     }
     for input in inputs {
-      guard let shape = inputShapes[input] else { continue }
+      guard let shape = given[input]?.shape else { continue }
       guard ShapeLimits.allow(shape) else {
         throw Failure(.inputShapeMismatch, "input '\(self[input].name)' cannot have the shape \(shape)")
       }
       shapes[input.index] = shape
     }
     var arithmetic = ShapeArithmetic(graph: self) { id in self[id].tensor.flatMap(ElementArray.init(reading:)) }
+    for (input, known) in given { arithmetic.know(known.contents, dtype: known.dtype, of: input) }
 
     for node in nodes {
       let call = OperatorCall(
@@ -40,7 +53,9 @@ extension Graph {
       {
         throw call.malformed("it needs \(required) inputs and does not have them all")
       }
-      let inferred = try ShapeRules.rule(for: node)?(call) ?? []
+      let inferred =
+        ControlFlowShapes.takes(node)
+        ? shapesOfBodies(call, shapes, arithmetic, &budget) : try ShapeRules.rule(for: node)?(call) ?? []
       for (position, output) in node.outputs.enumerated() {
         guard let output, !self[output].isStored else { continue }
         if position < inferred.count, let shape = inferred[position] {
@@ -53,6 +68,19 @@ extension Graph {
       arithmetic.evaluate(call, outputShapes: inferred)
     }
     return ShapeTable(shapes: shapes, contents: arithmetic.contents)
+  }
+
+  /// What a node with graphs inside computes, as far as these tell.
+  private func shapesOfBodies(
+    _ call: OperatorCall, _ shapes: [[Int]?], _ arithmetic: ShapeArithmetic, _ budget: inout Int
+  ) -> [[Int]?] {
+    let captures = Dictionary(call.node.captures.map { (self[$0].name, $0) }) { first, _ in first }
+    return ControlFlowShapes.infer(call, budget: &budget) { name in
+      captures[name].map { id in
+        ControlFlowShapes.Known(
+          shape: shapes[id.index], contents: arithmetic.contents[id.index], dtype: arithmetic.dtype(of: id))
+      }
+    }
   }
 
   /// A declared shape under the given symbols; nil if an axis stays open.
