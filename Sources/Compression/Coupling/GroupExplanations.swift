@@ -4,21 +4,28 @@ import ModelGraph
 struct GroupExplanations {
   private let coupling: ChannelCoupling
   /// Per group its layers, in node order, and the operators that tie them to each other, in the order they do.
-  private var layers: [[Layer]]
-  private var ties: [[NodeID]]
+  private let layers: [[Layer]]
+  private let ties: [[NodeID]]
+  /// Per group whether its layers' names differ, and how many different ties it has: residual streams hold most layers of
+  /// a model, and each of them asks.
+  private let namesDiffer: [Bool]
+  private let tieCounts: [Int]
 
   init(_ coupling: ChannelCoupling) {
     self.coupling = coupling
-    layers = Array(repeating: [], count: coupling.groups.count)
-    ties = layers.map { _ in [] }
+    var layers = [[Layer]](repeating: [], count: coupling.groups.count)
     for layer in coupling.layers {
       for g in layer.outputs.map(coupling.groups(along:)) ?? [] { layers[g].append(layer) }
     }
-    findTies()
+    self.layers = layers
+    namesDiffer = layers.map { members in Set(members.map(\.name)).count == members.count }
+    ties = Self.ties(coupling)
+    tieCounts = ties.map { Set($0).count }
   }
 
   /// Joins what meets, in the order of the nodes; where two parts meet that both hold a layer, that operator decided.
-  private mutating func findTies() {
+  private static func ties(_ coupling: ChannelCoupling) -> [[NodeID]] {
+    var ties = [[NodeID]](repeating: [], count: coupling.groups.count)
     var parent: [Int32: Int32] = [:]
     var holdsLayer: Set<Int32> = []
     let made = Set(coupling.layers.compactMap { $0.outputs?.first })
@@ -43,13 +50,18 @@ struct GroupExplanations {
       }
       holdsLayer.insert(first)
     }
+    return ties
   }
 
   /// The other layers whose output channels go with those of `layer`, in node order.
   func partners(of layer: Layer) -> [String] {
+    let groups = layer.outputs.map(coupling.groups(along:)) ?? []
+    if groups.count == 1, namesDiffer[groups[0]] {
+      return layers[groups[0]].lazy.filter { $0.node != layer.node }.map(\.name)
+    }
     var names: [String] = []
     var seen: Set<String> = []
-    for g in layer.outputs.map(coupling.groups(along:)) ?? [] {
+    for g in groups {
       for other in layers[g] where other.node != layer.node && seen.insert(other.name).inserted {
         names.append(other.name)
       }
@@ -78,7 +90,7 @@ struct GroupExplanations {
       sentence += ", always together with those of \(Self.list(others))"
       let deciding = groups.flatMap { ties[$0] }
       if let tie = deciding.first {
-        let more = Set(deciding).count - 1
+        let more = (groups.count == 1 ? tieCounts[groups[0]] : Set(deciding).count) - 1
         sentence += ", which \(describe(tie))\(more > 0 ? " and \(more) more" : "") ties to them"
       }
     }
