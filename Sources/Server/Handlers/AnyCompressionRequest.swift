@@ -59,7 +59,7 @@ enum AnyCompressionRequest: Sendable {
   ) throws(Failure) -> (planned: PlannedCompression, outcome: Outcome) {
     switch self {
     case .pruning(var request):
-      model.document.readAhead(work: work)
+      if request.method.isCriterion, request.method != .random { model.document.readAhead(work: work) }
       request.maps = try server.featureMaps(for: request.method, of: model.document, dataset: dataset, work: work)
       return try model.compressible.plan(request, work: work) { planned, proof throws(Failure) in
         try body(planned) { () throws(Failure) in try proof.report() }
