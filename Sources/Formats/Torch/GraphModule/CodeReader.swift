@@ -25,10 +25,10 @@ struct CodeReader {
 
   init(_ text: ByteSpan, imports: CodeImports, modules: ModuleTree) {
     (scanner, self.imports, self.modules) = (CodeScanner(text), imports, modules)
+    reservedNames = TensorBytes(copying: Array(Self.reserved.joined(separator: " ").utf8))
     bindings.reserveCapacity(text.count / Self.typicalLine)
     // Names that mean something else are as if they were bound and gone: nobody can bind or read them.
     imports.functions.forEach { name, _ in bindings.updateValue(nil, forKey: name) }
-    reservedNames = TensorBytes(copying: Array(Self.reserved.joined(separator: " ").utf8))
     let span = ByteSpan(base: reservedNames.base, count: reservedNames.count)
     var start = 0
     for end in 0...span.count where end == span.count || span.buffer[end] == Ascii.space {
