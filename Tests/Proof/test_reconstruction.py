@@ -649,14 +649,21 @@ def test_it_needs_data_and_says_so(client, folder):
 
 
 def test_it_can_be_cancelled_at_any_time_and_tells_how_far_it_is(client, folder, digits):
-    for moment in 0.05, 0.5, 1.2:
+    # At once, when it has begun, and in the middle of fitting, whenever that is.
+    for least in None, 1, 11:
         path = folder / "cancelled.onnx"
-        fractions = []
+        fractions, reached = [], threading.Event()
+
+        def told(progress, fractions=fractions, reached=reached, least=least):
+            fractions.append(progress.percentage)
+            if least is not None and (progress.percentage or 0) >= least:
+                reached.set()
+
         call = client.start_compress(
             MODELS / "resnet.onnx", path, target={"macs": 0.5}, reconstruct="least_squares", dataset_path=digits,
-            progress=lambda progress: fractions.append(progress.percentage),
+            progress=told,
         )  # fmt: skip
-        threading.Event().wait(moment)
+        assert least is None or reached.wait(60)
         began = time.monotonic()
         call.cancel()
         with pytest.raises(espalier.EspalierError):
