@@ -90,9 +90,15 @@ def test_recommendations_and_compressions_tell_before_and_after(client, tmp_path
     assert "ranks in" in text
     _, text = shown(client.compress(RESNET, compression_method="FD_TK", target={"macs": 0.5}, dry_run=True))
     assert "error of its weight" in text and "×3×3" in text
-    both = dict(compression_method="automatic", target={"parameters": 0.3}, options={"step_size": 1, "min_num_of_value": 1})
-    _, text = shown(client.compress(RESNET, dry_run=True, reconstruct="bias", **both))
+    both = [
+        espalier.LayerSetting("/blocks/blocks.2/conv1/Conv", [0.25], method="PR_GROUP_L2"),
+        espalier.LayerSetting("/blocks/blocks.4/conv1/Conv", [24, 24], method="FD_TK"),
+    ]
+    _, text = shown(client.compress(RESNET, compression_method="automatic", layers=both, dry_run=True))
     assert "what stays of it" in text and "error of its weight" in text, "channels of some layers, ranks of others"
+    _, text = shown(
+        client.compress(
+            RESNET, dry_run=True, compression_method="automatic", target={"parameters": 0.3}, reconstruct="bias"))
     assert "✓ refitted: bias" in text and "without data" in text
 
 
