@@ -365,3 +365,33 @@ def test_the_last_layer_is_decomposed_like_others(client, workspace, form, token
         expected, new = (files_keras.predict(model, inputs)[0] for model in (original, found))
         assert np.abs(expected - new).max() <= 1e-4
         assert client.verify(source, output, reply, dataset_path=dataset).status == "approximate"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_layer_that_loses_channels_and_is_decomposed_has_the_bias_of_what_is_left(client, workspace, form):
+    """At full rank the row of layers computes what the pruned layer does."""
+    keras.utils.set_random_seed(0)
+    bias = dict(bias_initializer="random_normal", activation="relu")
+    source = files_keras.write(
+        keras.Sequential(
+            [keras.Input((12, 12, 3)), layers.Conv2D(16, 3, name="first", **bias), layers.Conv2D(24, 3, name="conv", **bias),
+             layers.GlobalAveragePooling2D(), layers.Dense(40, name="dense", **bias), layers.Dense(5, name="head")]
+        ),
+        workspace / f"whole{form}",
+    )  # fmt: skip
+    pruned = [espalier.LayerSetting(name, [0.25], method="PR_L2") for name in ("conv", "dense")]
+    ranks = [
+        espalier.LayerSetting("conv", [16, 18], method="FD_TK"), espalier.LayerSetting("dense", [18], method="FD_SVD")
+    ]
+    outputs = []
+    for listed in (pruned, pruned + ranks):
+        output = workspace / f"out{form}"
+        reply = client.compress(
+            source, output, compression_method="automatic", layers=listed, overwrite=True, verify=True,
+            options={"step_size": 1, "min_num_of_value": 1},
+        )  # fmt: skip
+        found = files_keras.read(output)
+        assert found.count_params() == reply.compressed.parameters
+        outputs.append(files_keras.predict(found, [np.random.default_rng(0).standard_normal((4, 12, 12, 3), "float32")])[0])
+    assert len(reply.replaced) == 2 and reply.verification.twin.status == "exact"
+    assert np.abs(outputs[0] - outputs[1]).max() <= 1e-5 * max(1, np.abs(outputs[0]).max())
