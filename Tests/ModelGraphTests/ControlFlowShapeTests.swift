@@ -48,6 +48,18 @@ import Testing
         == [[2, 24]])
   }
 
+  @Test(
+    "Where shapes decide, the branch that is taken tells",
+    arguments: [(4, [2, 3, 8]), (3, [2, 8, 3])] as [(Int64, [Int])])
+  func theBranchThatIsTakenTells(limit: Int64, shape: [Int]) throws {
+    let same = Self.body { g, _, x in [g("Relu", x)] }
+    let other = Self.body { g, _, x in [g("Transpose", x, with: ["perm": [0, 2, 1]])] }
+    #expect(
+      try shapes("If", ["then_branch": same, "else_branch": other]) { g, x in
+        [g("Less", g("Shape", x, with: ["start": 1, "end": 2]), g.ints([limit]))]
+      } == [shape])
+  }
+
   @Test func branchesThatCannotBeSayNothing() throws {
     let good = Self.body { g, _, x in [g("Relu", x)] }
     let bad = Self.body { g, _, x in [g("Add", x, g.weight([5]))] }

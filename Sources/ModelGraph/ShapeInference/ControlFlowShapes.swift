@@ -44,6 +44,10 @@ struct ControlFlowShapes {
   private var node: Node { call.node }
 
   private mutating func branches() -> [[Int]?] {
+    // Where shapes decide which is taken, as of repetitions that exporters write out, the other says nothing.
+    if let condition = call.integers(0), condition.count == 1 {
+      return run(condition == [0] ? "else_branch" : "then_branch", [])?.map(\.shape) ?? []
+    }
     guard let then = run("then_branch", []), let otherwise = run("else_branch", []),
       then.count == otherwise.count
     else { return [] }
