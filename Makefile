@@ -146,7 +146,7 @@ test-editors: build .venv/stamp editors
 
 .PHONY: demo
 demo: export ESPALIER_ONNXRUNTIME := $(CURDIR)/.venv-demo
-demo: build .venv-demo/stamp ## Prune two trained networks and measure what is left of them
+demo: build .venv-demo/stamp ## Compress two trained networks and measure what is left of them
 	@.venv-demo/bin/python clients/python/examples/demo.py --output demo-output
 
 .PHONY: bench
