@@ -92,6 +92,8 @@ build: apt-packages swift-toolchain ## Build the daemon: .build/release/espalier
 	$(SWIFT_BUILD) --product espalier-hdf5
 	$(SWIFT_BUILD) --product espalierd
 
+# Builds the programs as well, which the Python and the editor tests run: SwiftPM compiles most of them anew where they are
+# asked for by themselves.
 .PHONY: build-tests
 build-tests: apt-packages swift-toolchain
 	$(SWIFT_BUILD) --build-tests
@@ -109,7 +111,7 @@ test-swift: build-tests .venv/stamp
 
 # pytest.ini says where the tests are. pytest fails where it collects nothing (status 5), and so does this.
 .PHONY: test-python
-test-python: build .venv/stamp
+test-python: build-tests .venv/stamp
 	$(PYTHON) -m pytest
 
 .PHONY: wheel
@@ -140,7 +142,7 @@ test-tfkeras: build .venv/stamp .venv-tfkeras/stamp ## Test files of tf.keras 2.
 	$(PYTHON) -m pytest -m tfkeras Tests/Keras
 
 .PHONY: test-editors
-test-editors: build .venv/stamp editors
+test-editors: build-tests .venv/stamp editors
 	$(PYTHON) -m pytest clients/neovim/tests
 	node --test clients/vscode/test/*.test.js
 
