@@ -31,6 +31,18 @@ struct JSONCodingTests {
     #expect(try JSONValue(decoding: text(.string(long))) == .string(long))
   }
 
+  @Test("What is written already is joined with the rest, wherever it stands")
+  func joinsWhatIsWritten() throws {
+    let inner: JSONValue = ["z": .ints([1, -2]), "text": "é\"", "half": 0.5]
+    let written = JSONValue.written(try #require(WrittenJSON(inner)))
+    let value: JSONValue = ["a": 1, "list\"": written, "b": ["c": written, "d": []], "e": [written, 2], "f": [:]]
+    let plain: JSONValue = ["a": 1, "list\"": inner, "b": ["c": inner, "d": []], "e": [inner, 2], "f": [:]]
+    #expect(try text(value) == text(plain))
+    #expect(try text(written) == text(inner))
+    let bytes = try #require(value.encoded(leaving: 7))
+    #expect(String(decoding: bytes.dropFirst(7), as: UTF8.self) == (try text(plain)))
+  }
+
   @Test func leavesRoomForAHeader() throws {
     let bytes = try #require(JSONValue.object(["a": 1]).encoded(leaving: 7))
     #expect(String(decoding: bytes.dropFirst(7), as: UTF8.self) == #"{"a":1}"#)

@@ -118,7 +118,9 @@ extension ChannelCoupling {
     layers = analysis.layers()
     addProducers()
     let made = self.groups.indices.flatMap { g in self.groups[g].producers }
-    layers = analysis.layers(layers, and: made) { [self] label in group(of: label) == nil ? nil : classOf[Int(label)] }
+    layers = analysis.layers(layers, and: made, labelCount: classOf.count) { [self] label in
+      group(of: label) == nil ? nil : classOf[Int(label)]
+    }
     addNames()
     addGuards()
   }

@@ -90,17 +90,20 @@ extension CouplingAnalysis {
   /// A layer for every one of `producers` that makes a removable channel which no layer shows, as the hidden ones of a
   /// network that makes another's weights.
   func layers(
-    _ layers: [Layer], and producers: [ChannelGroup.Producer], classOf: (Int32) -> Int32?
+    _ layers: [Layer], and producers: [ChannelGroup.Producer], labelCount: Int, classOf: (Int32) -> Int32?
   ) -> [Layer] {
-    var shown: Set<Int32> = []
-    func isNew(_ origin: LabelOrigin) -> Bool {
-      origin.range.reduce(false) { isNew, label in
-        (classOf(label).map { shown.insert($0).inserted } ?? false) || isNew
+    var isShown = [Bool](repeating: false, count: labelCount)
+    func show(_ origin: LabelOrigin) -> Bool {
+      var isNew = false
+      for label in origin.range {
+        guard let shown = classOf(label).map(Int.init), !isShown[shown] else { continue }
+        (isShown[shown], isNew) = (true, true)
       }
+      return isNew
     }
-    for origin in layers.compactMap(\.outputs) { _ = isNew(origin) }
+    for origin in layers.compactMap(\.outputs) { _ = show(origin) }
     var all = layers
-    for producer in producers where isNew(producer.origin) {
+    for producer in producers where show(producer.origin) {
       let node = graph[producer.node]
       let input = node.inputs.indices.first { k in
         node.input(k).map { StoredLabels.stored(behind: $0, in: graph) } == producer.origin.value

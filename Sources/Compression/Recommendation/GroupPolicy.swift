@@ -83,11 +83,11 @@ struct UnitTable: Sendable {
 
 /// Removal order: `units` by ascending score, or descending when reversed; ties by ascending index either way.
 func removalOrder(of units: some Sequence<Int>, by scores: [Double], reversed: Bool = false) -> [Int] {
-  // A stable order of a total key: no two units compare equal, so the result does not depend on the algorithm.
-  units.sorted { a, b in
-    let (x, y) = (scores[a], scores[b])
-    return x == y ? a < b : (x < y) != reversed
-  }
+  // A total key: no two units compare equal, so the result does not depend on the algorithm. Scores stand beside their
+  // units, so that a comparison looks up nothing.
+  var keyed = units.map { (score: scores[$0], unit: $0) }
+  keyed.sort { a, b in a.score == b.score ? a.unit < b.unit : (a.score < b.score) != reversed }
+  return keyed.map(\.unit)
 }
 
 /// Under group policy `count`, all cells of a group are marked together, weakest first, and the block with fewest

@@ -119,7 +119,9 @@ struct SLAMPLadder: Sendable {
       let magnitudes = groups[group].magnitudes
       var means = [Double](repeating: 0, count: table.width)
       for row in 0..<table.rows {
-        let order = orderFixedLast(table.units(inRow: row), table, magnitudes)
+        // Magnitudes put units in about the order that ranking did, and what is nearly sorted is sorted soon.
+        let order = orderFixedLast(
+          table.units(inRow: row), removable: groups[group].rows[row], table, magnitudes)
         for (level, unit) in order.enumerated() { means[level] += magnitudes[unit] }
         // A step pays for the unit that will go, which the ranking score names.
         for level in 0..<limit { costs[level] += table.cost[groups[group].rows[row][level]] }
@@ -146,7 +148,9 @@ struct SLAMPLadder: Sendable {
     _ ranked: RankedGroup, group: Int, firstCounter: Int, allocation: PruningOptions.Allocation
   ) -> [Entry] {
     let table = ranked.table
-    let order = orderFixedLast(table.removable.indices, table, ranked.magnitudes)
+    let units = table.removable.indices
+    let order = orderFixedLast(
+      units, removable: units.filter { table.removable[$0] }, table, ranked.magnitudes)
     let magnitudes = order.map { ranked.magnitudes[$0] }
     let scores = allocation == .score ? magnitudes : slampScores(magnitudes)
     // One cell always stays; so do the fixed ones, which stand last.
@@ -160,8 +164,11 @@ struct SLAMPLadder: Sendable {
   }
 
   /// Removable units by ascending magnitude, then those that stay.
-  private static func orderFixedLast(_ units: Range<Int>, _ table: UnitTable, _ magnitudes: [Double]) -> [Int] {
-    removalOrder(of: units.lazy.filter { table.removable[$0] }, by: magnitudes)
+  /// - Parameter removable: those of `units`, in any order.
+  private static func orderFixedLast(
+    _ units: Range<Int>, removable: [Int], _ table: UnitTable, _ magnitudes: [Double]
+  ) -> [Int] {
+    removalOrder(of: removable, by: magnitudes)
       + removalOrder(of: units.lazy.filter { !table.removable[$0] }, by: magnitudes)
   }
 }

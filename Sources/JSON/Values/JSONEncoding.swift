@@ -4,9 +4,49 @@
 import CJansson
 
 extension JSONValue {
-  /// Appends nothing and allocates once: the bytes of the value after `prefix` bytes left free for the caller.
+  /// The bytes of the value after `prefix` bytes left free for the caller. Allocates once where no part of the value is
+  /// written already.
   /// - Returns: nil only if memory runs out.
   package func encoded(leaving prefix: Int = 0) -> [UInt8]? {
+    guard holdsWritten else { return dumped(leaving: prefix) }
+    var bytes = [UInt8](repeating: UInt8(ascii: " "), count: prefix)
+    return append(to: &bytes) ? bytes : nil
+  }
+
+  /// Whether members of it, or of its members, are written already. (Elsewhere such a value is read and written again.)
+  private var holdsWritten: Bool {
+    switch self {
+    case .written: true
+    case .object(let object): object.members.contains { $0.value.holdsWritten }
+    default: false
+    }
+  }
+
+  /// Joins what the library writes of the rest with what is there.
+  /// - Returns: false only if memory runs out.
+  private func append(to bytes: inout [UInt8]) -> Bool {
+    switch self {
+    case .written(let text): bytes += text.bytes
+    case .object(let object) where holdsWritten:
+      var separator = UInt8(ascii: "{")
+      for (name, value) in object.members {
+        guard let text = JSONValue.string(name).dumped() else { return false }
+        bytes.append(separator)
+        bytes += text
+        bytes.append(UInt8(ascii: ":"))
+        guard value.append(to: &bytes) else { return false }
+        separator = UInt8(ascii: ",")
+      }
+      bytes.append(UInt8(ascii: "}"))
+    default:
+      guard let text = dumped() else { return false }
+      bytes += text
+    }
+    return true
+  }
+
+  /// Of a value without parts that are written already.
+  private func dumped(leaving prefix: Int = 0) -> [UInt8]? {
     var estimate = 0
     guard let root = makeJSON(&estimate) else { return nil }
     defer { json_decref(root) }
@@ -74,6 +114,11 @@ extension JSONValue {
       }
       estimate += 3
       return json
+    case .written(let text):
+      estimate += text.bytes.count
+      return text.bytes.withUnsafeBytes {
+        json_loadb($0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count, Int(JSON_DECODE_ANY), nil)
+      }
     }
   }
 }

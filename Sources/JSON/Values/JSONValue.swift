@@ -13,6 +13,19 @@ package enum JSONValue: Sendable, Equatable {
   /// `array`; decoding never makes it.
   case ints([Int])
   case object(JSONObject)
+  /// A member of an object that was written before the others were known. Decoding never makes it.
+  case written(WrittenJSON)
+}
+
+/// The text of a value, as the encoder wrote it.
+package struct WrittenJSON: Sendable, Equatable {
+  let bytes: [UInt8]
+
+  /// - Returns: nil only if memory runs out.
+  package init?(_ value: JSONValue) {
+    guard let bytes = value.encoded() else { return nil }
+    self.bytes = bytes
+  }
 }
 
 /// The members of a JSON object in the order in which they were written.
@@ -64,6 +77,7 @@ extension JSONValue {
     case .string: "a string"
     case .array, .ints: "an array"
     case .object: "an object"
+    case .written: "a value that is written already"
     }
   }
 

@@ -94,7 +94,7 @@ struct CompressTask: ModelTask {
         try model.document.verifyUnchanged()
       }
       return planned.json(
-        output: output, compressed: planned.compressed,
+        output: output, compressed: planned.compressed, lists: written?.lists.object ?? planned.lists,
         verification: planned.verificationJSON(written?.report, reasonIfSkipped: reasonIfSkipped))
     }
   }
@@ -121,7 +121,7 @@ struct CompressTask: ModelTask {
     }
   }
 
-  private typealias Written = (files: [WrittenFile], report: VerificationReport?)
+  private typealias Written = (files: [WrittenFile], report: VerificationReport?, lists: WrittenLists)
 
   /// Writes the file, and publishes it once it is proved and, given a runtime, verified.
   private func write(
@@ -137,13 +137,20 @@ struct CompressTask: ModelTask {
     }
     // Proving reads the plan alone, as writing does.
     nonisolated(unsafe) let prove = proved
-    let proof = work.threads > 1 ? Aside { () throws(Failure) in try prove() } : nil
+    let lists = WrittenLists(planned)
+    let proof =
+      work.threads > 1
+      ? Aside { () throws(Failure) in
+        try prove()
+        _ = lists.object
+      } : nil
     defer { try? proof?.wait() }
     var report: VerificationReport?
     var onnx: [(file: OutputFile, sizeBytes: Int)] = []
     let files = try model.document.write(
       applying: planned.plan, to: output.path, overwrite: overwrite,
       checking: { path throws(Failure) in
+        _ = lists.object
         if let proof { try proof.wait() } else { try prove() }
         report = try verifier?.verify(path, work: work.part(0.25...1))
         if let report, report.status == .failed { throw report.failure }
@@ -153,7 +160,7 @@ struct CompressTask: ModelTask {
         }
       }, work: work.part(0...(verifier == nil ? 1 : 0.25)))
     try OutputFile.publish(onnx.map(\.file), overwrite: overwrite)
-    return (files, report)
+    return (files, report, lists)
   }
 
   private var reasonIfSkipped: String {

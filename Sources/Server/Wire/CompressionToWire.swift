@@ -1,22 +1,20 @@
 import Compression
 import JSON
+import Synchronization
 
 extension PlannedCompression {
-  /// - Parameter output: the written file; nil for a dry run.
-  func json(output: WirePath?, compressed: ModelSize, verification: JSONValue) -> JSONValue {
+  /// - Parameters:
+  ///   - output: the written file; nil for a dry run.
+  ///   - lists: `lists`, or the same written already.
+  func json(output: WirePath?, compressed: ModelSize, lists: JSONObject, verification: JSONValue) -> JSONValue {
     var object: JSONObject = [
       "output_path": output.map { .string($0.spelled) } ?? .null,
       "original": original.json,
       "compressed": compressed.json,
-      "layers": .array(layers.map(\.json)),
-      "removed": .array(removed.map(\.json)),
-      "copied": .array(copied.map(\.json)),
-      "replaced": .array(replaced.map(\.json)),
-      "adjusted": .array(adjusted.map(\.json)),
-      "skipped": .array(skipped.map(\.json)),
-      "verification": verification,
-      "warnings": .array(warnings.map(JSONValue.string)),
     ]
+    for (name, list) in lists.members { object.append(name, list) }
+    object.append("verification", verification)
+    object.append("warnings", .array(warnings.map(JSONValue.string)))
     object.append("reconstruction", reconstruction?.json)
     if !trials.isEmpty { object.append("trials", .array(trials.map(\.json))) }
     if let goal {
@@ -24,6 +22,37 @@ extension PlannedCompression {
       object.append("achieved", RecommendationGoal.achieved(achievedRatio, original, compressed))
     }
     return .object(object)
+  }
+
+  /// What the plan alone decides: nearly all of the reply's bytes.
+  var lists: JSONObject {
+    [
+      "layers": .array(layers.map(\.json)),
+      "removed": .array(removed.map(\.json)),
+      "copied": .array(copied.map(\.json)),
+      "replaced": .array(replaced.map(\.json)),
+      "adjusted": .array(adjusted.map(\.json)),
+      "skipped": .array(skipped.map(\.json)),
+    ]
+  }
+}
+
+/// The lists of a reply, written once, by whoever has time for it first: every channel that goes is a number, and the
+/// disk is at work meanwhile.
+final class WrittenLists: Sendable {
+  private let planned: PlannedCompression
+  private let written = Mutex<JSONObject?>(nil)
+
+  init(_ planned: PlannedCompression) { self.planned = planned }
+
+  var object: JSONObject {
+    written.withLock { written in
+      if let written { return written }
+      let object = JSONObject(
+        planned.lists.members.map { name, list in (name, WrittenJSON(list).map(JSONValue.written) ?? list) })
+      written = object
+      return object
+    }
   }
 }
 
