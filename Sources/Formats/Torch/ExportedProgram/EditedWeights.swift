@@ -26,6 +26,9 @@ struct EditedWeights {
 
   private let archive: ExportedArchive
   private let weights: ExportedWeights
+  /// The names of each tensor, in the order of the tables, and how many names are in each storage.
+  private let aliases: [TorchParameter.StorageView: [String]]
+  private let namesInStorage: [String: Int]
   /// By state-dict name.
   private var edited: [String: Contents] = [:]
   /// What comes after a tensor, by its name, or takes its place where it is dropped.
@@ -37,6 +40,14 @@ struct EditedWeights {
   init(_ archive: ExportedArchive, _ weights: ExportedWeights) {
     (self.archive, self.weights) = (archive, weights)
     names = UniqueNames(taken: Set(weights.entries.keys))
+    var aliases: [TorchParameter.StorageView: [String]] = [:]
+    var namesInStorage: [String: Int] = [:]
+    for name in weights.names {
+      guard let storage = weights.entries[name]?.parameter.storage else { continue }
+      aliases[storage, default: []].append(name)
+      namesInStorage[storage.key, default: 0] += 1
+    }
+    (self.aliases, self.namesInStorage) = (aliases, namesInStorage)
   }
 
   // MARK: Edits
@@ -68,13 +79,9 @@ struct EditedWeights {
   mutating func set(_ name: String, _ tensor: Tensor) throws(Failure) {
     let entry = try require(name)
     if let cut = edited[name], cut.layout.sizes == tensor.shape.map(SizeExpression.number) {
-      for alias in aliases(of: entry) { edited[alias] = nil }
+      for alias in aliases[entry.parameter.storage] ?? [] { edited[alias] = nil }
     }
     try edit(name, try contents(tensor, like: entry))
-  }
-
-  private func aliases(of entry: ExportedWeights.Entry) -> [String] {
-    weights.names.filter { weights.entries[$0]?.parameter.storage == entry.parameter.storage }
   }
 
   private func contents(_ tensor: Tensor, like entry: ExportedWeights.Entry) throws(Failure) -> Contents {
@@ -90,13 +97,11 @@ struct EditedWeights {
   private mutating func edit(_ name: String, _ contents: Contents) throws(Failure) {
     let entry = try require(name)
     let storage = entry.parameter.storage
-    let aliases = aliases(of: entry)
+    let aliases = aliases[storage] ?? []
     guard aliases.allSatisfy({ edited[$0] == nil }) else {
       throw Failure(.certificateFailed, "the tensor '\(name)' is edited twice", details: ["parameter": .string(name)])
     }
-    let isAlone = weights.names.allSatisfy { other in
-      weights.entries[other]?.parameter.storage.key != storage.key || aliases.contains(other)
-    }
+    let isAlone = namesInStorage[storage.key] == aliases.count
     var contents = contents
     contents.file = isAlone ? entry.file : makeFile(like: entry)
     for alias in aliases { edited[alias] = contents }
