@@ -84,13 +84,10 @@ struct GraphModuleSurgeon {
 
   private func archive(with root: PickleNode, isEdited: Bool, work: Work) throws(Failure) -> ZipWriter {
     var writer = ZipWriter(alignment: ZipWriter.torchAlignment)
-    let before: Set<String>
-    if let known = storage.keysBefore {
-      before = known
-    } else {
-      before = try StorageUsers(document.root, work: work).keys
-    }
-    let after = isEdited ? try StorageUsers(root, work: work).keys : before
+    // Cut where they are, tensors keep their storages.
+    let mayDrop = modules.dropsTensors || !storage.added.isEmpty
+    let before = mayDrop ? try StorageUsers(document.root, work: work).keys : []
+    let after = mayDrop ? try StorageUsers(root, work: work).keys : []
     let storagePrefix = document.prefix + "data/"
     let lastStorage = document.archive.entries.lastIndex { $0.name.hasPrefix(storagePrefix) }
     for (index, entry) in document.archive.entries.enumerated() {

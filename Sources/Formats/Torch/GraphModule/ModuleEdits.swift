@@ -9,6 +9,8 @@ struct ModuleEdits {
   /// By the node of a module: what it becomes, in order.
   private(set) var edits: [ObjectIdentifier: [PickleNode.Edit]] = [:]
   private let document: GraphModuleDocument
+  /// Whether tensors go, with what held them.
+  private(set) var dropsTensors = false
   private var replacedModules: Set<ObjectIdentifier> = []
   private var settings: [ObjectIdentifier: [(name: String, value: TorchArgument)]] = [:]
 
@@ -58,6 +60,7 @@ struct ModuleEdits {
     let node = try node(at: path)
     // A module with two names, or called twice, is one.
     guard replacedModules.insert(node.id).inserted else { return }
+    dropsTensors = true
     guard let state = node.state, let parameters = state["_parameters"], let weight = parameters["weight"] else {
       throw misfit("another layer for '\(path)', which has no weight")
     }
@@ -91,6 +94,7 @@ struct ModuleEdits {
   mutating func replaceParameter(
     _ name: String, of path: String, by parameters: [(name: String, node: PickleNode)]
   ) throws(Failure) {
+    dropsTensors = true
     func changed(_ state: PickleNode) -> PickleNode {
       guard let old = state["_parameters"], let entries = old.dictionaryEntries else { return state }
       var new: [PickleNode.Entry] = []

@@ -84,11 +84,9 @@ struct ModuleTree {
     }
     guard let entries = state.dictionaryEntries else { throw .moduleMalformed(path, "no attributes") }
     var contents = Contents()
-    var seen: Set<String> = []
+    // No key is there twice (`PickleCheck`).
     for (key, value) in entries {
-      guard let name = key.string, seen.insert(name).inserted else {
-        throw .moduleMalformed(path, "an attribute whose name is no text, or that is there twice")
-      }
+      guard let name = key.string else { throw .moduleMalformed(path, "an attribute whose name is no text") }
       switch name {
       case "_parameters", "_buffers":
         try addTensors(

@@ -23,9 +23,6 @@ struct StorageEdits {
   /// Storages that are new.
   private(set) var added: [(key: String, contents: Contents)] = []
 
-  /// The storages that the pickle refers to as the file has it, once that was looked at.
-  private(set) var keysBefore: Set<String>?
-
   private let tree: ModuleTree
   private var cuts: [View: Gather] = [:]
   private var contents: [View: Tensor] = [:]
@@ -65,7 +62,6 @@ struct StorageEdits {
     let changed = Set(cuts.keys).union(contents.keys)
     guard !changed.isEmpty else { return }
     let users = try StorageUsers(root, work: work)
-    keysBefore = users.keys
     let order = changed.sorted {
       ($0.key.count, $0.key, $0.offset, $0.shape.count) < ($1.key.count, $1.key, $1.offset, $1.shape.count)
     }
@@ -158,22 +154,25 @@ struct StorageUsers {
   private(set) var nodes: [TorchParameter.StorageView: [PickleNode]] = [:]
 
   init(_ root: PickleNode, work: Work) throws(Failure) {
-    var seen: Set<ObjectIdentifier> = [root.id]
+    var seen = PickleNodeSet()
+    _ = seen.insert(root)
     var stack = [root]
-    var claimed: Set<ObjectIdentifier> = []
-    var storages: [(id: ObjectIdentifier, key: String)] = []
+    var claimed = PickleNodeSet()
+    var storages: [(node: PickleNode, key: String)] = []
+    var count = 0
     while let node = stack.popLast() {
-      if seen.count % 4096 == 0 { try work.checkCancellation() }
+      count += 1
+      if count % 4096 == 0 { try work.checkCancellation() }
       if TensorStorage.isTensor(node), let rebuilt = try? RebuiltTensor(node, name: ""), rebuilt.node === node {
         views[rebuilt.view.key, default: []].insert(rebuilt.view)
         nodes[rebuilt.view, default: []].append(node)
-        if let storage = node.callArguments?.first { claimed.insert(storage.id) }
+        if let storage = node.callArguments?.first { _ = claimed.insert(storage) }
       } else if let storage = node.persistent?.tuple, storage.count == 5, let key = storage[2].string {
-        storages.append((node.id, key))
+        storages.append((node, key))
       }
-      node.forEachChild { if !$0.isLeaf, seen.insert($0.id).inserted { stack.append($0) } }
+      node.forEachChild { if !$0.isLeaf, seen.insert($0) { stack.append($0) } }
     }
-    for (id, key) in storages where !claimed.contains(id) {
+    for (node, key) in storages where !claimed.contains(node) {
       views[key, default: []].insert(.init(key: key, offset: -1, shape: [], strides: []))
     }
   }

@@ -21,7 +21,7 @@ struct TensorStorage {
     views = StoredViews(fileBytes: owner.span.count)
   }
 
-  static func isTensor(_ node: PickleNode) -> Bool { node.calleeName?.hasPrefix("torch._utils._rebuild_") ?? false }
+  static func isTensor(_ node: PickleNode) -> Bool { node.rebuilder?.hasPrefix("_rebuild_") ?? false }
 
   /// - Parameters:
   ///   - node: what the pickle calls to make it.
@@ -74,15 +74,15 @@ struct RebuiltTensor {
 
   init(_ node: PickleNode, name: String) throws(Failure) {
     var node = node
-    if let callee = node.calleeName, callee.hasPrefix("torch._utils._rebuild_parameter") {
+    if let callee = node.rebuilder, callee.hasPrefix("_rebuild_parameter") {
       guard let arguments = node.callArguments, arguments.count >= 3 else {
         throw .tensorMalformed(name, "is no parameter that PyTorch writes")
       }
       node = arguments[0]
     }
     self.node = node
-    let isThird = node.calleeName == "torch._utils._rebuild_tensor_v3"
-    guard isThird || node.calleeName == "torch._utils._rebuild_tensor_v2" else {
+    let isThird = node.rebuilder == "_rebuild_tensor_v3"
+    guard isThird || node.rebuilder == "_rebuild_tensor_v2" else {
       throw Failure(
         .modelUnsupportedOperator,
         "the tensor '\(name)' is made by \(node.calleeName ?? "nothing"); dense tensors of plain numbers are read, no"
@@ -105,6 +105,14 @@ struct RebuiltTensor {
     }
     self.dtype = dtype
     view = TorchParameter.StorageView(key: storage.key, offset: offset, shape: shape, strides: strides)
+  }
+}
+
+extension PickleNode {
+  /// Which function of `torch._utils` is called.
+  fileprivate var rebuilder: String? {
+    guard case .call(let call) = kind, case .global("torch._utils", let name) = call.callee.kind else { return nil }
+    return name
   }
 }
 

@@ -23,9 +23,10 @@ struct PickleCheck {
   func run(work: Work) throws(Failure) {
     try checkDepth(work: work)
     try refuseTracer(root)
+    var keys = KeyTable()
     for (index, node) in nodes.enumerated() {
       if index & 0xfff == 0 { try work.checkCancellation() }
-      try checkKeys(of: node)
+      try checkKeys(of: node, &keys)
       if !tracers.isEmpty { try checkTracers(in: node) }
     }
   }
@@ -68,7 +69,7 @@ struct PickleCheck {
   }
 
   /// Python keeps the last of equal keys, other readers the first.
-  private func checkKeys(of node: PickleNode) throws(Failure) {
+  private func checkKeys(of node: PickleNode, _ keys: inout KeyTable) throws(Failure) {
     let entries: [PickleNode.Entry]
     switch node.kind {
     case .dict(let dict): entries = dict
@@ -76,9 +77,9 @@ struct PickleCheck {
     default: return
     }
     guard entries.count > 1 else { return }
-    var keys: Set<String> = []
-    for case .string(let key) in entries.lazy.map(\.key.kind) where !keys.insert(key).inserted {
-      throw .malformed("not a valid pickle: a dictionary has the key '\(key.prefix(200))' twice", at: offset)
+    for entry in entries where !keys.insert(entry.key, of: node) {
+      throw .malformed(
+        "not a valid pickle: a dictionary has the key '\(entry.key.string?.prefix(200) ?? "")' twice", at: offset)
     }
   }
 
@@ -94,6 +95,33 @@ struct PickleCheck {
   private func refuseTracer(_ node: PickleNode) throws(Failure) {
     guard let position = tracers[node.id], case .global(let module, let name) = node.kind else { return }
     throw .forbiddenGlobal(module: module, name: name, "names", at: offset + position)
+  }
+}
+
+/// The texts that are keys, and where each was one last. Files say "weight" once and mean it in every dictionary, so that
+/// few nodes have to be looked up.
+private struct KeyTable {
+  private var keys: [String: Int] = [:]
+  private var keysOfNodes = PickleNodeTable<Int>()
+  /// By key: the number of the dictionary that had it last.
+  private var last: [Int32] = []
+
+  /// - Returns: false if the dictionary has the key already.
+  mutating func insert(_ node: PickleNode, of dictionary: PickleNode) -> Bool {
+    guard case .string(let text) = node.kind else { return true }
+    let key: Int
+    if let known = keysOfNodes[node] {
+      key = known
+    } else {
+      key = keys[text] ?? last.count
+      keysOfNodes[node] = key
+      if key == last.count {
+        keys[text] = key
+        last.append(-1)
+      }
+    }
+    defer { last[key] = dictionary.number }
+    return last[key] != dictionary.number
   }
 }
 

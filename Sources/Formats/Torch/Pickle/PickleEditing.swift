@@ -10,24 +10,24 @@ extension PickleNode {
   /// - Returns: the node itself if nothing in it is edited.
   package func edited(_ edits: [ObjectIdentifier: Edit]) -> PickleNode {
     guard !edits.isEmpty else { return self }
-    var copies: [ObjectIdentifier: PickleNode] = [:]
+    var copies = PickleNodeTable<PickleNode>()
     // A node is taken up twice: once to do its children first, once to copy it around their copies.
     // What nothing changes in is not copied.
-    var seen: Set<ObjectIdentifier> = []
+    var seen = PickleNodeSet()
     var stack: [(node: PickleNode, isOpen: Bool)] = [(self, false)]
     while let (node, isOpen) = stack.popLast() {
       if isOpen {
         var isChanged = false
-        node.forEachChild { if copies[$0.id] != nil { isChanged = true } }
-        let copy = isChanged ? node.rebuilt { copies[$0.id] ?? $0 } : node
+        node.forEachChild { if copies[$0] != nil { isChanged = true } }
+        let copy = isChanged ? node.rebuilt { copies[$0] ?? $0 } : node
         let edited = edits[node.id]?(copy) ?? copy
-        if edited !== node { copies[node.id] = edited }
-      } else if seen.insert(node.id).inserted {
+        if edited !== node { copies[node] = edited }
+      } else if seen.insert(node) {
         stack.append((node, true))
         node.forEachChild { if !$0.isLeaf || edits[$0.id] != nil { stack.append(($0, false)) } }
       }
     }
-    return copies[id] ?? self
+    return copies[self] ?? self
   }
 
   /// A copy with other nodes in the place of some. What is put in is taken as it is: nodes inside it are not replaced.

@@ -44,10 +44,13 @@ package final class PickleNode: @unchecked Sendable {
     package var state: PickleNode?
   }
 
-  package internal(set) var kind: Kind
+  // Whoever changes a node has it to himself, so that no access needs to be looked at.
+  @exclusivity(unchecked) package internal(set) var kind: Kind
   /// For `PickleCheck`, before the node is handed out: levels of nodes from this one down, zero while they are being
-  /// counted. It takes the place that the allocation has to spare.
-  var height: Int32 = -1
+  /// counted. It takes the place that the allocation has to spare, as the number does.
+  @exclusivity(unchecked) var height: Int32 = -1
+  /// Which of its pickle's nodes it is, in the order in which they were read; -1 for those that were not.
+  @exclusivity(unchecked) var number: Int32 = -1
 
   package init(_ kind: Kind) { self.kind = kind }
 

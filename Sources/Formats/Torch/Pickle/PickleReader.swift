@@ -23,6 +23,8 @@ package struct PickleReader {
   private var memo: [PickleNode] = []
   /// Every node there is, so that a pickle that is refused can be taken apart without recursion.
   private var nodes: [PickleNode] = []
+  /// What may be done with each of them that is a global.
+  private var uses = PickleNodeTable<AllowedGlobals.Use>()
   /// Globals that are allowed only as a tracer, and where they are.
   private var tracers: [ObjectIdentifier: Int] = [:]
 
@@ -137,8 +139,8 @@ package struct PickleReader {
   }
 
   private mutating func pushGlobal(module: String, name: String, at offset: Int) throws(Failure) {
-    if AllowedGlobals.use(module: module, name: name) != nil {
-      try push(.global(module: module, name: name), at: offset)
+    if let use = AllowedGlobals.use(module: module, name: name) {
+      uses[try push(.global(module: module, name: name), at: offset)] = use
     } else if AllowedGlobals.isTracerName(module: module, name: name) {
       // Where it stands is known only at the end.
       tracers[try push(.global(module: module, name: name), at: offset).id] = offset
@@ -171,7 +173,7 @@ package struct PickleReader {
     guard case .global(let module, let name) = callee.kind else {
       throw malformed("something is called that is no class or function", at: offset)
     }
-    guard AllowedGlobals.use(module: module, name: name)?.isSuperset(of: use) == true else {
+    guard uses[callee]?.isSuperset(of: use) == true else {
       throw .forbiddenGlobal(module: module, name: name, deed, at: span.offset + offset)
     }
   }
@@ -226,6 +228,7 @@ package struct PickleReader {
         details: ["limit": .int(Self.nodeLimit)])
     }
     let node = PickleNode(kind)
+    node.number = Int32(nodes.count)
     nodes.append(node)
     stack.append(node)
     return node

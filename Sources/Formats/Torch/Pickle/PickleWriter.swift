@@ -15,8 +15,9 @@ package struct PickleWriter {
   private static let batchCount = 1000
 
   private var bytes: [UInt8] = [PickleOpcode.proto.rawValue, 2]
-  private var shared: Set<ObjectIdentifier>
-  private var slots: [ObjectIdentifier: Int] = [:]
+  private let shared: PickleNodeSet
+  private var slots = PickleNodeTable<Int>()
+  private var slotCount = 0
   /// What is left to do, the next at the end.
   private var steps: [Step] = []
 
@@ -26,18 +27,18 @@ package struct PickleWriter {
     return writer.bytes
   }
 
-  private init(shared: Set<ObjectIdentifier>) { self.shared = shared }
+  private init(shared: PickleNodeSet) { self.shared = shared }
 
   /// The nodes that are referred to more than once and have an identity.
-  private static func sharedNodes(_ root: PickleNode) -> Set<ObjectIdentifier> {
-    var seen: Set<ObjectIdentifier> = []
-    var shared: Set<ObjectIdentifier> = []
+  private static func sharedNodes(_ root: PickleNode) -> PickleNodeSet {
+    var seen = PickleNodeSet()
+    var shared = PickleNodeSet()
     var stack = [root]
     while let node = stack.popLast() {
-      if seen.insert(node.id).inserted {
-        node.forEachChild { stack.append($0) }
-      } else if node.hasIdentity {
-        shared.insert(node.id)
+      if seen.insert(node) {
+        node.forEachChild { if $0.hasIdentity { stack.append($0) } }
+      } else {
+        _ = shared.insert(node)
       }
     }
     return shared
@@ -50,7 +51,7 @@ package struct PickleWriter {
       case .emit(let opcode): emit(opcode)
       case .memoize(let node): memoize(node)
       case .write(let node):
-        if let slot = slots[node.id] { emit(slot, .binGet, .longBinGet) } else { write(node) }
+        if let slot = slots[node] { emit(slot, .binGet, .longBinGet) } else { write(node) }
       }
     }
     emit(.stop)
@@ -82,55 +83,63 @@ package struct PickleWriter {
     case .list(let elements):
       emit(.emptyList)
       memoize(node)
-      push(batches(elements.map { [$0] }, one: .append, many: .appends))
+      pushBatches(of: elements.count, one: .append, many: .appends) { $0.append(.write(elements[$1])) }
     case .set(let members):
       emit(.emptySet)
       memoize(node)
-      push(batches(members.map { [$0] }, one: nil, many: .addItems))
+      pushBatches(of: members.count, one: nil, many: .addItems) { $0.append(.write(members[$1])) }
     case .dict(let entries):
       emit(.emptyDict)
       memoize(node)
-      push(batches(entries.map { [$0.key, $0.value] }, one: .setItem, many: .setItems))
-    case .tuple(let elements): push(steps(forTuple: elements) + [.memoize(node)])
-    case .persistent(let id): push([.write(id), .emit(.binPersistentID), .memoize(node)])
+      push(entries)
+    case .tuple(let elements):
+      steps.append(.memoize(node))
+      pushTuple(elements)
+    case .persistent(let id):
+      steps += [.memoize(node), .emit(.binPersistentID), .write(id)]
     case .call(let call):
-      push(
-        [.write(call.callee), .write(call.arguments), .emit(call.kind == .reduce ? .reduce : .newObject)]
-          + [.memoize(node)]
-          + batches(call.items.map { [$0.key, $0.value] }, one: .setItem, many: .setItems)
-          + (call.state.map { [.write($0), .emit(.build)] } ?? []))
+      if let state = call.state { steps += [.emit(.build), .write(state)] }
+      push(call.items)
+      steps += [
+        .memoize(node), .emit(call.kind == .reduce ? .reduce : .newObject), .write(call.arguments), .write(call.callee),
+      ]
     }
   }
 
-  private func steps(forTuple elements: [PickleNode]) -> [Step] {
-    let elementSteps = elements.map { Step.write($0) }
-    switch elements.count {
-    case 0: return [.emit(.emptyTuple)]
-    case 1: return elementSteps + [.emit(.tuple1)]
-    case 2: return elementSteps + [.emit(.tuple2)]
-    case 3: return elementSteps + [.emit(.tuple3)]
-    default: return [.emit(.mark)] + elementSteps + [.emit(.tuple)]
+  // What is to be done first is put on the steps last.
+
+  private mutating func pushTuple(_ elements: [PickleNode]) {
+    let opcodes: [PickleOpcode] = [.emptyTuple, .tuple1, .tuple2, .tuple3]
+    steps.append(.emit(elements.count < opcodes.count ? opcodes[elements.count] : .tuple))
+    for element in elements.reversed() { steps.append(.write(element)) }
+    if elements.count >= opcodes.count { steps.append(.emit(.mark)) }
+  }
+
+  private mutating func push(_ entries: [PickleNode.Entry]) {
+    pushBatches(of: entries.count, one: .setItem, many: .setItems) {
+      $0.append(.write(entries[$1].value))
+      $0.append(.write(entries[$1].key))
     }
   }
 
   /// - Parameters:
-  ///   - entries: the nodes of each.
   ///   - one: what adds a single entry without a mark, if there is such an instruction.
-  private func batches(_ entries: [[PickleNode]], one: PickleOpcode?, many: PickleOpcode) -> [Step] {
-    var result: [Step] = []
-    for start in stride(from: 0, to: entries.count, by: Self.batchCount) {
-      let batch = entries[start..<min(start + Self.batchCount, entries.count)]
-      let nodes = batch.flatMap { $0 }.map { Step.write($0) }
-      if batch.count == 1, let one {
-        result += nodes + [.emit(one)]
+  ///   - push: puts what writes an entry on the steps.
+  private mutating func pushBatches(
+    of count: Int, one: PickleOpcode?, many: PickleOpcode, _ push: (inout [Step], Int) -> Void
+  ) {
+    for start in stride(from: 0, to: count, by: Self.batchCount).reversed() {
+      let end = min(start + Self.batchCount, count)
+      if end - start == 1, let one {
+        steps.append(.emit(one))
+        push(&steps, start)
       } else {
-        result += [.emit(.mark)] + nodes + [.emit(many)]
+        steps.append(.emit(many))
+        for index in (start..<end).reversed() { push(&steps, index) }
+        steps.append(.emit(.mark))
       }
     }
-    return result
   }
-
-  private mutating func push(_ next: [Step]) { steps += next.reversed() }
 
   // MARK: Bytes
 
@@ -148,10 +157,10 @@ package struct PickleWriter {
   }
 
   private mutating func memoize(_ node: PickleNode) {
-    guard shared.contains(node.id) else { return }
-    let slot = slots.count
-    slots[node.id] = slot
-    emit(slot, .binPut, .longBinPut)
+    guard shared.contains(node) else { return }
+    slots[node] = slotCount
+    emit(slotCount, .binPut, .longBinPut)
+    slotCount += 1
   }
 
   private mutating func write(_ value: Int) {
