@@ -139,6 +139,8 @@ class Statistics(TorchDispatchMode):
             return math.prod(x.shape[dim] for dim in dims)
         if function is aten.mean.default:
             return x.numel()
+        if function is aten.native_batch_norm.default and args[5]:
+            return x.numel() // x.shape[1]
         return None
 
     @staticmethod
@@ -150,6 +152,10 @@ class Statistics(TorchDispatchMode):
             scaled = affine(x * factor, args[2], None)
             return (scaled, x.new_empty(())) if function is aten._fused_rms_norm.default else scaled
         if function is aten.native_group_norm.default:
+            shape = (1, -1, *[1] * (x.dim() - 2))
+            parts = [None if part is None else part.reshape(shape) for part in args[1:3]]
+            return affine(x * factor, *parts), x.new_empty(()), x.new_empty(())
+        if function is aten.native_batch_norm.default:
             shape = (1, -1, *[1] * (x.dim() - 2))
             parts = [None if part is None else part.reshape(shape) for part in args[1:3]]
             return affine(x * factor, *parts), x.new_empty(()), x.new_empty(())

@@ -103,6 +103,15 @@ class StandardisedWeight(nn.Module):
         return self.head(F.conv2d(self.enter(x), weight, self.leave.bias))
 
 
+class BatchStandardisedWeight(StandardisedWeight):
+    """As timm does it: a weight's filters are the channels of a batch norm without statistics."""
+
+    def forward(self, x):
+        weight = self.leave.weight
+        flat = F.batch_norm(weight.reshape(1, 48, -1), None, None, self.gain.flatten(), training=True, eps=1e-5)
+        return self.head(F.conv2d(self.enter(x), flat.reshape_as(weight), self.leave.bias))
+
+
 class Deviation(nn.Module):
     """An unbiased variance across channels, which are fewer afterwards."""
 
@@ -222,6 +231,7 @@ PROGRAMS = {
     "computed_padding": (ComputedPadding, IMAGE),
     "computed_groups": (ComputedGroups, IMAGE),
     "standardised_weight": (StandardisedWeight, IMAGE),
+    "batch_standardised_weight": (BatchStandardisedWeight, IMAGE),
     "deviation": (Deviation, IMAGE),
     "asserted": (Asserted, IMAGE),
     "element_count": (ElementCount, IMAGE),
@@ -233,7 +243,7 @@ PROGRAMS = {
     "numbers": (Numbers, IMAGE),
 }
 # A zero in a weight that is shifted before it is applied is no zero any more: what it reads has to be.
-COMPUTED_WEIGHTS = {"standardised_weight"}
+COMPUTED_WEIGHTS = {"standardised_weight", "batch_standardised_weight"}
 
 
 @pytest.mark.parametrize("form", ["graph_module", "exported"])

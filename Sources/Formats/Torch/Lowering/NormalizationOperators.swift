@@ -6,7 +6,13 @@ enum NormalizationOperators {
     "batch_norm": TorchFunction(
       "input running_mean running_var weight bias training momentum eps cudnn_enabled"
     ) { (l, a) throws(Failure) in
-      guard try !a.bool("training", false), a.has("running_mean") else {
+      guard a.has("running_mean") else {
+        return .tensor(
+          try l.batchStandardized(
+            a.tensor("input"), weight: a.optionalTensor("weight"), bias: a.optionalTensor("bias"),
+            epsilon: a.float("eps", 1e-5)))
+      }
+      guard try !a.bool("training", false) else {
         throw l.unsupported("it normalises by the batch's own statistics; call .eval() before saving the model")
       }
       return .tensor(
@@ -92,6 +98,33 @@ extension TorchLowering {
     let shift = if let bias { bias } else { try filled(0, like: mean, as: "shift") }
     return try node(
       "BatchNormalization", [x, scale, shift, mean, variance], ["epsilon": .float(Float(epsilon))])
+  }
+
+  /// Each channel by its own mean and deviation in `x`: what there is where no statistics are kept. Weights are
+  /// standardised so, too.
+  mutating func batchStandardized(
+    _ x: ValueID, weight: ValueID?, bias: ValueID?, epsilon: Double
+  ) throws(Failure) -> ValueID {
+    let rank = try rank(x)
+    guard rank >= 2 else { throw malformed("it normalises a tensor of \(rank) axes") }
+    let axes = integers([0] + (2..<max(rank, 2)), as: "axes")
+    let keeping: [String: Attribute] = ["keepdims": .int(1)]
+    let centered = try node("Sub", [x, node("ReduceMean", [x, axes], keeping, as: "mean")], as: "centered")
+    let square = try node("Mul", [centered, centered], as: "square")
+    let variance = try node("ReduceMean", [square, axes], keeping, as: "variance")
+    let sum = try node("Add", [variance, scalar(epsilon, dtype(x), as: "eps")], as: "sum")
+    let isPlain = weight == nil && bias == nil
+    var result = try node("Div", [centered, node("Sqrt", [sum], as: "deviation")], as: isPlain ? "" : "normed")
+    // Behind the channels' axis.
+    let inner = integers(Array(1..<rank - 1), as: "inner")
+    func aligned(_ vector: ValueID, _ suffix: String, _ l: inout TorchLowering) throws(Failure) -> ValueID {
+      rank == 2 ? vector : try l.node("Unsqueeze", [vector, inner], as: suffix)
+    }
+    if let weight {
+      result = try node("Mul", [result, aligned(weight, "weight", &self)], as: bias == nil ? "" : "scaled")
+    }
+    if let bias { result = try node("Add", [result, aligned(bias, "bias", &self)]) }
+    return result
   }
 
   /// A tensor of `value` as long as `other`, computed so that it follows when the other is cut.
