@@ -279,6 +279,56 @@ def test_program_is_pruned(client, tmp_path, name, form):
         assert masking_torch.distance(masking_torch.outputs(compressed(*inputs)), found) <= 1e-4
 
 
+class Products(nn.Module):
+    """Weights that no module has, each applied in another way."""
+
+    def __init__(self):
+        super().__init__()
+        weight = lambda *shape: nn.Parameter(torch.randn(*shape) / 6)
+        self.plain, self.turned, self.copied, self.added = weight(24, 40), weight(32, 40), weight(36, 32), weight(36, 28)
+        self.shift, self.flat, self.scaled = weight(28), weight(30, 28, 1), weight(26, 30)
+        self.first, self.twice = weight(10, 22), weight(22, 26)
+
+    def forward(self, x):
+        x = F.relu(x @ self.plain) @ self.turned.transpose(0, 1)
+        x = F.linear(F.relu(x), self.copied.t().t().contiguous())
+        x = torch.addmm(self.shift, F.relu(x).flatten(0, 1), self.added)
+        x = F.linear(F.linear(F.relu(x), self.flat.squeeze(-1)), self.scaled * 0.5)
+        turned = self.twice.t()
+        return (self.first @ (x @ turned + F.relu(x) @ turned).t()).t()
+
+
+@pytest.mark.parametrize("form", files.SUFFIX)
+def test_layers_without_modules_are_decomposed_or_say_why_not(client, tmp_path, form):
+    torch.manual_seed(0)
+    original, inputs = Products().eval(), (torch.randn(3, 5, 24),)
+    source = files.write(original, inputs, tmp_path / f"whole{files.SUFFIX[form]}", form)
+    shapes, output = files.input_shapes(inputs, form), tmp_path / f"out{files.SUFFIX[form]}"
+    chosen = {
+        layer.parameter: espalier.LayerSetting(layer.name, list(limits.full_rank))
+        for layer in client.inspect(source, input_shapes=shapes).layers
+        for limits in layer.decomposition
+        if limits.method == "FD_SVD"
+    }
+    assert {*chosen} == {"plain", "turned", "copied", "added"}
+    reply = client.compress(
+        source, output, compression_method="FD_SVD", layers=[*chosen.values()], input_shapes=shapes, verify=True
+    )
+    compressed = files.read(output)
+    assert {entry.parameter for entry in reply.replaced} == {*chosen}
+    assert {*chosen}.isdisjoint(compressed.state_dict())
+    with torch.no_grad():
+        assert masking_torch.distance([original(*inputs)], [compressed(*inputs)]) <= 1e-4
+    reply = client.compress(
+        source, output, compression_method="FD_SVD", target={"energy": 0.6}, input_shapes=shapes, verify=True,
+        overwrite=True, options={"step_size": 1, "min_num_of_value": 1},
+    )  # fmt: skip
+    assert reply.replaced and reply.verification.twin.status == "exact"
+    assert len([entry for entry in reply.skipped if "fixed:" in entry.reason or "computed_weight:" in entry.reason]) == 5
+    again = tmp_path / f"again{files.SUFFIX[form]}"
+    client.compress(output, again, target={"macs": 0.8}, input_shapes=shapes, verify=True)
+
+
 def test_choices_by_data_say_what_to_do(client, tmp_path):
     class Choice(nn.Module):
         def __init__(self):

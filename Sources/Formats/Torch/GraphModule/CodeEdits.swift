@@ -141,13 +141,14 @@ struct CodeEdits {
   mutating func newName(_ wanted: String) -> String { names.make(wanted) }
 
   /// The text of an argument, by position or by keyword.
-  func argumentText(call: Int, index: Int, keyword: String) throws(Failure) -> String? {
+  func argumentText(call: Int, _ argument: AppliedOperands.Operand) throws(Failure) -> String? {
     let statement = try statement(call)
-    if let operand = statement.operands.first(where: { $0.keyword.map { text($0) } == keyword }) {
+    if let operand = statement.operands.first(where: { $0.keyword.map { argument.names.contains(text($0)) } ?? false })
+    {
       return text(operand.expression.range)
     }
     let positional = statement.operands.filter { $0.keyword == nil }
-    return index < positional.count ? text(positional[index].expression.range) : nil
+    return argument.index < positional.count ? text(positional[argument.index].expression.range) : nil
   }
 
   // MARK: The new text

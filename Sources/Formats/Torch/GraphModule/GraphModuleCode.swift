@@ -48,6 +48,8 @@ struct GraphModuleCode {
         starts.append(start)
       } else if case .read = statement.form {
         reads[reader.scanner.string(statement.target)] = start
+      } else if case .alias = statement.form, let read = reads[reader.scanner.string(statement.value)] {
+        reads[reader.scanner.string(statement.target)] = read
       }
       try reader.frees()
     }

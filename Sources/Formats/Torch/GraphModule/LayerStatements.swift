@@ -3,25 +3,38 @@ import ModelGraph
 /// A row of layers in the place of a functional call, `torch._C._nn.linear(x, weight, bias)` or
 /// `torch.conv2d(x, weight, bias, ...)`: new statements, and new parameters where the weight was.
 ///
+/// Where calls turn the weight around before it is applied, `weight.transpose(0, 1)`, the first new parameter goes by
+/// their names, as it is.
+///
 /// Invariant: the weight is read by this call alone, so that nothing misses it.
 struct LayerStatements {
   private let document: GraphModuleDocument
   private let replacement: TorchReplacement
+  private let operands: AppliedOperands?
 
   init(_ document: GraphModuleDocument, _ replacement: TorchReplacement) {
     (self.document, self.replacement) = (document, replacement)
+    operands = AppliedOperands(document.program.calls[replacement.call])
   }
 
   func apply(
     code: inout CodeEdits, modules: inout ModuleEdits, storage: inout StorageEdits
   ) throws(Failure) {
     let weight = replacement.weight
-    guard let stored = document.tree.tensors[weight], !replacement.layers.isEmpty,
-      let input = try code.argumentText(call: replacement.call, index: 0, keyword: "input"),
-      let weightName = try code.argumentText(call: replacement.call, index: 1, keyword: "weight")
+    guard let stored = document.tree.tensors[weight], !replacement.layers.isEmpty, let operands,
+      let input = try code.argumentText(call: replacement.call, operands.input),
+      let weightName = try code.argumentText(call: replacement.call, operands.weight)
     else { throw refused("it is no plain call with a weight of its own") }
     try checkReaders(of: weight)
-    guard document.code.reads[weightName] != nil else { throw refused("its weight is computed") }
+    var readName = weightName
+    for call in try route() {
+      guard let moved = try code.argumentText(call: call, AppliedOperands.moved) else {
+        throw refused("its weight is computed")
+      }
+      try code.setValue(of: call, to: moved)
+      readName = moved
+    }
+    guard document.code.reads[readName] != nil else { throw refused("its weight is computed") }
 
     let (owner, name) = Self.split(weight)
     let names = names(for: name, taken: takenNames(owner))
@@ -33,7 +46,7 @@ struct LayerStatements {
       let path = owner.isEmpty ? names[index] : owner + "." + names[index]
       var local = weightName
       if index == 0 {
-        try code.setPath(of: weightName, to: path)
+        try code.setPath(of: readName, to: path)
       } else {
         local = code.newName(CodeEdits.localName(path))
         code.insert("\(local) = \(CodeEdits.reference(to: path))", before: replacement.call)
@@ -53,6 +66,15 @@ struct LayerStatements {
     try modules.replaceParameter(name, of: owner, by: parameters)
   }
 
+  /// The calls that turn the weight around.
+  private func route() throws(Failure) -> [Int] {
+    if case .parameter? = operands?.weight.value(in: document.program.calls[replacement.call]) { return [] }
+    guard let route = WeightRoutes(document.program).route(of: replacement.call) else {
+      throw refused("its weight is computed")
+    }
+    return route
+  }
+
   private func bias(
     of layer: TorchReplacement.Layer, name: String, owner: String,
     _ parameters: inout [(name: String, node: PickleNode)], code: inout CodeEdits, storage: inout StorageEdits,
@@ -61,7 +83,8 @@ struct LayerStatements {
     switch layer.bias {
     case .none: return "None"
     case .original:
-      return try code.argumentText(call: replacement.call, index: 2, keyword: "bias") ?? "None"
+      guard let bias = operands?.bias else { return "None" }
+      return try code.argumentText(call: replacement.call, bias) ?? "None"
     case .new(let tensor):
       parameters.append((name, try storage.newParameter(tensor, like: pattern)))
       let path = owner.isEmpty ? name : owner + "." + name

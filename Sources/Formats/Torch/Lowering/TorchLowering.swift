@@ -23,7 +23,7 @@ struct TorchLowering: GraphLowering {
   /// What nodes of the call are named after.
   var base = ""
 
-  private var calls: [Int] = []
+  private(set) var calls: [Int] = []
   private var parameters: [ValueID: String] = [:]
   var literals: [ValueID: LiteralSource] = [:]
   var settings: [NodeSetting: SettingSource] = [:]
@@ -39,8 +39,8 @@ struct TorchLowering: GraphLowering {
   /// Lengths that decide something that no edit can change.
   var decisive: [LengthUse: String] = [:]
   var fixed: [ValueID: String] = [:]
-  /// Weights of layers that no row of layers can replace: with uneven padding, which modules say in a word, or with a
-  /// computed bias.
+  /// Weights of layers that no row of layers can replace: with uneven padding, which modules say in a word, with a
+  /// computed bias, or for what `noteLayers` finds.
   var indivisible: [ValueID: String] = [:]
   /// The convolution appended last.
   var lastConvolution = NodeID(0)
@@ -299,9 +299,12 @@ struct TorchLowering: GraphLowering {
     guard !outputs.isEmpty else { throw Failure(.modelMalformed, "the program returns no tensor") }
     calls += [Int](repeating: call, count: assembler.nodeCount - calls.count)
     declareShapes(of: outputs)
+    let definitions = OperatorDefinitions(opsets: ["": Self.opset], irVersion: Self.irVersion)
+    if program.appliesWeights {
+      noteLayers(of: assembler.graph(outputs: outputs, definitions: definitions, constraints: FormatConstraints()))
+    }
     let graph = assembler.graph(
-      outputs: outputs,
-      definitions: OperatorDefinitions(opsets: ["": Self.opset], irVersion: Self.irVersion),
+      outputs: outputs, definitions: definitions,
       constraints: FormatConstraints(
         fixed: fixed,
         fixedAxes: decisive.reduce(into: [:]) { axes, entry in
