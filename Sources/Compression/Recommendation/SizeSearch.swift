@@ -49,10 +49,10 @@ struct SizeSearch {
     if best.size < least, best.size <= most { best = try approached(from: best, least: least, most: most) }
     guard least <= best.size, best.size <= most else {
       let closest = Double(best.size) / room / Double(max(original, 1))
-      let bound = best.size > most ? "no less than" : "the closest below it is"
+      let bound = best.size > most ? "the least that can be reached is" : "the closest below it is"
       throw Failure(
         .targetUnreachable,
-        "\(measure.rawValue) cannot be brought to \(share) of \(original) within one percent from below: \(bound) \(closest) can be reached under these options; ask for that, or loosen step_size, min_num_of_value, max_layer_ratio, include or exclude",
+        "\(measure.rawValue) cannot be brought to \(share) of \(original) within one percent from below: \(bound) \(closest) under these options; ask for that, or loosen step_size, min_num_of_value, max_layer_ratio, include or exclude",
         details: ["requested": .double(share), "closest": .double(closest)])
     }
     return ranked.selection(counts: best.counts, requested: best.counts)
@@ -87,7 +87,7 @@ struct SizeSearch {
       let closest = Double(best.size) / room / Double(max(original, 1))
       throw Failure(
         .targetUnreachable,
-        "\(measure.rawValue) cannot be brought to \(share) of \(original) within one percent from below: the closest is \(closest), under these options; ask for that, or loosen step_size, min_num_of_value, max_layer_ratio, include or exclude",
+        "\(measure.rawValue) cannot be brought to \(share) of \(original) within one percent from below: the closest is \(closest) under these options; ask for that, or loosen step_size, min_num_of_value, max_layer_ratio, include or exclude",
         details: ["requested": .double(share), "closest": .double(closest)])
     }
     return ranked.selection(counts: best.counts, requested: best.counts)
