@@ -161,6 +161,9 @@ let sampling: [OperatorCase] = [
   between("CenterCropPad", "of channels", [], opset: 18, channels: 6) { g, x in
     g("CenterCropPad", x, g.ints([6]), with: ["axes": [1]])
   },
+  between("Col2Im", "of patches of 2 x 2 places", ["2: w.0*4 v.1"], opset: 18, channels: 2) { g, x in
+    g("Col2Im", g("Reshape", x, g.ints([1, 8, 16])), g.ints([5, 5]), g.ints([2, 2]))
+  },
   between("DeformConv", "", ["8: w.0 d.1", "6: d.0 b.0 v.1"], opset: 19, channels: 6) { g, x in
     g("DeformConv", x, g.weight([6, 8, 1, 1], name: "d"), g.input("offset", [1, 2, 4, 4]), g.weight([6], name: "b"))
   },

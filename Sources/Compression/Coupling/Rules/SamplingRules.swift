@@ -5,7 +5,7 @@ import ModelGraph
 
 let samplingRules: [String: Rule] = [
   "GridSample": gridSample, "RoiAlign": regions, "MaxRoiPool": regions, "MaxUnpool": unpool,
-  "CenterCropPad": cropOrPad,
+  "CenterCropPad": cropOrPad, "Col2Im": columnsToImage,
 ]
 
 /// The grid has a batch axis of its own, and places instead of space.
@@ -40,6 +40,22 @@ let samplingRules: [String: Rule] = [
   guard let x = call.input(0) else { return nil }
   let axes = (call.node.ints("axes") ?? Array(x.axes.indices)).compactMap { call.normalized($0, rank: x.axes.count) }
   return resampled(&call, x, axes: axes)
+}
+
+/// Patches `[channel][place in the patch]` are added where they lie in the image, each channel for itself.
+@Sendable private func columnsToImage(_ call: inout RuleCall) -> [LabelledValue]? {
+  call.freezeSettings([1, 2])
+  guard let x = call.input(0), let shape = call.shape(0), shape.count == 3, let to = call.outputShape(),
+    let original = call.originalOutputShape(), to.count > 2, to[1] > 0, shape[1] % to[1] == 0
+  else { return nil }
+  let patch = shape[1] / to[1]
+  guard
+    var y = x.splitting(
+      axis: 1, into: [Extent(to[1], original: original[1]), Extent(patch, original: patch)], at: call.id, &call.facts)
+  else { return nil }
+  y = call.facts.mix(y, y.axes[2] + y.axes[3], reason: call.facts.reason(.spatial, call.id))
+  y.axes.replaceSubrange(2..., with: (2..<to.count).map { call.fixedAxis(to[$0], original: original[$0], .spatial) })
+  return [y]
 }
 
 /// `x` with `axes` mixed and given the output's lengths.
