@@ -1,6 +1,7 @@
 import ModelGraph
 
-// Convolutions: an einsum over channels; space and kernel positions are mixed and stay whole.
+// Convolutions: an einsum over channels; space and kernel positions are mixed and stay whole, but for axes along which
+// the kernel has one position and moves by one: there every place is on its own.
 
 let convolutionRules: [String: Rule] = [
   "Conv": { call in convolve(&call, Convolution()) },
@@ -19,11 +20,13 @@ private struct Convolution {
   var weightInputs = 1
   /// Inputs with one number per output channel, or one for all: bias, scales, zero points.
   var perOutput = [2]
+  /// Whether a kernel position reads where data says.
+  var readsByData = false
 }
 
-/// Letters: batch, group, input channel, output channel.
+/// Letters: batch, group, input channel, output channel; from `space` on, those of spatial axes by number.
 private enum L {
-  static let (batch, group, input, output) = (0, 1, 2, 3)
+  static let (batch, group, input, output, space) = (0, 1, 2, 3, 4)
 }
 
 /// ONNX Runtime's: a convolution, an addend shaped like its result, an activation.
@@ -37,7 +40,7 @@ private enum L {
 @Sendable private func deformedConvolution(_ call: inout RuleCall) -> [LabelledValue]? {
   guard call.node.int("offset_group", default: 1) == 1 else { return nil }
   call.freezeSettings([2, 4])
-  return convolve(&call, Convolution(perOutput: [3]))
+  return convolve(&call, Convolution(perOutput: [3], readsByData: true))
 }
 
 private func convolve(_ call: inout RuleCall, _ operands: Convolution) -> [LabelledValue]? {
@@ -47,11 +50,18 @@ private func convolve(_ call: inout RuleCall, _ operands: Convolution) -> [Label
     let originalX = call.originalShape(0), let originalW = call.originalShape(operands.weight),
     xShape.count == wShape.count, xShape.count >= 3, outShape.count == xShape.count
   else { return nil }
-  // Only channels take part below; the output gets spatial factors of its own.
-  x = call.mixedSpatially(x).prefix(2)
-  w = call.mixedSpatially(w, .kernel).prefix(2)
   let rank = xShape.count
-  let space = (2..<rank).map { call.fixedAxis(outShape[$0], original: originalOut[$0], .spatial) }
+  // What is labelled along channels and space together (a pixel shuffle) goes by whole channels.
+  let channels = x.sets.filter { set in x.axes[1].contains(where: set.contains) }
+  let passing = (operands.readsByData ? [] : call.pointwiseAxes(kernel: Array(wShape[2...]))).filter { axis in
+    !x.axes[axis].contains { factor in channels.contains { $0.contains(factor) } }
+  }
+  // Only channels and axes that pass take part below; the output gets other spatial factors of its own.
+  let mixed = (2..<rank).filter { !passing.contains($0) }
+  x = call.facts.mix(x, mixed.flatMap { x.axes[$0] }, reason: call.facts.reason(.spatial, call.id))
+  x.axes = ([0, 1] + passing).map { x.axes[$0] }
+  w = call.mixedSpatially(w, .kernel).prefix(2)
+  let places = passing.map { L.space + $0 }
   let groups = call.node.int("group", default: 1)
   guard groups > 0, wShape[0] % groups == 0, xShape[1] % groups == 0, outShape[1] % groups == 0 else { return nil }
   // The original count of groups: a certificate may run on a convolution whose groups shrank to one.
@@ -63,9 +73,9 @@ private func convolve(_ call: inout RuleCall, _ operands: Convolution) -> [Label
     letters[weightInputs] = L.input
     result = call.facts.contract(
       [
-        Operand(value: x, letters: [L.batch, L.input]),
+        Operand(value: x, letters: [L.batch, L.input] + places),
         Operand(value: w, letters: letters),
-      ], output: [L.batch, L.output], at: call.id, roles: true)
+      ], output: [L.batch, L.output] + places, at: call.id, roles: true)
   } else {
     let (i, o) = (xShape[1] / groups, outShape[1] / groups)
     let (originalI, originalO) = (originalX[1] / originalGroups, originalOut[1] / originalGroups)
@@ -80,13 +90,14 @@ private func convolve(_ call: inout RuleCall, _ operands: Convolution) -> [Label
     guard
       let view = call.facts.contract(
         [
-          Operand(value: xView, letters: [L.batch, L.group, L.input]),
+          Operand(value: xView, letters: [L.batch, L.group, L.input] + places),
           Operand(value: wView, letters: wLetters),
-        ], output: [L.batch, L.group, L.output], at: call.id, roles: true)
+        ], output: [L.batch, L.group, L.output] + places, at: call.id, roles: true)
     else { return nil }
     for set in view.sets { call.facts.keepRectangular(set.labels, at: call.id) }
     result = view.reshaped(
-      [Extent(xShape[0], original: originalX[0]), Extent(outShape[1], original: originalOut[1])],
+      [Extent(xShape[0], original: originalX[0])]
+        + ([1] + passing).map { Extent(outShape[$0], original: originalOut[$0]) },
       at: call.id, &call.facts)
   }
   guard var y = result else { return nil }
@@ -94,12 +105,14 @@ private func convolve(_ call: inout RuleCall, _ operands: Convolution) -> [Label
     guard let vector = call.input(k), !vector.axes.isEmpty else { continue }
     guard vector.axes.count == 1,
       let next = call.facts.contract(
-        [Operand(value: y, letters: [L.batch, L.output]), Operand(value: vector, letters: [L.output])],
-        output: [L.batch, L.output], at: call.id, roles: true)
+        [Operand(value: y, letters: [L.batch, L.output] + places), Operand(value: vector, letters: [L.output])],
+        output: [L.batch, L.output] + places, at: call.id, roles: true)
     else { return nil }
     y = next
   }
-  y.axes += space
+  for axis in mixed {
+    y.axes.insert(call.fixedAxis(outShape[axis], original: originalOut[axis], .spatial), at: axis)
+  }
   y.isStored = false
   return [y]
 }
