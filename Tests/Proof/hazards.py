@@ -45,6 +45,7 @@ def everything():
     """All hazards by name."""
     import hazards_blocks  # noqa: F401  each registers its own
     import hazards_joins  # noqa: F401
+    import hazards_movements  # noqa: F401
     import hazards_operators  # noqa: F401
     import hazards_quantized  # noqa: F401
     import hazards_shapes  # noqa: F401

@@ -120,6 +120,7 @@ extension Facts {
   /// be a chain of divisors. Factors that shrank to 1 keep their place: what was a set over them and others still is.
   static func commonRefinement(_ lists: [[Int]]) -> [Int]? {
     if let first = lists.first, lists.allSatisfy({ $0 == first }) { return first }
+    if lists.contains(where: { $0.contains(0) }) { return nil }
     var products: Set<Int> = [1]
     // By the product of what follows them, the factors of size 1.
     var units: [Int: Int] = [:]
@@ -224,7 +225,7 @@ extension Facts {
     case (true, true):
       if isCollapsedBlocks(s, t) { return }
       equal(s.labels, t.labels.permuted(inT))
-      if inT != inT.sorted() { order(t.labels, inT, at: node) }
+      if inT != inT.sorted() { order(t.labels, .laid(inT), at: node) }
     case (false, true):
       project(s, visible: inS, onto: t.labels.permuted(inT), at: node)
     case (true, false):

@@ -47,6 +47,7 @@ extension LabelledValue {
     let parts = Array(axes[axis][range])
     guard parts.count > 1 else { return }
     let size = parts.reduce(1) { $0 * $1.size }
+    if size == 0 { sets.removeAll { set in parts.contains(where: set.contains) } }
     let touched = sets.indices.filter { s in parts.contains { sets[s].contains($0) } }
     guard let s = touched.first else {
       axes[axis].replaceSubrange(range, with: [facts.factor(size: size, like: parts)])
@@ -87,7 +88,7 @@ extension LabelledValue {
     let laid = flat.compactMap { set.position(of: $0) }
     if laid.count > 1, laid != laid.sorted() {
       let rest = set.factors.indices.filter { !laid.contains($0) }
-      facts.order(set.labels, rest + laid, at: node)
+      facts.order(set.labels, .laid(rest + laid), at: node)
     }
   }
 
@@ -101,6 +102,7 @@ extension LabelledValue {
     let length = axes[axis].reduce(1) { $0 * $1.size }
     if case .run(let run) = positions, run == 0..<length { return }
     let count = positions.count
+    if count == 0 { return takeNothing(axis: axis, at: node, &facts) }
     guard axes[axis].contains(where: isLabelled) else {
       // Lengths of fixed axes are whatever a file claims: nothing here grows with them.
       let reason = axes[axis].first?.reason ?? facts.reason(.expanded, node)
@@ -120,6 +122,22 @@ extension LabelledValue {
       return take(axis: axis, positions, keepsFactor: keepsFactor, at: node, &facts)
     }
     takeFactor(axes[axis][0], indices: positions.indices, keepsFactor: keepsFactor, at: node, &facts)
+  }
+
+  /// No position of axis `axis`: what was labelled along other axes too is still seen there.
+  private mutating func takeNothing(axis: Int, at node: NodeID, _ facts: inout Facts) {
+    let gone = axes[axis]
+    axes[axis] = [facts.factor(size: 0, like: gone)]
+    let touched = sets.filter { set in gone.contains(where: set.contains) }
+    sets.removeAll { set in gone.contains(where: set.contains) }
+    for set in touched {
+      let visible = set.factors.indices.filter { !gone.contains(set.factors[$0]) }
+      let rest = visible.map { set.factors[$0] }
+      guard !rest.isEmpty, !sets.contains(where: { rest.allSatisfy($0.contains) }) else { continue }
+      let block = facts.freshArray(shape: rest.map(\.size))
+      facts.project(set, visible: visible, onto: block, at: node)
+      sets.append(LabelSet(factors: rest, labels: block))
+    }
   }
 
   /// Positions along an axis.
@@ -167,7 +185,13 @@ extension LabelledValue {
         continue
       }
       if set.factors.count > 1 {
-        if !contiguous { facts.order(set.labels, nil, at: node) }
+        if !contiguous {
+          let step = indices[1] - indices[0]
+          let isStepped =
+            step != 0 && indices.count * abs(step) == factor.size
+            && zip(indices, indices.dropFirst()).allSatisfy { $1 - $0 == step }
+          facts.order(set.labels, isStepped ? .stepped(dimension: k, step: abs(step)) : .picked, at: node)
+        }
         if contiguous, let start = indices.first, start > 0 {
           // The part before `start` must lose equally many in every block, or one number could not say where to begin.
           facts.keepRectangular(set.labels.taking(k, indices: Array(0..<start)), at: node)
@@ -182,11 +206,9 @@ extension LabelledValue {
         set.factors[k] = part
         remaining.append(set)
       } else {
-        let isCut = k == set.factors.count - 1
+        facts.pick(set.labels, k, index: indices[0], at: node)
         set.labels = set.labels.selecting(k, index: indices[0])
         set.factors.remove(at: k)
-        // Were this label removed, nothing would be left to take (or not in every block).
-        if isCut { facts.freeze(set.labels, facts.reason(.onlyIndexTaken, node)) }
         if !set.factors.isEmpty { remaining.append(set) }
       }
     }

@@ -51,12 +51,28 @@ package struct Facts: Sendable {
     var node: NodeID
   }
 
-  /// The factors of `labels` were laid flat in another order than the canonical one (`order[k]` = canonical position
-  /// of the k-th, outermost first), or picked from irregularly (`order` nil): then all blocks must keep the same local
-  /// indices.
+  /// The factors of `labels` were laid flat in another order than the canonical one, or picked from: then all blocks
+  /// must keep the same local indices.
   package struct Order: Sendable {
+    enum Kind: Sendable {
+      /// `order[k]` = canonical position of the k-th, outermost first.
+      case laid([Int])
+      case picked
+      /// One of every `step` indices of dimension `dimension`: where these go together, the next are as far as before,
+      /// whichever are kept.
+      case stepped(dimension: Int, step: Int)
+    }
     var labels: LabelArray
-    var order: [Int]?
+    var kind: Kind
+    var node: NodeID
+  }
+
+  /// One index of a dimension of `labels` is taken alone: where that dimension is what is cut, nothing would be left to
+  /// take without it.
+  struct Pick: Sendable {
+    var labels: LabelArray
+    var dimension: Int
+    var index: Int
     var node: NodeID
   }
 
@@ -104,6 +120,7 @@ package struct Facts: Sendable {
   package private(set) var approximations: [Approximate] = []
   package private(set) var projections: [Projection] = []
   package private(set) var orders: [Order] = []
+  private(set) var picks: [Pick] = []
   /// Label arrays over two or more factors: what must stay rectangular.
   package private(set) var blocks: [(labels: LabelArray, node: NodeID)] = []
   /// How many sums over labelled indices each node takes: those of one read its operands as they come, others also
@@ -270,8 +287,12 @@ package struct Facts: Sendable {
         labels: set.labels, visible: visible, onto: onto, shrunk: set.factors.map(\.isShrunk), node: node))
   }
 
-  mutating func order(_ labels: LabelArray, _ order: [Int]?, at node: NodeID) {
-    orders.append(Order(labels: labels, order: order, node: node))
+  mutating func order(_ labels: LabelArray, _ kind: Order.Kind, at node: NodeID) {
+    orders.append(Order(labels: labels, kind: kind, node: node))
+  }
+
+  mutating func pick(_ labels: LabelArray, _ dimension: Int, index: Int, at node: NodeID) {
+    picks.append(Pick(labels: labels, dimension: dimension, index: index, node: node))
   }
 
   /// Notes that `labels`, if over several factors, must stay rectangular.

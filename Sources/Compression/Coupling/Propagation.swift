@@ -115,7 +115,7 @@ struct Propagation: Sendable {
     let original = ground.originalShapes[id] ?? shape
     return LabelledValue(
       axes: shape.indices.map { a in
-        shape[a] > 1 || (a < original.count && original[a] > 1) ? [facts.factor(size: shape[a], reason: reason)] : []
+        shape[a] != 1 || (a < original.count && original[a] > 1) ? [facts.factor(size: shape[a], reason: reason)] : []
       }, sets: [])
   }
 }
@@ -194,7 +194,7 @@ struct RuleCall {
 
   /// An axis of length `length` that nobody may cut; empty if it has length 1 and always had.
   mutating func fixedAxis(_ length: Int, original: Int? = nil, _ kind: Reason.Kind) -> [Factor] {
-    guard length > 1 || (original ?? length) > 1 else { return [] }
+    guard length != 1 || (original ?? length) > 1 else { return [] }
     return [facts.factor(size: length, reason: facts.reason(kind, id))]
   }
 

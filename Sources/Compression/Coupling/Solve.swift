@@ -31,6 +31,7 @@ extension Facts {
       for order in orders { solve(order) }
       for projection in projections { solve(projection) }
     } while classes.joins != before || frozenByBlocks != frozenBefore
+    freezePicks()
   }
 
   /// Checks the projections of a certificate: what is left of a joint set must agree with what it is seen as, except
@@ -94,8 +95,22 @@ extension Facts {
   private mutating func solve(_ order: Order) {
     let effective = effectiveFactors(order.labels)
     guard effective.count > 1, let cut = effective.last else { return }
-    if let laid = order.order, laid.last(where: effective.contains) == cut { return }
+    switch order.kind {
+    case .laid(let laid): if laid.last(where: effective.contains) == cut { return }
+    case .stepped(let d, let step):
+      let pieces = order.labels.splitting(d, into: [order.labels.shape[d] / step, step])
+      if !effectiveFactors(pieces).contains(d + 1) { return }
+    case .picked: break
+    }
     for d in effective where d != cut { joinAlong(order.labels, d) }
+  }
+
+  /// What is taken alone stays. It may be one of several that all go together: then, whatever stays, one of these is
+  /// there to take.
+  package mutating func freezePicks() {
+    for pick in picks where effectiveFactors(pick.labels).last == pick.dimension {
+      freeze(pick.labels.selecting(pick.dimension, index: pick.index), reason(.onlyIndexTaken, pick.node))
+    }
   }
 
   /// Calls `body` with every row of the projection (the labels at one visible index) and the label it is seen as.

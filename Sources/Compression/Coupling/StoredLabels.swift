@@ -73,7 +73,7 @@ package struct StoredLabels: Sendable {
   static func unlabelled(_ tensor: Tensor, _ facts: inout Facts) -> LabelledValue {
     let reason = facts.reason(.fixedPart, nil)
     return LabelledValue(
-      axes: tensor.shape.map { $0 > 1 ? [facts.factor(size: $0, reason: reason)] : [] }, sets: [], isStored: true)
+      axes: tensor.shape.map { $0 != 1 ? [facts.factor(size: $0, reason: reason)] : [] }, sets: [], isStored: true)
   }
 
   /// The labelled form of the stored tensor `id`, with fresh labels.

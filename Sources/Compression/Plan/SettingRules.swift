@@ -20,6 +20,13 @@ extension Reconciliation {
     case "Expand":
       try reconcileExpand(id, node)
       return [1]
+    case "Tile":
+      if let x = newShape(node.input(0)), let y = newShape(node.output(0)), x.count == y.count,
+        let stated = contents(new, node.input(1)), stated.count == y.count, !x.contains(0)
+      {
+        try require(id, 1, y.indices.map { y[$0] / x[$0] })
+      }
+      return [1]
     case "ConstantOfShape":
       if let y = newShape(node.output(0)), y != oldShape(node.output(0)) {
         try require(id, 0, y, nominal: newNominalShape(node.output(0)))
@@ -197,7 +204,7 @@ extension Reconciliation {
 
   /// Bounds that select exactly `positions`, nil if they are not evenly spaced.
   private static func progression(_ positions: [Int], preferredStep: Int) -> (start: Int, end: Int, step: Int)? {
-    guard let first = positions.first, let last = positions.last else { return nil }
+    guard let first = positions.first, let last = positions.last else { return (0, 0, preferredStep) }
     let step = positions.count > 1 ? positions[1] - first : preferredStep
     guard step != 0, zip(positions, positions.dropFirst()).allSatisfy({ $1 - $0 == step }) else { return nil }
     let end = last + (step > 0 ? 1 : -1)

@@ -45,6 +45,15 @@ private func attention(_ g: GraphBuilder, scale: ((GraphBuilder, ValueID) -> Val
   g.output(g("MatMul", g("Reshape", mixed, g.ints([1, 6, 8])), g.weight([8, 8], name: "o")))
 }
 
+/// (-x1, x0, -x3, x2, ...) of heads (1,2,6,4).
+private func turned(_ g: GraphBuilder, _ q: ValueID) -> ValueID {
+  func everySecond(_ start: Int64) -> ValueID {
+    g("Unsqueeze", g("Slice", q, g.ints([start]), g.ints([99]), g.ints([3]), g.ints([2])), g.ints([4]))
+  }
+  let pairs = g("Concat", g("Neg", everySecond(1)), everySecond(0), with: ["axis": 4])
+  return g("Reshape", pairs, g.ints([1, 2, 6, 4]))
+}
+
 private let couplings: [Pattern] = [
   Pattern("an embedding makes channels like a layer", ["8: t.1 s.0 v.0"]) { g in
     let x = g("Gather", g.weight([20, 8], name: "t"), g.input("ids", [1, 6], dtype: .int64))
@@ -65,6 +74,17 @@ private let couplings: [Pattern] = [
     let a = g.conv(x, 3, 8, "a")
     let c = g("Relu", g("Add", a, g.conv(x, 3, 8, "b")))
     g.output(g("Add", g.conv(c, 8, 5, "c"), g.conv(a, 8, 5, "v")))
+  },
+  Pattern("windows and kernels of one place leave an axis free", ["8: w.1 v.0"]) { g in
+    let w = g("MatMul", g.input("x", [1, 6, 5]), g.weight([5, 8], name: "w"))
+    let mixed = g("Conv", w, g.weight([6, 6, 1], name: "k"))
+    let pooled = g(
+      "AveragePool", g("Unsqueeze", mixed, g.ints([1])), with: ["kernel_shape": [2, 1], "strides": [2, 1]])
+    g.output(g("MatMul", pooled, g.weight([8, 5], name: "v")))
+  },
+  Pattern("a part of nothing adds nothing", ["8: a.0 v.1"]) { g in
+    let parts = g.node("Split", [g.conv(image(g), 3, 8, "a"), g.ints([5, 0, 3])], ["axis": 1], outputs: 3)
+    g.output(g.conv(g("Concat", parts[2], parts[1], parts[0], with: ["axis": 1]), 8, 5, "v"))
   },
   Pattern("two consumers of one stream", ["8: a.0 c.1 v.1"]) { g in
     let a = g.conv(image(g), 3, 8, "a")
@@ -153,6 +173,31 @@ private let groupings: [Pattern] = [
   },
   Pattern("a table over the dims ties the heads of q and k", ["4: q.1*2 s.0 k.1*2", "2x4: v.1 o.0"]) {
     attention($0) { g, q in g("Mul", q, g.weight([4], name: "s")) }
+  },
+  Pattern("neighbours turned together go together, in each head on their own", ["2x2: q.1*2 k.1*2", "2x4: v.1 o.0"]) {
+    attention($0) { g, q in g("Add", q, turned(g, q)) }
+  },
+  Pattern("so they do as pairs of their own axis", ["2x2: q.1*2 k.1*2", "2x4: v.1 o.0"]) {
+    attention($0) { g, q in
+      let pairs = g("Reshape", q, g.ints([1, 2, 6, 2, 2]))
+      let turned = g(
+        "Concat", g("Neg", g("Gather", pairs, g.ints([1]), with: ["axis": 4])),
+        g("Slice", pairs, g.ints([0]), g.ints([1]), g.ints([4])), with: ["axis": 4])
+      return g("Add", q, g("Reshape", turned, g.ints([1, 2, 6, 4])))
+    }
+  },
+  Pattern("with angles for all heads in all heads alike", ["2: q.1*4 s.0*2 k.1*4", "2x4: v.1 o.0"]) {
+    attention($0) { g, q in g("Add", q, g("Mul", turned(g, q), g.weight([4], name: "s"))) }
+  },
+  Pattern("tokens that are none stand before the others without a word", ["2x4: q.1 k.1", "2x4: v.1 o.0"]) {
+    attention($0) { g, q in
+      g("Concat", g("Slice", q, g.ints([0]), g.ints([0]), g.ints([2])), g("Relu", q), with: ["axis": 2])
+    }
+  },
+  Pattern("dims that are none stand behind the others without a word", ["2x4: q.1 k.1", "2x4: v.1 o.0"]) {
+    attention($0) { g, q in
+      g("Concat", g("Relu", q), g("Slice", q, g.ints([4]), g.ints([9]), g.ints([3])), with: ["axis": 3])
+    }
   },
   Pattern("packed queries, keys and values share one number", ["2x4: p.1*2 ~0", "2x4: p.1 o.0 ~0"]) { g in
     let packed = g("MatMul", g.input("x", [1, 6, 8]), g.weight([8, 24], name: "p"))

@@ -120,7 +120,7 @@ extension Facts {
   var start = 0
   var outputs: [LabelledValue] = []
   for k in call.node.outputs.indices {
-    guard let length = call.outputShape(k)?[axis], length > 0 else { return nil }
+    guard let length = call.outputShape(k)?[axis] else { return nil }
     var part = x
     part.take(
       axis: axis, .run(start..<start + length), keepsFactor: call.wasLonger(axis, ofOutput: k), at: call.id, &call.facts
@@ -137,7 +137,7 @@ extension Facts {
   else { return nil }
   for selection in selections {
     // Positions with a step are listed one by one: as many as a file claims, if the axis is fixed.
-    guard selection.count > 0, selection.step == 1 || selection.count <= LabelArray.limit else { return nil }
+    guard selection.step == 1 || selection.count <= LabelArray.limit else { return nil }
     x.take(
       axis: selection.axis, LabelledValue.Positions(selection), keepsFactor: call.wasLonger(selection.axis),
       at: call.id, &call.facts)
@@ -247,17 +247,18 @@ extension RuleCall {
   return [isElastic ? call.elastic(x, axes: expanded) : x]
 }
 
-/// A repeated axis has its labels again in every round.
+/// A repeated axis has its labels again in every round; one of length 1 is expanded.
 @Sendable private func tile(_ call: inout RuleCall) -> [LabelledValue]? {
-  guard var x = call.input(0), let repeats = call.integers(1), repeats.count == x.axes.count,
-    repeats.allSatisfy({ $0 > 0 })
+  guard var x = call.input(0), let repeats = call.integers(1), let original = call.originalOutputShape(),
+    repeats.count == x.axes.count, original.count == x.axes.count, repeats.allSatisfy({ $0 > 0 })
   else { return nil }
   call.freezeSettings([1])
-  for axis in x.axes.indices where repeats[axis] > 1 {
+  let expanded = x.axes.indices.filter { x.axes[$0].isEmpty && max(repeats[$0], original[$0]) > 1 }
+  for axis in x.axes.indices where repeats[axis] > 1 || expanded.contains(axis) {
     x.axes[axis].insert(
       call.facts.factor(size: repeats[axis], reason: call.facts.reason(.expanded, call.id)), at: 0)
   }
-  return [x]
+  return [call.resultIsBroadcast || call.resultIsElementIndex ? call.elastic(x, axes: expanded) : x]
 }
 
 extension RuleCall {
