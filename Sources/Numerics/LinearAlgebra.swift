@@ -30,27 +30,16 @@ package struct LinearAlgebra: Sendable {
   /// `[count, count]` only the entries on and above the diagonal (row ≤ column) are kept up.
   ///
   /// - Parameter strides: from row to row of the vectors' matrix and of the sum, where they are parts of wider ones.
-  package func addGram(
-    of vectors: UnsafePointer<Double>, count: Int, length: Int, layout: Layout,
-    strides: (vectors: Int, sum: Int)? = nil, to sum: UnsafeMutablePointer<Double>
+  package func addGram<Element: MatrixElement>(
+    of vectors: UnsafePointer<Element>, count: Int, length: Int, layout: Layout,
+    strides: (vectors: Int, sum: Int)? = nil, to sum: UnsafeMutablePointer<Element>
   ) {
     guard count > 0, length > 0 else { return }
-    var (n, k, one) = (CInt(count), CInt(length), 1.0)
+    var (n, k, one) = (CInt(count), CInt(length), Element(1))
     // Row-major [count, length] is column-major [length, count], whose A'A is wanted; the upper triangle of a row-major
     // result is the lower one of a column-major.
     var (lda, ldc) = strides.map { (CInt($0.vectors), CInt($0.sum)) } ?? (layout == .vectors ? k : n, n)
-    functions.pointee.dsyrk("L", layout == .vectors ? "T" : "N", &n, &k, &one, vectors, &lda, &one, sum, &ldc)
-  }
-
-  /// The same in single precision.
-  package func addGram(
-    of vectors: UnsafePointer<Float>, count: Int, length: Int, layout: Layout,
-    strides: (vectors: Int, sum: Int)? = nil, to sum: UnsafeMutablePointer<Float>
-  ) {
-    guard count > 0, length > 0 else { return }
-    var (n, k, one) = (CInt(count), CInt(length), Float(1))
-    var (lda, ldc) = strides.map { (CInt($0.vectors), CInt($0.sum)) } ?? (layout == .vectors ? k : n, n)
-    functions.pointee.ssyrk("L", layout == .vectors ? "T" : "N", &n, &k, &one, vectors, &lda, &one, sum, &ldc)
+    Element.syrk(of: self)("L", layout == .vectors ? "T" : "N", &n, &k, &one, vectors, &lda, &one, sum, &ldc)
   }
 
   /// Adds to `sum`, `[rows, columns]`, the scalar products of `rows` vectors a with `columns` vectors b.

@@ -18,10 +18,10 @@ extension LinearAlgebra {
   /// With `addend` 0, c need not hold numbers before.
   ///
   /// - Parameter strides: of matrices that are parts of wider ones.
-  package func multiply(
-    _ a: UnsafePointer<Double>, _ aOperand: Operand = .asIs, _ b: UnsafePointer<Double>,
-    _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, strides: Strides? = nil, scale: Double = 1,
-    addend: Double = 0, to c: UnsafeMutablePointer<Double>
+  package func multiply<Element: MatrixElement>(
+    _ a: UnsafePointer<Element>, _ aOperand: Operand = .asIs, _ b: UnsafePointer<Element>,
+    _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, strides: Strides? = nil, scale: Element = 1,
+    addend: Element = 0, to c: UnsafeMutablePointer<Element>
   ) {
     guard rows > 0, columns > 0 else { return }
     guard depth > 0 else {
@@ -34,26 +34,7 @@ extension LinearAlgebra {
     var (m, n, k) = (CInt(columns), CInt(rows), CInt(depth))
     var (alpha, beta) = (scale, addend)
     var (lda, ldb, ldc) = Self.leading(strides, aOperand, bOperand, m, n, k)
-    functions.pointee.dgemm(
-      bOperand == .asIs ? "N" : "T", aOperand == .asIs ? "N" : "T", &m, &n, &k, &alpha, b, &ldb, a, &lda, &beta, c,
-      &ldc)
-  }
-
-  /// The same in single precision, `c = op(a) op(b)`.
-  package func multiply(
-    _ a: UnsafePointer<Float>, _ aOperand: Operand = .asIs, _ b: UnsafePointer<Float>,
-    _ bOperand: Operand = .asIs, rows: Int, columns: Int, depth: Int, strides: Strides? = nil,
-    to c: UnsafeMutablePointer<Float>
-  ) {
-    guard rows > 0, columns > 0 else { return }
-    guard depth > 0 else {
-      for row in 0..<rows { (c + row * (strides?.c ?? columns)).update(repeating: 0, count: columns) }
-      return
-    }
-    var (m, n, k) = (CInt(columns), CInt(rows), CInt(depth))
-    var (alpha, beta) = (Float(1), Float(0))
-    var (lda, ldb, ldc) = Self.leading(strides, aOperand, bOperand, m, n, k)
-    functions.pointee.sgemm(
+    Element.gemm(of: self)(
       bOperand == .asIs ? "N" : "T", aOperand == .asIs ? "N" : "T", &m, &n, &k, &alpha, b, &ldb, a, &lda, &beta, c,
       &ldc)
   }

@@ -1,47 +1,28 @@
-/// The precisions in which matrices are multiplied, for what is said once for both.
+/// The precisions in which matrices are multiplied, and the routines of BLAS that do so.
 package protocol MatrixElement: BinaryFloatingPoint, BitwiseCopyable, Sendable {
-  /// `LinearAlgebra.multiply`.
-  static func multiply(
-    _ algebra: LinearAlgebra, _ a: UnsafePointer<Self>, _ aOperand: LinearAlgebra.Operand, _ b: UnsafePointer<Self>,
-    _ bOperand: LinearAlgebra.Operand, rows: Int, columns: Int, depth: Int, strides: LinearAlgebra.Strides,
-    to c: UnsafeMutablePointer<Self>)
+  typealias Product = (
+    _ transA: UnsafePointer<CChar>?, _ transB: UnsafePointer<CChar>?, _ m: UnsafePointer<CInt>?,
+    _ n: UnsafePointer<CInt>?, _ k: UnsafePointer<CInt>?, _ alpha: UnsafePointer<Self>?, _ a: UnsafePointer<Self>?,
+    _ lda: UnsafePointer<CInt>?, _ b: UnsafePointer<Self>?, _ ldb: UnsafePointer<CInt>?, _ beta: UnsafePointer<Self>?,
+    _ c: UnsafeMutablePointer<Self>?, _ ldc: UnsafePointer<CInt>?
+  ) -> Void
 
-  /// `LinearAlgebra.addGram`.
-  static func addGram(
-    _ algebra: LinearAlgebra, of vectors: UnsafePointer<Self>, count: Int, length: Int, layout: LinearAlgebra.Layout,
-    strides: (vectors: Int, sum: Int), to sum: UnsafeMutablePointer<Self>)
+  typealias SymmetricProduct = (
+    _ uplo: UnsafePointer<CChar>?, _ trans: UnsafePointer<CChar>?, _ n: UnsafePointer<CInt>?,
+    _ k: UnsafePointer<CInt>?, _ alpha: UnsafePointer<Self>?, _ a: UnsafePointer<Self>?, _ lda: UnsafePointer<CInt>?,
+    _ beta: UnsafePointer<Self>?, _ c: UnsafeMutablePointer<Self>?, _ ldc: UnsafePointer<CInt>?
+  ) -> Void
+
+  static func gemm(of algebra: LinearAlgebra) -> Product
+  static func syrk(of algebra: LinearAlgebra) -> SymmetricProduct
 }
 
 extension Double: MatrixElement {
-  package static func multiply(
-    _ algebra: LinearAlgebra, _ a: UnsafePointer<Double>, _ aOperand: LinearAlgebra.Operand,
-    _ b: UnsafePointer<Double>, _ bOperand: LinearAlgebra.Operand, rows: Int, columns: Int, depth: Int,
-    strides: LinearAlgebra.Strides, to c: UnsafeMutablePointer<Double>
-  ) {
-    algebra.multiply(a, aOperand, b, bOperand, rows: rows, columns: columns, depth: depth, strides: strides, to: c)
-  }
-
-  package static func addGram(
-    _ algebra: LinearAlgebra, of vectors: UnsafePointer<Double>, count: Int, length: Int,
-    layout: LinearAlgebra.Layout, strides: (vectors: Int, sum: Int), to sum: UnsafeMutablePointer<Double>
-  ) {
-    algebra.addGram(of: vectors, count: count, length: length, layout: layout, strides: strides, to: sum)
-  }
+  package static func gemm(of algebra: LinearAlgebra) -> Product { algebra.functions.pointee.dgemm }
+  package static func syrk(of algebra: LinearAlgebra) -> SymmetricProduct { algebra.functions.pointee.dsyrk }
 }
 
 extension Float: MatrixElement {
-  package static func multiply(
-    _ algebra: LinearAlgebra, _ a: UnsafePointer<Float>, _ aOperand: LinearAlgebra.Operand,
-    _ b: UnsafePointer<Float>, _ bOperand: LinearAlgebra.Operand, rows: Int, columns: Int, depth: Int,
-    strides: LinearAlgebra.Strides, to c: UnsafeMutablePointer<Float>
-  ) {
-    algebra.multiply(a, aOperand, b, bOperand, rows: rows, columns: columns, depth: depth, strides: strides, to: c)
-  }
-
-  package static func addGram(
-    _ algebra: LinearAlgebra, of vectors: UnsafePointer<Float>, count: Int, length: Int,
-    layout: LinearAlgebra.Layout, strides: (vectors: Int, sum: Int), to sum: UnsafeMutablePointer<Float>
-  ) {
-    algebra.addGram(of: vectors, count: count, length: length, layout: layout, strides: strides, to: sum)
-  }
+  package static func gemm(of algebra: LinearAlgebra) -> Product { algebra.functions.pointee.sgemm }
+  package static func syrk(of algebra: LinearAlgebra) -> SymmetricProduct { algebra.functions.pointee.ssyrk }
 }

@@ -38,12 +38,12 @@ struct SharedProducts: Sendable {
         b.withUnsafeBufferPointer { b in
           guard let a = a.baseAddress, let b = b.baseAddress else { return }
           if byRows {
-            Element.multiply(
-              algebra, a + first * (aOperand == .asIs ? depth : 1), aOperand, b, bOperand, rows: count,
-              columns: columns, depth: depth, strides: strides, to: target + first * columns)
+            algebra.multiply(
+              a + first * (aOperand == .asIs ? depth : 1), aOperand, b, bOperand, rows: count, columns: columns,
+              depth: depth, strides: strides, to: target + first * columns)
           } else {
-            Element.multiply(
-              algebra, a, aOperand, b + first * (bOperand == .asIs ? 1 : depth), bOperand, rows: rows, columns: count,
+            algebra.multiply(
+              a, aOperand, b + first * (bOperand == .asIs ? 1 : depth), bOperand, rows: rows, columns: count,
               depth: depth, strides: strides, to: target + first)
           }
         }
@@ -71,12 +71,12 @@ struct SharedProducts: Sendable {
         switch piece {
         case .triangle(let range):
           let first = range.lowerBound
-          Element.addGram(
-            algebra, of: vectors + first * step, count: range.count, length: length, layout: layout,
-            strides: (stride, count), to: target + first * count + first)
+          algebra.addGram(
+            of: vectors + first * step, count: range.count, length: length, layout: layout, strides: (stride, count),
+            to: target + first * count + first)
         case .square(let half):
-          Element.multiply(
-            algebra, vectors, layout == .vectors ? .asIs : .transposed, vectors + half * step,
+          algebra.multiply(
+            vectors, layout == .vectors ? .asIs : .transposed, vectors + half * step,
             layout == .vectors ? .transposed : .asIs, rows: half, columns: count - half, depth: length,
             strides: (stride, stride, count), to: target + half)
         }
