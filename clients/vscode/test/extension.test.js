@@ -130,13 +130,18 @@ test('methods are chosen for a size, and weights fitted anew to samples', async 
   const folder = scratch(t);
   const editor = activate(t);
   const { seen, run, uri, answers } = editor;
-  await run('open', uri(RESNET));
+  await run('open', uri(path.join(MODELS, 'digits_mobile.onnx')));
   choose(editor, 'automatic', 'macs', '0.5');
   await run('recommend');
   const plan = seen.panels.at(-1).webview.html;
-  assert.match(plan, /digits_resnet\.onnx: automatic, 0\.5 of macs/);
-  assert.match(plan, /<tr class="entry">/);
+  assert.match(plan, /digits_mobile\.onnx: automatic, 0\.5 of macs/);
+  // Layers get ranks, and groups lose channels.
+  assert.match(plan, /<td class="number">24 → 96<\/td><td class="number">rank \d+<\/td>/);
+  const kept = /<\/code><\/td><td class="number">(\d+)<\/td><td class="number">(\d+)<\/td>/;
+  const [, before, after] = kept.exec(plan);
+  assert.ok(Number(after) > 0 && Number(after) < Number(before), `${before} to ${after}`);
 
+  await run('open', uri(RESNET));
   choose(editor, 'PR_L2', 'macs', '0.5', 'Samples, and fit what is left anew...');
   answers.showOpenDialog.push([uri(path.join(MODELS, 'digits_calibration.npy'))]);
   answers.showSaveDialog.push(uri(path.join(folder, 'refitted.onnx')));
