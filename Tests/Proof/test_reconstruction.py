@@ -500,6 +500,55 @@ def test_predictions_are_least_squares(client, folder, method):
     assert layer.predicted_error == advice.predicted_error
 
 
+@pytest.mark.parametrize("kind", ["rows", "kernel"])
+def test_layers_whose_outputs_sum_many_numbers_have_their_say(client, folder, kind):
+    """Maps that were made one row, or a large kernel: what counts is the channels, which have as many taps as there are
+    places."""
+    rng, count, side = np.random.default_rng(4), 6, 38
+    net = {"first.weight": rng.normal(size=(count, 3, 1, 1)), "first.bias": rng.normal(size=count)}
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight", "first.bias"], ["maps"], "first"),
+        helper.make_node("Relu", ["maps"], ["channels"], "relu"),
+    ]
+    weight = rng.normal(size=(5, count, side, side)) / side
+    weight[:, [1, 4]] *= 0.1
+    if kind == "rows":
+        net["second.weight"] = weight.reshape(5, -1)
+        nodes += [
+            helper.make_node("Flatten", ["channels"], ["rows"], "flatten"),
+            helper.make_node("Gemm", ["rows", "second.weight", "second.bias"], ["y"], "second", transB=1),
+        ]
+    else:
+        net["second.weight"] = weight
+        nodes.append(helper.make_node("Conv", ["channels", "second.weight", "second.bias"], ["y"], "second"))
+    net["second.bias"] = rng.normal(size=5)
+    graph = helper.make_graph(
+        nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, side, side])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in net.items()],
+    )  # fmt: skip
+    path, dataset = folder / f"long_{kind}.onnx", folder / f"long_{kind}.npy"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    # Neighbours in a map differ, so that any even choice of places says the same.
+    samples = rng.normal(size=(64, 3, side, side)).astype(np.float32)
+    np.save(dataset, samples)
+    request = {"compression_method": "PR_REC", "recommendation_ratio": 0.34, "dataset_path": dataset,
+               "options": {"min_num_of_value": 1, "step_size": 1}}  # fmt: skip
+    made = client.compress(path, dry_run=True, **request)
+    (removed,) = [entry.indices for entry in made.removed if entry.parameter == "first.weight"]
+    assert removed == [1, 4]
+    exposed = onnx.load(path)
+    exposed.graph.output.append(helper.make_tensor_value_info("channels", TensorProto.FLOAT, None))
+    channels = running.run(exposed, {"x": samples})[1].astype(float).transpose(1, 0, 2, 3).reshape(count, -1)
+    covariance, gram = np.cov(channels, bias=True), np.einsum("ocij,odij->cd", weight, weight)
+    kept = [channel for channel in range(count) if channel not in removed]
+    cross = covariance[np.ix_(removed, kept)]
+    left = covariance[np.ix_(removed, removed)] - cross @ np.linalg.solve(covariance[np.ix_(kept, kept)], cross.T)
+    wanted = np.sqrt((gram[np.ix_(removed, removed)] * left).sum() / (gram * covariance).sum())
+    assert client.recommend(path, **request).predicted_error == pytest.approx(wanted, rel=0.02)
+
+
 def test_predictions_of_decompositions_are_what_is_measured(client, folder):
     """Of whitened products singular values tell the error of what a layer computes."""
     model = product_network()

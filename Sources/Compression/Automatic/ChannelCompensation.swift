@@ -23,6 +23,7 @@ struct ChannelCompensation: Sendable {
 
   /// Ridge of the fit, of the mean variance: as of the criterion that ranks channels.
   private static let ridge = 1e-3
+  private static let largestCopy = 1 << 24
 
   init(_ model: CompressibleModel, _ coupling: ChannelCoupling, _ maps: any FeatureMapSource) throws(Failure) {
     (graph, self.coupling, self.maps) = (model.graph, coupling, maps)
@@ -42,7 +43,7 @@ struct ChannelCompensation: Sendable {
     for (g, cells) in lost {
       let cells = Set(cells)
       for consumer in consumers[g] {
-        let isGone = coupling.cells(ofFilters: consumer.origin, group: g).map { $0 >= 0 && cells.contains($0) }
+        let isGone = consumer.cells(of: g, coupling).map { $0 >= 0 && cells.contains($0) }
         let known = readers[consumer.layer.node]?.isGone
         readers[consumer.layer.node] = Reader(
           consumer: consumer, isGone: known.map { zip($0, isGone).map { $0 || $1 } } ?? isGone)
@@ -98,24 +99,31 @@ struct ChannelCompensation: Sendable {
         factor[a * kept.count + a] += Self.ridge * mean
       }
       for i in 0..<size { for (b, j) in kept.enumerated() { cross[i * kept.count + b] = covariance[i * size + j] } }
-      let rows = layer.outputCount * taps
-      var arranged = [Double](repeating: 0, count: rows * size)
-      for output in 0..<layer.outputCount {
-        for channel in 0..<size {
-          for tap in 0..<taps {
-            arranged[(output * taps + tap) * size + channel] = old[output * layer.length + channel * taps + tap]
-          }
-        }
-      }
-      var solved = [Double](repeating: 0, count: rows * kept.count)
-      algebra.multiply(
-        arranged, .asIs, cross, .asIs, rows: rows, columns: kept.count, depth: size, to: &solved)
       if mean > 0, algebra.cholesky(of: &factor, size: kept.count) {
-        algebra.solve(&solved, count: rows, byCholesky: factor, size: kept.count)
-        for output in 0..<layer.outputCount {
-          for (b, channel) in kept.enumerated() {
-            for tap in 0..<taps {
-              new[output * layer.length + channel * taps + tap] = solved[(output * taps + tap) * kept.count + b]
+        // Copies of parts of a large weight are small.
+        let step = max(1, Self.largestCopy / max(1, layer.length))
+        for start in stride(from: 0, to: layer.outputCount, by: step) {
+          let outputs = start..<min(start + step, layer.outputCount)
+          let rows = outputs.count * taps
+          var arranged = [Double](repeating: 0, count: rows * size)
+          for output in outputs {
+            for channel in 0..<size {
+              for tap in 0..<taps {
+                arranged[((output - start) * taps + tap) * size + channel] =
+                  old[output * layer.length + channel * taps + tap]
+              }
+            }
+          }
+          var solved = [Double](repeating: 0, count: rows * kept.count)
+          algebra.multiply(
+            arranged, .asIs, cross, .asIs, rows: rows, columns: kept.count, depth: size, to: &solved)
+          algebra.solve(&solved, count: rows, byCholesky: factor, size: kept.count)
+          for output in outputs {
+            for (b, channel) in kept.enumerated() {
+              for tap in 0..<taps {
+                new[output * layer.length + channel * taps + tap] =
+                  solved[((output - start) * taps + tap) * kept.count + b]
+              }
             }
           }
         }

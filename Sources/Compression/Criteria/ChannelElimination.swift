@@ -240,25 +240,32 @@ extension RefitLayer {
     }
   }
 
+  private static let largestCopy = 1 << 24
+
   /// The Gram matrix of what input channels are multiplied with, over outputs (weighed by what a normalization behind
   /// multiplies them with) and taps: `[size, size]`, zero between groups.
-  fileprivate func columnGram(size: Int, _ algebra: LinearAlgebra) -> [Double] {
+  func columnGram(size: Int, _ algebra: LinearAlgebra) -> [Double] {
     var gram = [Double](repeating: 0, count: size * size)
     let (rows, channels) = (self.rows, size / groups)
     let (outputs, taps) = (outputsPerGroup, max(1, length / max(1, channels)))
     for group in 0..<groups {
-      var columns = [Double](repeating: 0, count: outputs * taps * channels)
-      for o in 0..<outputs {
-        let output = group * outputs + o
-        let gain = gains?[output] ?? 1
-        for channel in 0..<channels {
-          for tap in 0..<taps {
-            columns[(o * taps + tap) * channels + channel] = gain * rows[output * length + channel * taps + tap]
+      var block = [Double](repeating: 0, count: channels * channels)
+      // Copies of parts of a large weight are small.
+      let step = max(1, Self.largestCopy / max(1, taps * channels))
+      for start in stride(from: 0, to: outputs, by: step) {
+        let count = min(step, outputs - start)
+        var columns = [Double](repeating: 0, count: count * taps * channels)
+        for o in 0..<count {
+          let output = group * outputs + start + o
+          let gain = gains?[output] ?? 1
+          for channel in 0..<channels {
+            for tap in 0..<taps {
+              columns[(o * taps + tap) * channels + channel] = gain * rows[output * length + channel * taps + tap]
+            }
           }
         }
+        algebra.addGram(of: columns, count: channels, length: count * taps, layout: .elements, to: &block)
       }
-      var block = [Double](repeating: 0, count: channels * channels)
-      algebra.addGram(of: columns, count: channels, length: outputs * taps, layout: .elements, to: &block)
       LinearAlgebra.mirrorUpper(&block, size: channels)
       for i in 0..<channels {
         for j in 0..<channels {

@@ -11,7 +11,8 @@ struct DamageCriterion: Sendable {
   /// By group, the layers that read its channels, and the stored axes along which they do.
   private let consumers: [[ChannelConsumer]]
 
-  /// Inputs of more channels are not measured: their covariance would take too much memory.
+  /// Inputs of more channels are not measured: their covariance would take too much memory. Maps that were made one row
+  /// are seen as the channels that they have.
   fileprivate static let mostChannels = 4096
   /// Bytes of covariances that are held at a time, and of those that are kept for the next request.
   private static let budget = 512 << 20
@@ -101,7 +102,7 @@ struct DamageCriterion: Sendable {
   private func loss(_ consumer: ChannelConsumer, _ g: Int, _ moments: ChannelMoments) -> ChannelLoss? {
     guard let input = moments.inputs[consumer.tap], input.count > 0 else { return nil }
     return ChannelLoss(
-      consumer.layer, input, cells: coupling.cells(ofFilters: consumer.origin, group: g),
+      consumer.layer, input, cells: consumer.cells(of: g, coupling),
       cellCount: coupling.groups[g].cells.count, total: total(consumer, moments), algebra)
   }
 
@@ -109,7 +110,7 @@ struct DamageCriterion: Sendable {
   private func sampled(_ consumer: ChannelConsumer, _ g: Int, _ moments: ChannelMoments) -> SampledElimination? {
     guard let input = moments.inputs[consumer.tap] else { return nil }
     return SampledElimination(
-      consumer.layer, input, cells: coupling.cells(ofFilters: consumer.origin, group: g),
+      consumer.layer, input, cells: consumer.cells(of: g, coupling),
       cellCount: coupling.groups[g].cells.count, total: total(consumer, moments), algebra)
   }
 
@@ -244,24 +245,44 @@ struct ChannelConsumer: Sendable {
   let origin: LabelOrigin
   let tap: InputTap
 
+  /// By channel that is met at `tap`, the cell of a group that it goes with, negative if none.
+  func cells(of g: Int, _ coupling: ChannelCoupling) -> [Int] {
+    let cells = coupling.cells(ofFilters: origin, group: g)
+    let places = max(1, cells.count / max(1, tap.channels))
+    guard places > 1, cells.count == places * tap.channels else { return cells }
+    return stride(from: 0, to: cells.count, by: places).map { cells[$0] }
+  }
+
   /// By group.
   static func all(of coupling: ChannelCoupling) -> [[ChannelConsumer]] {
     let graph = coupling.graph
     let layers = RefitLayers(
-      graph, original: graph, shapes: coupling.analysis.shapes, kept: { _, _ in nil }, changeable: { _ in true }
+      graph, original: graph, shapes: coupling.analysis.shapes, kept: { _, _ in nil }, changeable: { _ in true },
+      largestLength: .max
     ).layers.filter { !$0.isTransposed }
     let byWeight = Dictionary(layers.map { ($0.weight.source, $0) }) { first, _ in first }
     var consumers = [[ChannelConsumer]](repeating: [], count: coupling.groups.count)
     var seen: Set<Int32> = []
     for (label, role) in coupling.facts.roles where role.kind == .consumer {
       guard let origin = coupling.analysis.stored.origin(of: label), let layer = byWeight[origin.value],
-        seen.insert(origin.first).inserted, let tap = layer.tap, tap.channels <= DamageCriterion.mostChannels
+        seen.insert(origin.first).inserted,
+        let tap = layer.measuredTap(in: graph, coupling.analysis.shapes, mostChannels: DamageCriterion.mostChannels)
       else { continue }
       for g in coupling.groups(along: origin) {
         consumers[g].append(ChannelConsumer(layer: layer, origin: origin, tap: tap))
       }
     }
     return consumers
+  }
+}
+
+extension RefitLayer {
+  /// Where few enough channels of what the layer reads are met.
+  fileprivate func measuredTap(in graph: Graph, _ shapes: ShapeTable, mostChannels: Int) -> InputTap? {
+    guard let tap, tap.channels > mostChannels else { return tap }
+    return mapsMadeRows(in: graph, shapes).flatMap { maps, places in
+      length / places <= mostChannels ? InputTap(value: maps, axis: 1, channels: length / places) : nil
+    }
   }
 }
 

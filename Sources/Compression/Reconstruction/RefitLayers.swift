@@ -7,7 +7,7 @@ struct RefitLayers {
   let others: [SkippedLayer]
 
   /// Regressions on more numbers than this take too long and too much memory.
-  fileprivate static let largestLength = 8192
+  static let largestLength = 8192
 
   /// - Parameters:
   ///   - graph: the compressed one; values of `original` have the ids they have there.
@@ -15,9 +15,11 @@ struct RefitLayers {
   ///   - shapes: of `graph`.
   ///   - kept: what is left of a value along an axis, in the original's numbering; nil if all.
   ///   - changeable: which stored tensors a plan can give other contents.
+  ///   - largestLength: regressions on more numbers are made on mixtures of channels, if on anything.
   init(
     _ graph: Graph, original: Graph, originalShapes: ShapeTable? = nil, shapes: ShapeTable,
-    kept: @escaping (ValueID, Int) -> [Int]?, changeable: @escaping (ValueID) -> Bool
+    kept: @escaping (ValueID, Int) -> [Int]?, changeable: @escaping (ValueID) -> Bool,
+    largestLength: Int = Self.largestLength
   ) {
     let finding = Finding(
       graph: graph, original: original, originalShapes: originalShapes, shapes: shapes, kept: kept,
@@ -32,7 +34,7 @@ struct RefitLayers {
           SkippedLayer(
             name: layer.name,
             reason: "its weight is read in several places, one of which reads what another computes; it stays"))
-      case .layer(let layer)? where layer.length > Self.largestLength:
+      case .layer(let layer)? where layer.length > largestLength:
         if let mixing = finding.mixing(layer) {
           layers.append(mixing)
           continue
@@ -41,7 +43,7 @@ struct RefitLayers {
           SkippedLayer(
             name: layer.name,
             reason:
-              "an output sums \(layer.length) numbers, and they are no channels with taps that could be mixed; weights are fitted for up to \(Self.largestLength)"
+              "an output sums \(layer.length) numbers, and they are no channels with taps that could be mixed; weights are fitted for up to \(largestLength)"
           ))
       case .layer(let layer)?:
         layers.append(layer)
@@ -201,18 +203,15 @@ private struct Finding {
         StoredWeight(behind: operand, in: original, shapes: originalShapes)
       }).first(where: { $0.source == layer.weight.source }), before.shape.count == layer.weight.shape.count
     else { return nil }
-    var (value, axis, taps) = (layer.input, 1, 1)
+    let axis = 1
+    var (value, taps) = (layer.input, 1)
     switch layer.form {
     case .convolution(let geometry, 1) where !geometry.isTransposed: taps = geometry.kernel.reduce(1, *)
-    case .product(-1, _):
-      // Behind maps that were made one row, channels have as many taps as maps have places.
-      guard let producer = graph[layer.input].producer, ["Flatten", "Reshape"].contains(graph[producer].op),
-        let maps = graph[producer].input(0), let shape = shapes[maps], shape.count >= 3,
-        let rows = shapes[layer.input], rows.count == 2, shape[0] == rows[0], maps.index < original.values.count,
-        layer.length == shape.dropFirst().reduce(1, *)
-      else { return nil }
-      (value, taps) = (maps, shape.dropFirst(2).reduce(1, *))
-      axis = 1
+    case .product:
+      guard let maps = layer.mapsMadeRows(in: graph, shapes), maps.value.index < original.values.count else {
+        return nil
+      }
+      (value, taps) = maps
     default: return nil
     }
     let full = before.elements(order: layer.weightOrder)
@@ -321,5 +320,18 @@ private struct Finding {
       value = result
     }
     return nil
+  }
+}
+
+extension RefitLayer {
+  /// The maps that were made one row each, of which the layer reads the rows: channels have as many taps as maps have
+  /// places.
+  func mapsMadeRows(in graph: Graph, _ shapes: ShapeTable) -> (value: ValueID, places: Int)? {
+    guard case .product(-1, _) = form, let producer = graph[input].producer,
+      ["Flatten", "Reshape"].contains(graph[producer].op), let maps = graph[producer].input(0),
+      let shape = shapes[maps], shape.count >= 3, let rows = shapes[input], rows.count == 2, shape[0] == rows[0],
+      length == shape.dropFirst().reduce(1, *)
+    else { return nil }
+    return (maps, shape.dropFirst(2).reduce(1, *))
   }
 }
