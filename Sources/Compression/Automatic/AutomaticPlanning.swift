@@ -225,7 +225,9 @@ extension AutomaticChoosing {
         let goal = RecommendationGoal.size(measure, share: most / Double(max(1, size[measure])))
         do throws(Failure) {
           let choices = try model.choices(
-            goal, options, original: size, rewriting: self.model.rewritingCost(for: goal, work), work: work)
+            goal, options, original: size,
+            rows: self.model.rowCost(of: self.ranks.candidates, for: goal, hasData: request.means.data != nil, work),
+            work: work)
           return (model, choices, [])
         } catch {
           // What was asked for is a share of the whole model, not of what channels leave.

@@ -97,9 +97,11 @@ extension CompressibleModel {
       ),
     ].filter { !$0.0.isEmpty }.map { names, what in "\(names.summary): \(what)" }
     work.progress(0.95, "certifying")
-    return try planned(
+    var planned = try planned(
       building, layers: model.settings(choices), skipped: model.skipped(choices),
       warnings: building.warnings + dataWarnings)
+    if let bytes = try writtenBytes(planned.plan, work) { planned.compressed.sizeBytes = bytes }
+    return planned
   }
 
   /// The finished plan with its certificate.

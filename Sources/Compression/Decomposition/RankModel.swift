@@ -77,10 +77,9 @@ struct RankModel: Sendable {
 
   // MARK: Choosing
 
-  /// - Parameter rewriting: what a file takes beside its tensors; nil where nobody knows.
+  /// - Parameter rows: what a file takes beside its tensors; nil where nobody knows, or asks.
   func choices(
-    _ goal: RecommendationGoal, _ options: DecompositionOptions, original: ModelSize, rewriting: RewritingCost?,
-    work: Work
+    _ goal: RecommendationGoal, _ options: DecompositionOptions, original: ModelSize, rows: RowCost?, work: Work
   ) throws(Failure) -> [RankChoice?] {
     guard methods != [.cp] else {
       throw Failure(
@@ -93,7 +92,7 @@ struct RankModel: Sendable {
       return candidates.map { $0.choice(calibration: ratio, rule, zeroRank: options.zeroRank) }
     case .energy(let share): return candidates.map { $0.choice(energy: share, rule) }
     case .size(let measure, let share):
-      let ranks = try ranks(measure, share, original, rewriting, work)
+      let ranks = try ranks(measure, share, original, rows, work)
       return zip(candidates, ranks).map { candidate, ranks in
         RankChoice(
           verdict: ranks.map { .ranks($0) }
@@ -105,21 +104,20 @@ struct RankModel: Sendable {
   }
 
   private func ranks(
-    _ measure: ModelSize.Measure, _ share: Double, _ original: ModelSize, _ rewriting: RewritingCost?, _ work: Work
+    _ measure: ModelSize.Measure, _ share: Double, _ original: ModelSize, _ rows: RowCost?, _ work: Work
   ) throws(Failure) -> [[Int]?] {
     // New names and nodes take some bytes too.
     func row(_ candidate: WeightCandidate) -> Int {
-      measure == .sizeBytes ? rewriting?.row(of: candidate.largestRow) ?? Self.bytesPerLayer : 0
+      measure == .sizeBytes ? rows?.bytes(of: candidate) ?? Self.bytesPerRow : 0
     }
     let budget = RankBudget(candidates, rule, work: work) { candidate, cost, isReplaced in
       cost.size(measure, of: candidate) + (isReplaced ? row(candidate) : 0)
     }
     let whole = budget.total(candidates.map { _ in nil })
     let others = original[measure] - whole
-    let overhead = measure == .sizeBytes ? rewriting?.rewriting ?? 0 : 0
     let most = Int((share * Double(original[measure]) * (1 + 1e-12)).rounded(.down))
     let least = Int((share * (1 - RankBudget.tolerance) * Double(original[measure])).rounded(.up))
-    let fixed = others + overhead
+    let fixed = others + (rows?.rewriting ?? 0)
     let ranks = try budget.ranks(costingAtLeast: least - fixed, atMost: most - fixed)
     let size = fixed + budget.total(ranks)
     guard (least...max(least, most)).contains(size) else {
@@ -133,7 +131,8 @@ struct RankModel: Sendable {
     return ranks
   }
 
-  private static let bytesPerLayer = 512
+  /// Where nobody knows, about.
+  private static let bytesPerRow = 512
 
   // MARK: Telling
 
@@ -151,9 +150,9 @@ struct RankModel: Sendable {
     return size
   }
 
-  /// How many layers stand in the place of one, at most, by weight that is replaced.
-  func rows(_ choices: [RankChoice?]) -> [Int] {
-    zip(candidates, choices).compactMap { $1?.ranks == nil ? nil : $0.largestRow }
+  /// Those that are decomposed.
+  func replaced(_ choices: [RankChoice?]) -> [WeightCandidate] {
+    zip(candidates, choices).compactMap { $1?.ranks == nil ? nil : $0 }
   }
 
   func settings(_ choices: [RankChoice?]) -> [LayerSetting] {

@@ -10,12 +10,18 @@ extension CompressibleModel {
     }
     let model = try rankModel(request, work)
     let choices = try model.choices(
-      goal, request.options, original: cost.original, rewriting: rewritingCost(for: goal, work), work: work)
+      goal, request.options, original: cost.original,
+      rows: rowCost(of: model.candidates, for: goal, hasData: request.maps != nil, work), work: work)
+    var compressed = model.size(after: choices, of: cost.original)
+    let replaced = model.replaced(choices)
+    if !replaced.isEmpty,
+      let rows = try RowCost(replaced, of: self, movesMeans: request.maps != nil, work: work)
+    {
+      compressed.sizeBytes += replaced.reduce(rows.rewriting) { $0 + rows.bytes(of: $1) }
+    }
     return Recommendation(
       availableLayers: model.settings(choices), skipped: model.skipped(choices), goal: goal, achievedRatio: nil,
-      original: cost.original,
-      compressed: try onFile(
-        model.size(after: choices, of: cost.original), rows: model.rows(choices), work))
+      original: cost.original, compressed: compressed)
   }
 
   /// Decides on ranks, computes the factors, works out every edit, and proves the result.
@@ -28,7 +34,8 @@ extension CompressibleModel {
       model = try rankModel(request, isForFactors: true, work.part(0...0.3))
       goal = wanted
       choices = try model.choices(
-        wanted, request.options, original: cost.original, rewriting: rewritingCost(for: wanted, work), work: work)
+        wanted, request.options, original: cost.original,
+        rows: rowCost(of: model.candidates, for: wanted, hasData: request.maps != nil, work), work: work)
     case .layers(let settings):
       let manual = try ManualRanks(settings, request.method, decomposableLayers)
       model = try rankModel(request, only: manual.layers, isForFactors: true, work.part(0...0.3))
@@ -46,9 +53,10 @@ extension CompressibleModel {
   }
 
   /// Only a size on file is about it.
-  func rewritingCost(
-    for goal: RecommendationGoal, _ work: Work
-  ) throws(Failure) -> RewritingCost? {
-    if case .size(.sizeBytes, _) = goal { try rewritingCost(ofRows: true, work) } else { nil }
+  func rowCost(
+    of candidates: [WeightCandidate], for goal: RecommendationGoal, hasData: Bool, _ work: Work
+  ) throws(Failure) -> RowCost? {
+    guard case .size(.sizeBytes, _) = goal else { return nil }
+    return try RowCost(candidates, of: self, movesMeans: hasData, work: work)
   }
 }
