@@ -31,7 +31,8 @@ struct Criterion: Sendable {
     self.coupling = coupling
     damages = damage?.map { $0.scores?.damages ?? [] }
     func weights(_ kind: WeightCriterion.Kind) -> Kind {
-      .weights(WeightCriterion(kind, isJoined: key.isJoined, coupling))
+      .weights(
+        WeightCriterion(kind, isJoined: key.isJoined, coupling, channels: key.coupling.prunesBlocks ? channels : nil))
     }
     switch key.method {
     case .l2: kind = weights(.norm(.l2))

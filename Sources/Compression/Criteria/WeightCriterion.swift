@@ -20,11 +20,14 @@ struct WeightCriterion: Sendable {
   /// Whether the layers of a group count as one.
   let isJoined: Bool
   let coupling: ChannelCoupling
+  /// The coupling of channels, where `coupling` is that of whole blocks: what goes with a block is scored channel by
+  /// channel, and a block has their mean.
+  private let channels: ChannelCoupling?
   /// Per group, the stored axes along which its channels are summed away, where the kind asks for them.
   private let consumers: [[LabelOrigin]]
 
-  init(_ kind: Kind, isJoined: Bool, _ coupling: ChannelCoupling) {
-    (self.kind, self.isJoined, self.coupling) = (kind, isJoined, coupling)
+  init(_ kind: Kind, isJoined: Bool, _ coupling: ChannelCoupling, channels: ChannelCoupling? = nil) {
+    (self.kind, self.isJoined, self.coupling, self.channels) = (kind, isJoined, coupling, channels)
     if case .groupNorm = kind { consumers = Self.consumers(coupling) } else { consumers = [] }
   }
 
@@ -43,36 +46,90 @@ struct WeightCriterion: Sendable {
   static let noProducers = "no layer with real weights makes these channels"
 
   func votes(on g: Int, work: Work) throws(Failure) -> Criterion.Votes {
-    let producers = sources(of: coupling.groups[g].producers.map { ($0.origin, $0.node) }, group: g)
+    var producers = sources(of: coupling.groups[g].producers.map { ($0.origin, $0.node) }, group: g)
     if let problem = producers.problem { return .unavailable(problem) }
     guard !producers.sources.isEmpty else {
       return .unavailable(producers.unreadable ?? Self.noProducers)
     }
+    var readers: [Source] = []
+    if case .groupNorm = kind { readers = consumed(of: g) }
+    var parts: BlockParts?
+    if let channels {
+      var found = BlockParts(coupling, channels, g)
+      for k in producers.sources.indices { producers.sources[k].filters = found.divided(producers.sources[k]) }
+      for k in readers.indices { readers[k].filters = found.divided(readers[k]) }
+      parts = found
+    }
+    let count = parts?.blocks.count ?? cellCount(g)
     var consumptions: [[Double]] = []
-    if case .groupNorm = kind {
-      for source in consumed(of: g) {
-        switch try FilterNorm.l2.scores(of: source.filters, cellCount: cellCount(g), work: work) {
-        case .nonFinite(let filter): return .unavailable(complaint(source, filter))
-        case .scores(let scores): consumptions.append(scores)
-        }
+    for source in readers {
+      switch try FilterNorm.l2.scores(of: source.filters, cellCount: count, work: work) {
+      case .nonFinite(let filter): return .unavailable(complaint(source, filter))
+      case .scores(let scores): consumptions.append(scores)
       }
     }
-    let parts = isJoined ? [producers.sources] : producers.sources.map { [$0] }
     var members: [MemberScores] = []
-    for part in parts {
-      let found = try scores(of: part, g, work)
+    for sources in isJoined ? [producers.sources] : producers.sources.map({ [$0] }) {
+      let found = try scores(of: sources, cellCount: count, work)
       switch found.scores {
-      case .nonFinite(let filter): return .unavailable(complaint(part[found.source], filter))
+      case .nonFinite(let filter): return .unavailable(complaint(sources[found.source], filter))
       case .scores(let scores):
-        var covers = [Bool](repeating: false, count: cellCount(g))
-        for source in part { for cell in source.filters.cells where cell >= 0 { covers[cell] = true } }
-        members.append(
-          MemberScores(
-            consumptions.isEmpty ? scores : FilterNorm.l2.joined([scores] + consumptions),
-            covers: covers.contains(false) ? covers : nil))
+        var covers = [Bool](repeating: false, count: count)
+        for source in sources { for cell in source.filters.cells where cell >= 0 { covers[cell] = true } }
+        let member = MemberScores(
+          consumptions.isEmpty ? scores : FilterNorm.l2.joined([scores] + consumptions),
+          covers: covers.contains(false) ? covers : nil)
+        members.append(parts?.means(member, blockCount: cellCount(g)) ?? member)
       }
     }
     return .members(members)
+  }
+
+  /// What the cells of a group that are blocks have of cells that are channels.
+  private struct BlockParts {
+    private let coupling: ChannelCoupling
+    private let channels: ChannelCoupling
+    private let g: Int
+    private var places: [Place: Int] = [:]
+    /// By part, its block.
+    private(set) var blocks: [Int] = []
+
+    private struct Place: Hashable {
+      let group: Int
+      let cell: Int
+    }
+
+    init(_ coupling: ChannelCoupling, _ channels: ChannelCoupling, _ g: Int) {
+      (self.coupling, self.channels, self.g) = (coupling, channels, g)
+    }
+
+    /// The filters by their parts instead of blocks.
+    mutating func divided(_ source: Source) -> WeightFilters {
+      var perLabel = source.origin.range.map { label -> Int in
+        guard coupling.group(of: label) == g, let block = coupling.cell(of: label) else { return -1 }
+        // What is no channel by itself counts with its block.
+        let channel = channels.group(of: label).flatMap { group in channels.cell(of: label).map { (group, $0) } }
+        let place = Place(group: channel?.0 ?? -1, cell: channel?.1 ?? block)
+        if let known = places[place] { return known }
+        places[place] = blocks.count
+        blocks.append(block)
+        return blocks.count - 1
+      }
+      if source.origin.width > 1, source.origin.blocks == 1 {
+        perLabel = perLabel.flatMap { repeatElement($0, count: source.origin.width) }
+      }
+      return source.filters.with(cells: perLabel)
+    }
+
+    func means(_ member: MemberScores, blockCount: Int) -> MemberScores {
+      var (sums, counts) = ([Double](repeating: 0, count: blockCount), [Double](repeating: 0, count: blockCount))
+      for (part, block) in blocks.enumerated() where member.covers?[part] ?? true {
+        sums[block] += member.scores[part]
+        counts[block] += 1
+      }
+      return MemberScores(
+        zip(sums, counts).map { $1 > 0 ? $0 / $1 : 0 }, covers: counts.contains(0) ? counts.map { $0 > 0 } : nil)
+    }
   }
 
   /// Per cell the mean score of its filters, each filter scored by itself among all of its layer's in the group.
@@ -105,18 +162,18 @@ struct WeightCriterion: Sendable {
   private func cellCount(_ g: Int) -> Int { coupling.groups[g].cells.count }
 
   private func scores(
-    of part: [Source], _ g: Int, _ work: Work
+    of part: [Source], cellCount: Int, _ work: Work
   ) throws(Failure) -> (scores: CriterionScores, source: Int) {
     let norm: FilterNorm
     switch kind {
     case .geometry(let geometry):
-      return try geometry.scores(of: part.map(\.filters), cellCount: cellCount(g), work: work)
+      return try geometry.scores(of: part.map(\.filters), cellCount: cellCount, work: work)
     case .norm(let stated): norm = stated
     case .foldedNorm, .groupNorm: norm = .l2
     }
     var norms: [[Double]] = []
     for (k, source) in part.enumerated() {
-      switch try norm.scores(of: source.filters, cellCount: cellCount(g), work: work) {
+      switch try norm.scores(of: source.filters, cellCount: cellCount, work: work) {
       case .nonFinite(let filter): return (.nonFinite(filter: filter), k)
       case .scores(let scores): norms.append(scores)
       }
@@ -128,6 +185,7 @@ struct WeightCriterion: Sendable {
 
   private struct Source {
     var filters: WeightFilters
+    let origin: LabelOrigin
     var name: String
   }
 
@@ -162,7 +220,7 @@ struct WeightCriterion: Sendable {
       guard
         let filters = WeightFilters(tensor, axis: origin.axis, blocks: origin.blocks, cells: cells, scales: scales)
       else { continue }
-      sources.append(Source(filters: filters, name: name))
+      sources.append(Source(filters: filters, origin: origin, name: name))
     }
     return (sources, unreadable, nil)
   }
@@ -173,7 +231,7 @@ struct WeightCriterion: Sendable {
       coupling.graph.realWeight(origin.value).flatMap {
         WeightFilters(
           $0, axis: origin.axis, blocks: origin.blocks, cells: coupling.cells(ofFilters: origin, group: g))
-      }.map { Source(filters: $0, name: coupling.graph[origin.value].name) }
+      }.map { Source(filters: $0, origin: origin, name: coupling.graph[origin.value].name) }
     }
   }
 }
