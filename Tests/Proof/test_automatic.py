@@ -134,6 +134,25 @@ def test_without_data_it_works_and_says_what_is_missing(client, folder, measure)
     assert all(layer.method in METHODS | {"PR_GROUP_L2"} for layer in reply.layers)
 
 
+@pytest.mark.parametrize(
+    "name, share, method", [("resnet", 0.3, "FD_TK"), ("mobile", 0.5, "FD_SVD"), ("vit", 0.5, "FD_SVD")]
+)
+def test_without_a_refit_it_is_not_clearly_worse_than_one_method(client, folder, sample, digits, name, share, method):
+    wanted = outputs(MODELS / f"{name}.onnx", sample["images"])
+
+    def error(path):
+        return np.linalg.norm(outputs(path, sample["images"]) - wanted) / np.linalg.norm(wanted)
+
+    compressed, reply = compress(client, folder, name, share, digits)
+    assert reply.trials
+    alone = folder / f"{name}_alone.onnx"
+    client.compress(
+        MODELS / f"{name}.onnx", alone, compression_method=method, target={"macs": share}, dataset_path=digits,
+        overwrite=True,
+    )  # fmt: skip
+    assert error(compressed) <= 1.05 * error(alone)
+
+
 @pytest.mark.parametrize("count", [12, 40])
 def test_what_is_tried_is_judged_by_samples_that_had_no_part_in_it(client, folder, sample, count):
     images = sample["calibration"][:count]

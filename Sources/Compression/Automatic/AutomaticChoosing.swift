@@ -44,7 +44,7 @@ struct AutomaticChoosing {
   /// What the measurement is kept under.
   var key: AutomaticMeasurement.Key { AutomaticMeasurement.Key(request.means, maps) }
 
-  func harm(of layer: String) -> Double { measurement.harms[layer] ?? 1 }
+  func harm(of layer: String, _ weighing: LossWeighing) -> Double { measurement.harm(of: layer, weighing) }
 
   // MARK: Choosing
 
@@ -53,9 +53,12 @@ struct AutomaticChoosing {
     _ kinds: AutomaticKinds, aim: Double, _ whole: WholeGroups, _ work: Work
   ) throws(Failure) -> (CompressionMix, CompressionMix.Choice) {
     let places = places
+    let weighing = kinds.weighing(refits: request.means.refits)
+    let losses = measurement.losses(weighing)
+    let weights = ranks.weighed { harm(of: $0.layer.name, weighing) }.candidates
     let channels = ranked.ranked.sets.indices.map { s in
       let isWhole = ranked.ranked.sets[s].contains { whole.reasons[ranked.admitted[$0]] != nil }
-      let limit = isWhole || kinds == .ranks ? 0 : ranked.ranked.limit(ofSet: s)
+      let limit = isWhole || !kinds.removesChannels ? 0 : ranked.ranked.limit(ofSet: s)
       var counts = [0]
       for count in 0...limit {
         let aligned = ranked.ranked.aligned(count, ofSet: s, alignment)
@@ -67,11 +70,10 @@ struct AutomaticChoosing {
         other -= place.share * Double(candidate.cost.size(request.measure, of: candidate))
       }
       return CompressionMix.Channels(
-        counts: counts, losses: counts.map { measurement.losses[s][$0] }, otherSaving: max(0, other), touched: places[s]
-      )
+        counts: counts, losses: counts.map { losses[s][$0] }, otherSaving: max(0, other), touched: places[s])
     }
     let mix = CompressionMix(
-      channels: channels, weights: ranks.candidates, mayDecompose: kinds != .channels, rule: ranks.rule,
+      channels: channels, weights: weights, mayDecompose: kinds.decomposes, rule: ranks.rule,
       original: model.cost.original[request.measure],
       measure: request.measure, work: Work(cancellation: work.cancellation))
     let choice = try mix.choice(atMost: aim * request.share * Double(model.cost.original[request.measure]))
@@ -133,7 +135,7 @@ struct AutomaticChoosing {
       var setting = setting
       guard let s = setOf[k] else { return setting }
       let count = selection.groups[k].count
-      let losses = measurement.losses[s]
+      let losses = measurement.losses(.measured)[s]
       let error = losses[min(count, losses.count - 1)].squareRoot()
       let saved = Int(savings[s] * Double(count))
       setting.predictedError = error
@@ -157,7 +159,7 @@ struct AutomaticChoosing {
         let after = member.cost(candidate.method, ranks: ranks)
         saved[member.name] = (
           before.size(request.measure, of: candidate) - after.size(request.measure, of: candidate),
-          candidate.loss(at: ranks).squareRoot(), ranks
+          (harm(of: member.name, .measured) * candidate.spectra.attenuation(at: ranks)).squareRoot(), ranks
         )
       }
     }

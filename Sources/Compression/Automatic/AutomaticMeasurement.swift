@@ -11,18 +11,20 @@ struct AutomaticMeasurement: Sendable {
     let decomposition: DecompositionOptions
     /// nil without.
     let data: String?
+    let refits: Bool
 
     init(_ means: JointMeans, _ maps: NetworkFeatureMaps?) {
       (pruning, decomposition, data) = (means.pruning, means.decomposition, maps?.identity)
+      refits = means.refits
     }
   }
 
   let ranked: RankedModel
   let ranks: RankModel
-  /// By set of groups and by count, what a removal costs.
-  let losses: [[Double]]
-  /// By name of a layer, what its losses are multiplied by.
-  let harms: [String: Double]
+  /// By set of groups and by count, what a removal costs; of other weighings it is not asked.
+  private let losses: [LossWeighing: [[Double]]]
+  /// By name of a layer, how much the outputs feel of what it loses.
+  private let harms: [String: Double]
 
   /// Samples on which the network is run once for every group and weight.
   private static let meteredSamples = 32
@@ -41,20 +43,29 @@ struct AutomaticMeasurement: Sendable {
     guard let maps else {
       let loss = try WeightLoss(ranked.scored, work: work.part(0.4...1))
       return AutomaticMeasurement(
-        ranked: ranked, ranks: ranks, losses: groups(of: ranked).map { Self.damages($0, loss) }, harms: [:])
+        ranked: ranked, ranks: ranks, losses: [.measured: groups(of: ranked).map { Self.damages($0, loss) }], harms: [:]
+      )
     }
-    let damages = groups(of: ranked).map { Self.damages($0, ranked.scored) }
+    let damages =
+      means.refits
+      ? groups(of: ranked).map { Self.damages($0, ranked.scored) } : try plainDamages(model, ranked, maps, work)
     let harm = try HarmMeasurement(model, maps, SomeSamples(maps.runner, count: meteredSamples))
-    let ofSets = try harm.harms(of: ranked, damages: damages, work: work.part(0.4...0.6))
+    let ofSets = try harm.harms(of: ranked, damages: damages, refits: means.refits, work: work.part(0.4...0.6))
     let ofWeights = try harm.harms(of: ranks.candidates, work: work.part(0.6...0.9))
     let harms = Dictionary(
       zip(ranks.candidates, ofWeights).flatMap { candidate, harm in candidate.members.map { ($0.name, harm) } }
     ) { first, _ in first }
-    let losses = zip(damages, ofSets).map { damages, harm in damages.map { $0 * harm } }
-    return AutomaticMeasurement(
-      ranked: ranked, ranks: ranks.weighed { harms[$0.layer.name] },
-      losses: try withUnmeasured(losses, ranked, work: work.part(0.9...1)), harms: harms)
+    var losses: [LossWeighing: [[Double]]] = [:]
+    for weighing in [LossWeighing.measured, .rooted] {
+      let measured = zip(damages, ofSets).map { damages, harm in damages.map { $0 * weighing.weight(harm) } }
+      losses[weighing] = try withUnmeasured(measured, ranked, work: work.part(0.9...1))
+    }
+    return AutomaticMeasurement(ranked: ranked, ranks: ranks, losses: losses, harms: harms)
   }
+
+  func losses(_ weighing: LossWeighing) -> [[Double]] { losses[weighing] ?? losses[.measured] ?? [] }
+
+  func harm(of layer: String, _ weighing: LossWeighing) -> Double { harms[layer].map(weighing.weight) ?? 1 }
 
   private typealias Group = (g: Int, ranked: RankedGroup)
 
@@ -94,6 +105,23 @@ struct AutomaticMeasurement: Sendable {
     }
   }
 
+  /// The same where nothing makes up for them.
+  private static func plainDamages(
+    _ model: CompressibleModel, _ ranked: RankedModel, _ maps: NetworkFeatureMaps, _ work: Work
+  ) throws(Failure) -> [[Double]] {
+    let sets = groups(of: ranked)
+    var removals: [Int: [[Int]]] = [:]
+    for groups in sets {
+      for group in groups { removals[group.g] = counts(groups).map { group.ranked.removal(count: $0).cells } }
+    }
+    let known = model.moments(of: maps) ?? maps.known
+    let losses = try DamageCriterion(ranked.scored.coupling, shapes: model.shapes.nominal).plainLosses(
+      of: removals, from: maps, known: known, work: Work(cancellation: work.cancellation, threads: work.threads))
+    return sets.map { groups in
+      counts(groups).map { count in groups.reduce(0) { $0 + (losses[$1.g]?[count] ?? 0) } }
+    }
+  }
+
   /// The same by weights alone.
   /// - Parameter set: all that lose equally many with `groups`.
   private static func damages(_ groups: [Group], _ loss: WeightLoss, in set: [Group]? = nil) -> [Double] {
@@ -104,6 +132,24 @@ struct AutomaticMeasurement: Sendable {
 
   private static func counts(_ groups: [Group]) -> ClosedRange<Int> {
     0...(groups.map(\.ranked.limit).min() ?? 0)
+  }
+}
+
+/// What of losses of single layers is held against one another.
+enum LossWeighing {
+  /// What the outputs of the network were found to feel of each alone.
+  case measured
+  /// Halfway, on a logarithmic scale, between the other two.
+  case rooted
+  /// What the layers themselves lose.
+  case evenly
+
+  func weight(_ harm: Double) -> Double {
+    switch self {
+    case .measured: harm
+    case .rooted: harm.squareRoot()
+    case .evenly: 1
+    }
   }
 }
 

@@ -6,6 +6,19 @@ import ModelGraph
 /// What is taken into account, the simplest first.
 enum AutomaticKinds: CaseIterable {
   case channels, both, ranks
+  /// Ranks as a decomposition chooses them by itself, whatever the outputs feel.
+  case ownRanks
+
+  var removesChannels: Bool { self == .channels || self == .both }
+  var decomposes: Bool { self != .channels }
+
+  /// What of the layers' losses is held against one another. After a fit little is left of them, and what was
+  /// measured of one layer by itself holds. Without, errors go through one another, of which the measurement says
+  /// nothing: halfway between it and what layers themselves lose was found to say most.
+  func weighing(refits: Bool) -> LossWeighing {
+    if self == .ownRanks { return .evenly }
+    return refits ? .measured : .rooted
+  }
 }
 
 /// Which of them one size on one model was best met by: kept, for a recommendation and the compression that follows it.
@@ -30,29 +43,34 @@ extension CompressibleModel {
 
   /// Decides which channels go and which layers are decomposed, and works out one plan for both. With data, where neither
   /// kind alone is predicted to lose much more than the mix of both, each is carried out and run, and the best is taken.
+  /// Then nothing has to be judged any more, and its factors are made on all data.
   package func plan(_ request: AutomaticRequest, work: Work) throws(Failure) -> PlannedCompression {
     let choosing = try AutomaticChoosing(self, request, work: work.part(0...0.4))
     let work = work.part(0.4...1)
     guard let data = request.means.data else {
-      return try chosen(of: [.both, .channels, .ranks], choosing, work).planned
+      return try chosen(of: [.both, .channels, .ranks], choosing, nil, work).planned
     }
     let key = AutomaticDecision.Key(
       measurement: choosing.key, measure: request.measure, share: request.share, refits: request.means.refits)
+    let factors = try factorMaps(for: request.means, choosing.maps, work: work)
     if let known = decision(key) {
-      var planned = try plan(choosing, known.kinds, work: work)
+      var planned = try plan(choosing, known.kinds, factors, work: work)
       planned.trials = known.trials
       return planned
     }
     // What is predicted of channels holds where the layers behind them are fitted anew.
     let kinds = try choosing.kindsWorthTrying(
       within: request.means.refits ? Self.worthTrying : .infinity, work: work)
-    let decision: (kinds: AutomaticKinds, planned: PlannedCompression)
+    var decision: (kinds: AutomaticKinds, planned: PlannedCompression)
     var trials: [PlannedCompression.Trial] = []
     if kinds.count == 1 {
       // Sizes that steps of both kinds jump over, those of one may hit.
-      decision = try chosen(of: kinds + AutomaticKinds.allCases.filter { !kinds.contains($0) }, choosing, work)
+      decision = try chosen(of: kinds + AutomaticKinds.allCases.filter { !kinds.contains($0) }, choosing, factors, work)
     } else {
-      (decision, trials) = try tried(kinds, choosing, data, work)
+      (decision, trials) = try tried(kinds, choosing, data, work.part(0...0.8))
+      if !request.means.refits, !decision.planned.replaced.isEmpty {
+        decision.planned = try plan(choosing, decision.kinds, factors, work: work.part(0.8...1))
+      }
     }
     keep(AutomaticDecision(kinds: decision.kinds, trials: trials), key)
     var planned = decision.planned
@@ -62,12 +80,12 @@ extension CompressibleModel {
 
   /// The first that there is a plan for.
   private func chosen(
-    of kinds: [AutomaticKinds], _ choosing: AutomaticChoosing, _ work: Work
+    of kinds: [AutomaticKinds], _ choosing: AutomaticChoosing, _ factors: NetworkFeatureMaps?, _ work: Work
   ) throws(Failure) -> (kinds: AutomaticKinds, planned: PlannedCompression) {
     var refusal: Failure?
     for kinds in kinds {
       do throws(Failure) {
-        return (kinds, try plan(choosing, kinds, work: work))
+        return (kinds, try plan(choosing, kinds, factors, work: work))
       } catch {
         guard error.mayNotHoldOfOneKind else { throw error }
         refusal = error.nearer(than: refusal)
@@ -87,7 +105,7 @@ extension CompressibleModel {
     for (k, kinds) in kinds.enumerated() {
       let part = work.part(Double(k) / count...Double(k + 1) / count)
       do throws(Failure) {
-        let planned = try plan(choosing, kinds, work: part.part(0...0.3))
+        let planned = try plan(choosing, kinds, choosing.maps, work: part.part(0...0.3))
         let error = try measured(planned, choosing.request.means, data, work: part.part(0.3...1))
         trials.append(PlannedCompression.Trial(methods: planned.methods, error: error))
         if best.map({ error < (1 - Self.margin) * $0.error }) ?? true { best = (kinds, planned, error) }
@@ -120,7 +138,7 @@ extension CompressibleModel {
   }
 
   private func plan(
-    _ choosing: AutomaticChoosing, _ kinds: AutomaticKinds, work: Work
+    _ choosing: AutomaticChoosing, _ kinds: AutomaticKinds, _ factors: NetworkFeatureMaps?, work: Work
   ) throws(Failure) -> PlannedCompression {
     let request = choosing.request
     var whole = WholeGroups()
@@ -134,8 +152,12 @@ extension CompressibleModel {
         let selection = try choosing.selection(next.mix, next.choice, whole, work: work)
         classes = choosing.ranked.classes(selection)
         var planned = try plan(
-          choosing.carryingOut(selection, work: work), request.means, choosing.maps, ranks: choosing.ranks, work: work)
-        try requireTarget(request, planned.compressed)
+          choosing.carryingOut(selection, kinds, work: work), request.means, choosing.maps, factors,
+          ranks: choosing.ranks, work: work)
+        // Files are weighed when they are written.
+        if request.measure != .sizeBytes, try !choosing.isEnough(planned.compressed) {
+          throw choosing.unreachable(closest: planned.compressed)
+        }
         planned.goal = .size(request.measure, share: request.share)
         planned.achievedRatio = selection.achievedRatio
         planned.warnings = choosing.warnings + whole.warnings + planned.warnings
@@ -145,7 +167,7 @@ extension CompressibleModel {
         if error.kind == .targetUnreachable {
           let nearest = error.nearer(than: missed)
           missed = nearest
-          guard kinds != .ranks, attempt < Self.mostAttempts - 1 else { throw nearest }
+          guard kinds.removesChannels, attempt < Self.mostAttempts - 1 else { throw nearest }
           if error.isBelowTarget {
             guard try tried.isTooSmall(next, choosing, work: work) else { throw nearest }
           } else {
@@ -165,34 +187,34 @@ extension CompressibleModel {
   }
 }
 
-extension CompressibleModel {
-  private func requireTarget(_ request: AutomaticRequest, _ left: ModelSize) throws(Failure) {
-    let original = Double(max(1, cost.original[request.measure]))
-    let share = Double(left[request.measure]) / original
-    // Files are weighed when they are written.
-    guard request.measure != .sizeBytes else { return }
+extension AutomaticChoosing {
+  private var original: Int { model.cost.original[request.measure] }
+
+  /// Whether a model is as small as is wanted; one that is smaller still is refused.
+  fileprivate func isEnough(_ left: ModelSize) throws(Failure) -> Bool {
     // Sizes are whole numbers.
-    let (most, least) = (
-      request.share * (1 + 1e-12) + 0.5 / original, (1 - SizeSearch.tolerance) * request.share - 1 / original
-    )
-    guard share > most || share < least else { return }
-    throw unreachable(request, closest: share)
+    let (size, wanted) = (Double(left[request.measure]), request.share * Double(original))
+    guard size <= wanted * (1 + 1e-12) else { return false }
+    guard size >= (1 - SizeSearch.tolerance) * wanted - 1 else { throw unreachable(closest: left) }
+    return true
   }
 
-  fileprivate func unreachable(_ request: AutomaticRequest, closest: Double) -> Failure {
+  fileprivate func unreachable(closest left: ModelSize) -> Failure {
+    unreachable(closest: Double(left[request.measure]) / Double(max(1, original)))
+  }
+
+  private func unreachable(closest: Double) -> Failure {
     Failure(
       .targetUnreachable,
-      "\(request.measure.rawValue) cannot be brought to \(request.share) of \(cost.original[request.measure]) within one percent from below: the closest found is \(closest); ask for that, or loosen step_size, min_num_of_value, include or exclude",
+      "\(request.measure.rawValue) cannot be brought to \(request.share) of \(original) within one percent from below: the closest found is \(closest); ask for that, or loosen step_size, min_num_of_value, include or exclude",
       details: ["requested": .double(request.share), "closest": .double(closest)])
   }
-}
 
-extension AutomaticChoosing {
   /// Kinds that are predicted to lose no more than some times what the best does, simplest first.
   func kindsWorthTrying(within factor: Double, work: Work) throws(Failure) -> [AutomaticKinds] {
-    let most = request.share * Double(model.cost.original[request.measure])
+    let most = request.share * Double(original)
     var predicted: [(kinds: AutomaticKinds, loss: Double)] = []
-    for kinds in AutomaticKinds.allCases {
+    for kinds in AutomaticKinds.allCases where kinds != .ownRanks || !request.means.refits {
       let choice = try choice(kinds, aim: 1, WholeGroups(), work).1
       guard choice.size <= most else { continue }
       // A mix of one kind is that kind.
@@ -205,22 +227,16 @@ extension AutomaticChoosing {
   }
 
   /// Of the channels that go, and as many ranks as they leave to be saved.
-  func carryingOut(_ selection: Selection, work: Work) -> JointChoice {
+  func carryingOut(_ selection: Selection, _ kinds: AutomaticKinds, work: Work) -> JointChoice {
     let (measure, options) = (request.measure, request.means.decomposition)
-    let original = model.cost.original[measure]
+    let weighing = kinds.weighing(refits: request.means.refits)
     let most = request.share * Double(original)
     return JointChoice(
       ranked: ranked, selection: selection, layers: settings(selection),
-      isEnough: { [model, request] left throws(Failure) in
-        guard Double(left[measure]) <= most else { return false }
-        guard Double(left[measure]) >= (1 - SizeSearch.tolerance) * most - 1 else {
-          throw model.unreachable(request, closest: Double(left[measure]) / Double(original))
-        }
-        return true
-      },
+      isEnough: isEnough,
       ranks: { [self] found, size, held throws(Failure) in
         let model = found.weighed { candidate in
-          candidate.members.contains { held[$0.name] != nil } ? nil : harm(of: candidate.layer.name)
+          candidate.members.contains { held[$0.name] != nil } ? nil : harm(of: candidate.layer.name, weighing)
         }
         let goal = RecommendationGoal.size(measure, share: most / Double(max(1, size[measure])))
         do throws(Failure) {
@@ -232,8 +248,7 @@ extension AutomaticChoosing {
         } catch {
           // What was asked for is a share of the whole model, not of what channels leave.
           guard let closest = error.closest else { throw error }
-          throw self.model.unreachable(
-            request, closest: closest * Double(size[measure]) / Double(max(1, original)))
+          throw unreachable(closest: closest * Double(size[measure]) / Double(max(1, original)))
         }
       },
       telling: { [self] model, choices in settings(model, choices) })

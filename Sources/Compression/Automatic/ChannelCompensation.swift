@@ -53,8 +53,9 @@ struct ChannelCompensation: Sendable {
   }
 
   /// The readers' new numbers.
+  /// - Parameter moments: nil where nothing is to make up for what is gone.
   func tensors(
-    without readers: [Reader], _ moments: ChannelMoments, work: Work
+    without readers: [Reader], _ moments: ChannelMoments?, work: Work
   ) throws(Failure) -> [ValueID: Tensor] {
     func flops(_ reader: Reader) -> Double {
       let size = Double(reader.isGone.count)
@@ -63,12 +64,33 @@ struct ChannelCompensation: Sendable {
     let results: [[ValueID: Tensor]] = try work.concurrentMap(
       readers, cost: flops, naming: { "fitted '\($0.consumer.layer.name)'" }
     ) { reader, _ throws(Failure) -> [ValueID: Tensor] in
+      let layer = reader.consumer.layer
+      guard let moments else {
+        return layer.tensors(
+          RefitSolution(
+            rows: rows(of: layer, without: reader.isGone), constants: nil, ridge: 0, errorBefore: 0, errorAfter: 0),
+          in: graph)
+      }
       guard let input = moments.inputs[reader.consumer.tap], input.size == reader.isGone.count else { return [:] }
-      return fitted(reader.consumer.layer, without: reader.isGone, input)
+      return fitted(layer, without: reader.isGone, input)
     }
     var tensors: [ValueID: Tensor] = [:]
     for result in results { tensors.merge(result) { _, new in new } }
     return tensors
+  }
+
+  /// The layer's weight with zeros for some of its inputs.
+  private func rows(of layer: RefitLayer, without removed: [Bool]) -> [Double] {
+    let channels = removed.count / layer.groups
+    let taps = max(1, layer.length / max(1, channels))
+    var rows = layer.rows
+    for output in 0..<layer.outputCount {
+      let first = output / layer.outputsPerGroup * channels
+      for channel in 0..<channels where removed[first + channel] {
+        for tap in 0..<taps { rows[output * layer.length + channel * taps + tap] = 0 }
+      }
+    }
+    return rows
   }
 
   /// The layer's numbers once some of its inputs are gone and the others make up for them.
@@ -82,13 +104,7 @@ struct ChannelCompensation: Sendable {
     covariance = isCentred ? moments.covariance : moments.secondMoment
     LinearAlgebra.mirrorUpper(&covariance, size: size)
     let old = layer.rows
-    var new = old
-    for output in 0..<layer.outputCount {
-      let first = output / layer.outputsPerGroup * channels
-      for channel in 0..<channels where removed[first + channel] {
-        for tap in 0..<taps { new[output * layer.length + channel * taps + tap] = 0 }
-      }
-    }
+    var new = rows(of: layer, without: removed)
     let kept = (0..<size).filter { !removed[$0] }
     if layer.groups == 1, !kept.isEmpty, kept.count < size {
       let mean = (0..<size).reduce(0) { $0 + covariance[$1 * size + $1] } / Double(size)

@@ -36,10 +36,14 @@ struct HarmMeasurement {
   }
 
   /// By set of groups, what the network's squared error is of what the layers that read the channels lose.
-  /// - Parameter damages: by set and count.
-  func harms(of ranked: RankedModel, damages: [[Double]], work: Work) throws(Failure) -> [Double] {
+  /// - Parameters:
+  ///   - damages: by set and count.
+  ///   - refits: whether these layers make up for the channels.
+  func harms(
+    of ranked: RankedModel, damages: [[Double]], refits: Bool, work: Work
+  ) throws(Failure) -> [Double] {
     let compensation = try ChannelCompensation(model, ranked.scored.coupling, maps)
-    let moments = try compensation.moments(of: ranked.admitted, work: work.part(0...0.2))
+    let moments = refits ? try compensation.moments(of: ranked.admitted, work: work.part(0...0.2)) : nil
     let trials = trials(ranked, damages, compensation)
     var harms = ranked.ranked.sets.map { _ in 1.0 }
     let meter = try DeviationMeter(model.graph, runner, work: work)

@@ -24,9 +24,11 @@ struct JointChoice {
 extension CompressibleModel {
   /// - Parameters:
   ///   - maps: of this model on the data of `means`.
+  ///   - factors: the same that factors are made on, once ranks are chosen.
   ///   - ranks: of this model, where they are known.
   func plan(
-    _ choice: JointChoice, _ means: JointMeans, _ maps: NetworkFeatureMaps?, ranks: RankModel? = nil, work: Work
+    _ choice: JointChoice, _ means: JointMeans, _ maps: NetworkFeatureMaps?, _ factors: NetworkFeatureMaps?,
+    ranks: RankModel? = nil, work: Work
   ) throws(Failure) -> PlannedCompression {
     let classes = choice.ranked.classes(choice.selection)
     guard !classes.isEmpty else {
@@ -36,7 +38,7 @@ extension CompressibleModel {
       guard choices.contains(where: { $0?.ranks != nil }) else {
         throw Failure(.nothingToCompress, "no layer of this model can be pruned or decomposed under these options")
       }
-      var planned = try decompose(model, choices, means.request(.svd, maps: maps), work: work.part(0.3...1))
+      var planned = try decompose(model, choices, means.request(.svd, maps: factors), work: work.part(0.3...1))
       planned.layers = choice.telling(model, choices)
       planned.warnings = warnings + planned.warnings
       return planned
@@ -45,17 +47,17 @@ extension CompressibleModel {
     var (pruned, proof) = try plan(removal, layers: choice.layers, skipped: choice.ranked.skipped, warnings: [], work)
     pruned.certificate = try proof.report()
     if try choice.isEnough(pruned.compressed) { return pruned }
-    return try decompose(pruned, removal, choice, means, maps, work: work)
+    return try decompose(pruned, removal, choice, means, maps, factors, work: work)
   }
 
   /// Decomposes layers of what is left of channels.
   private func decompose(
     _ pruned: PlannedCompression, _ removal: Removal, _ choice: JointChoice, _ means: JointMeans,
-    _ maps: NetworkFeatureMaps?, work: Work
+    _ maps: NetworkFeatureMaps?, _ factors: NetworkFeatureMaps?, work: Work
   ) throws(Failure) -> PlannedCompression {
     let plain = try leaving(pruned, work: work)
     var smaller = plain
-    var left: NetworkFeatureMaps?
+    var (left, factorsLeft) = (NetworkFeatureMaps?.none, NetworkFeatureMaps?.none)
     if let maps {
       var known = ChannelMoments()
       if means.refits {
@@ -65,12 +67,14 @@ extension CompressibleModel {
         known = maps.known?.left(by: removal, in: self) ?? known
       }
       left = maps.on(smaller.graph, known: known)
+      factorsLeft = means.refits ? left : factors?.on(smaller.graph, known: ChannelMoments())
     }
     let held = layersHeld(by: pruned, in: smaller)
     let (model, choices, warnings) = try choice.ranks(
       means.ranks(of: smaller, maps: left, work: work.part(0.2...0.5)), smaller.cost.original, held)
     guard choices.contains(where: { $0?.ranks != nil }) else { return pruned }
-    var decomposed = try smaller.decompose(model, choices, means.request(.svd, maps: left), work: work.part(0.5...1))
+    var decomposed = try smaller.decompose(
+      model, choices, means.request(.svd, maps: factorsLeft), work: work.part(0.5...1))
     decomposed.layers = choice.telling(model, choices)
     decomposed.warnings = warnings + decomposed.warnings
     return try joining(pruned, plain, decomposed)

@@ -41,7 +41,8 @@ extension CompressibleModel {
           }
         })
       do throws(Failure) {
-        var planned = try plan(choice, means, maps, work: work.part(0.5...1))
+        var planned = try plan(
+          choice, means, maps, factorMaps(for: means, maps, work: work), work: work.part(0.5...1))
         planned.warnings = channels.warnings + whole.warnings + planned.warnings
         return planned
       } catch {

@@ -9,16 +9,10 @@ struct SomeSamples: NetworkRunner {
 
   var sampleCount: Int { wanted }
 
-  /// Samples are numbered anew, without gaps.
   func forEachBatch(work: Work, _ body: (NetworkBatch) throws(Failure) -> Void) throws(Failure) {
-    var taken = 0
     let total = max(1, whole.sampleCount)
-    try whole.forEachBatch(work: work) { batch throws(Failure) in
-      guard taken < wanted, taken * total < batch.samples.upperBound * wanted else { return }
-      let count = batch.samples.count
-      try body(NetworkBatch(samples: taken..<taken + count, inputs: batch.inputs))
-      taken += count
-    }
+    try whole.forEachBatch(
+      where: { _, samples, taken in taken < wanted && taken * total < samples.upperBound * wanted }, work: work, body)
   }
 
   func load(_ graph: Graph, work: Work) throws(Failure) -> any LoadedNetwork { try whole.load(graph, work: work) }
@@ -54,34 +48,56 @@ struct RoleSamples: NetworkRunner {
     sampleCount = zip(split.batches, isTaken).reduce(0) { $1.1 ? $0 + $1.0.count : $0 }
   }
 
-  /// Samples are numbered anew, without gaps.
   func forEachBatch(work: Work, _ body: (NetworkBatch) throws(Failure) -> Void) throws(Failure) {
-    var (index, taken) = (0, 0)
-    try whole.forEachBatch(work: work) { batch throws(Failure) in
-      defer { index += 1 }
-      guard index < isTaken.count, isTaken[index] else { return }
-      let count = batch.samples.count
-      try body(NetworkBatch(samples: taken..<taken + count, inputs: batch.inputs))
-      taken += count
-    }
+    try whole.forEachBatch(where: { index, _, _ in index < isTaken.count && isTaken[index] }, work: work, body)
   }
 
   func load(_ graph: Graph, work: Work) throws(Failure) -> any LoadedNetwork { try whole.load(graph, work: work) }
 }
 
+extension NetworkRunner {
+  /// Some of the batches, their samples numbered anew, without gaps.
+  /// - Parameter isWanted: given the batch's index and samples, and how many samples were taken before it.
+  fileprivate func forEachBatch(
+    where isWanted: (_ index: Int, _ samples: Range<Int>, _ taken: Int) -> Bool, work: Work,
+    _ body: (NetworkBatch) throws(Failure) -> Void
+  ) throws(Failure) {
+    var (index, taken) = (0, 0)
+    try forEachBatch(work: work) { batch throws(Failure) in
+      defer { index += 1 }
+      guard isWanted(index, batch.samples, taken) else { return }
+      let count = batch.samples.count
+      try body(NetworkBatch(samples: taken..<taken + count, inputs: batch.inputs))
+      taken += count
+    }
+  }
+}
+
 extension CompressibleModel {
-  /// On the data of a joint choice but for those that judge it, with all that both methods ask of them: found in one pass, and kept. nil without data.
+  /// On the data of a joint choice but for those that judge it, with all that both methods ask of them: found in one
+  /// pass, and kept. nil without data.
   func featureMaps(for means: JointMeans, work: Work) throws(Failure) -> NetworkFeatureMaps? {
     guard let data = means.data else { return nil }
     let some = RoleSamples(
       data.runner, try SampleSplit(data.runner, work: work), [.fitting, .choosing], most: RoleSamples.enough)
     let runner = try StackedSamples.of(some, for: graph, shapes: shapes.nominal, work: work)
-    let maps = NetworkFeatureMaps(graph: graph, runner: runner, of: data)
+    let maps = NetworkFeatureMaps(
+      graph: graph, runner: runner, identity: "\(RoleSamples.enough) of \(data.maps.identity)")
     let coupling = try coupling(means.pruning.couplingOptions, work)
     let moments = try DamageCriterion(coupling, shapes: shapes.nominal).moments(
       with: decomposableLayers.layers, from: maps, known: moments(of: maps), work)
     keep(moments, of: maps)
     return maps.on(graph, known: moments ?? ChannelMoments())
+  }
+
+  /// What factors are made on once everything is chosen, and nothing has to be judged any more: all data. Where weights
+  /// will be fitted anew, the same that it was chosen on, for then the fit is judged.
+  func factorMaps(
+    for means: JointMeans, _ maps: NetworkFeatureMaps?, work: Work
+  ) throws(Failure) -> NetworkFeatureMaps? {
+    guard let data = means.data, !means.refits else { return maps }
+    let runner = try StackedSamples.of(data.runner, for: graph, shapes: shapes.nominal, work: work)
+    return NetworkFeatureMaps(graph: graph, runner: runner, identity: data.maps.identity)
   }
 }
 
@@ -105,9 +121,8 @@ struct NetworkFeatureMaps: FeatureMapSource {
   var sampleCount: Int { runner.sampleCount }
   let known: ChannelMoments?
 
-  fileprivate init(graph: Graph, runner: any NetworkRunner, of data: JointMeans.Data) {
-    (self.graph, self.runner, known) = (graph, runner, ChannelMoments())
-    identity = "\(RoleSamples.enough) of \(data.maps.identity)"
+  fileprivate init(graph: Graph, runner: any NetworkRunner, identity: String) {
+    (self.graph, self.runner, self.identity, known) = (graph, runner, identity, ChannelMoments())
   }
 
   private init(_ graph: Graph, _ other: NetworkFeatureMaps, known: ChannelMoments) {

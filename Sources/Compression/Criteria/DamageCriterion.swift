@@ -95,6 +95,36 @@ struct DamageCriterion: Sendable {
     return (shares, moments)
   }
 
+  /// What the layers that read groups lose of their outputs where nothing makes up for the cells that go.
+  /// - Parameter removals: by group, sets of cells, each with those of the one before.
+  /// - Returns: by group and set, the share of the variance; nil where nothing is known of the group.
+  func plainLosses(
+    of removals: [Int: [[Int]]], from source: any FeatureMapSource, known: ChannelMoments?, work: Work
+  ) throws(Failure) -> [Int: [Double]] {
+    var losses: [Int: [Double]] = [:]
+    let wanted = removals.keys.sorted().filter { !consumers[$0].isEmpty }
+    _ = try forEachPart(of: wanted, from: source, known: known, work) { part, moments, work throws(Failure) in
+      let found = try work.concurrentMap(
+        part, cost: cost, naming: { "weighed \(coupling.groups[$0].name)" }
+      ) { g, work throws(Failure) -> [Double]? in
+        var sums: [Double]?
+        for consumer in consumers[g] {
+          try work.checkCancellation()
+          guard let input = moments.inputs[consumer.tap], input.count > 0,
+            let loss = PlainLoss(
+              consumer.layer, input, cells: consumer.cells(of: g, coupling),
+              cellCount: coupling.groups[g].cells.count, total: total(consumer, moments), algebra)
+          else { continue }
+          let shares = loss.shares(of: removals[g] ?? [])
+          sums = sums.map { zip($0, shares).map { $0 + $1 } } ?? shares
+        }
+        return sums
+      }
+      for (g, found) in zip(part, found) { losses[g] = found }
+    }
+    return losses
+  }
+
   // MARK: One group
 
   private func cost(of g: Int) -> Double { consumers[g].reduce(1) { $0 + Double($1.tap.channels * $1.tap.channels) } }
