@@ -78,13 +78,19 @@ package struct FormatConstraints: Sendable {
   /// Whether the file has what takes a matrix product's place as linear layers, whose weights are `[outputs, inputs]`
   /// however the product reads its own.
   package var hasLinearFactors: Bool
+  /// Axes that lose the same indices, though nothing computes the one from the other.
+  package var tiedAxes: [TiedAxes]
+  /// Numbers that the file cannot state, since whoever runs it works them out from a length.
+  package var derivedRoots: [ValueID: DerivedRoot]
 
   package init(
     fixed: [ValueID: String] = [:], fixedAxes: [FixedAxis: String] = [:], tiesVectors: Bool = false,
-    undivided: [ValueID: String] = [:], writable: Set<ValueID>? = nil, hasLinearFactors: Bool = false
+    undivided: [ValueID: String] = [:], writable: Set<ValueID>? = nil, hasLinearFactors: Bool = false,
+    tiedAxes: [TiedAxes] = [], derivedRoots: [ValueID: DerivedRoot] = [:]
   ) {
     (self.fixed, self.fixedAxes, self.tiesVectors) = (fixed, fixedAxes, tiesVectors)
     (self.undivided, self.writable, self.hasLinearFactors) = (undivided, writable, hasLinearFactors)
+    (self.tiedAxes, self.derivedRoots) = (tiedAxes, derivedRoots)
   }
 
   package struct FixedAxis: Hashable, Comparable, Sendable {
@@ -92,6 +98,27 @@ package struct FormatConstraints: Sendable {
     package let axis: Int
     package init(value: ValueID, axis: Int) { (self.value, self.axis) = (value, axis) }
     package static func < (a: Self, b: Self) -> Bool { (a.value, a.axis) < (b.value, b.axis) }
+  }
+
+  /// Axes of two values, of equal length: one number in the file stands for both.
+  package struct TiedAxes: Sendable {
+    package let first: ValueID
+    package let second: ValueID
+    /// In the order of the first value's axes.
+    package let axes: [(first: Int, second: Int)]
+
+    package init(_ first: ValueID, _ second: ValueID, axes: [(first: Int, second: Int)]) {
+      (self.first, self.second, self.axes) = (first, second, axes)
+    }
+  }
+
+  /// The square root of a length, which divides a product. Where it is to stay while the length changes, stored tensors
+  /// make up for it: one operand of the product is the sum of what each of them gives to it.
+  package struct DerivedRoot: Sendable {
+    package let length: FixedAxis
+    package let carriers: [ValueID]
+
+    package init(of length: FixedAxis, carriers: [ValueID]) { (self.length, self.carriers) = (length, carriers) }
   }
 }
 

@@ -101,11 +101,10 @@ package struct GraphAssembler {
   /// - Parameters:
   ///   - name: made unique.
   ///   - outputCount: its results.
-  ///   - outputShapes: of an operator that has no rule, under nominal lengths.
   /// - Throws: `modelMalformed` where the shapes contradict each other.
   package mutating func node(
     _ op: String, domain: String = "", _ operands: [ValueID?], _ attributes: [String: Attribute] = [:], name: String,
-    outputCount: Int = 1, outputShapes: [[Int]?]? = nil, dtype: DType? = nil
+    outputCount: Int = 1, dtype: DType? = nil
   ) throws(Failure) -> [ValueID] {
     let id = NodeID(nodes.count)
     let outputNames = (0..<outputCount).map { names.make(outputCount == 1 ? name : "\(name).\($0)") }
@@ -116,14 +115,7 @@ package struct GraphAssembler {
     let call = OperatorCall(
       node: node, shapes: operands.map { $0.flatMap { shapes[$0.index] } },
       contents: operands.map { $0.flatMap { contents[$0.index] } })
-    let inferred: [[Int]?]
-    if let outputShapes {
-      inferred = outputShapes
-    } else if let rule = ShapeRules.rule(for: node) {
-      inferred = try rule(call)
-    } else {
-      inferred = []
-    }
+    let inferred = try ShapeRules.rule(for: node)?(call) ?? []
     let type =
       dtype ?? node.fixedResultType ?? node.input(node.typeGivingInput).flatMap { values[$0.index].dtype }
     for k in 0..<outputCount {

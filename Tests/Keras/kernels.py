@@ -34,9 +34,9 @@ def base(variable):
     return variable.name.split("/")[-1].split(":")[0]
 
 
-def by_dataset(removed, datasets):
+def by_dataset(entries, datasets):
     """The reply's entries with the path of the dataset in the place of the parameter's name."""
-    return [{**entry, "parameter": datasets[entry["parameter"]]} for entry in removed]
+    return [{**entry, "parameter": datasets[entry["parameter"]]} for entry in entries]
 
 
 def silence(whole, removed, products, assign):
@@ -98,12 +98,16 @@ def silenced(value, entry):
     return value
 
 
-def remaining(stored, removed):
-    """The arrays, by dataset, that the compressed file has to hold, bit for bit."""
+def remaining(stored, removed, adjusted=()):
+    """The arrays, by dataset, that the compressed file has to hold, bit for bit. What is left is multiplied where the reply
+    says so."""
     stored = dict(stored)
     # Along an axis that groups count for themselves first, for they are blocks of another axis, which may be cut, too.
     for entry in sorted(removed, key=lambda entry: "indices_per_group" not in entry):
         value = stored[entry["parameter"]]
         parts = [np.delete(value[..., part], indices, entry["axis"]) for part, indices in blocks(value.shape, entry)]
         stored[entry["parameter"]] = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+    for entry in adjusted:
+        value = stored[entry["parameter"]]
+        stored[entry["parameter"]] = (value.astype(np.float64) * entry["factor"]).astype(value.dtype)
     return stored

@@ -6,11 +6,14 @@ norms the statistics of a batch, moved a little, so that nothing is neutral by a
 """
 
 import dataclasses
+import functools
 from typing import Callable
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+import attention_keras
 
 CLASSES = 12
 BOTH = (".keras", ".h5")
@@ -39,6 +42,10 @@ def image(*shape, scale=1):
 def pixels(size):
     """What networks that begin with a rescaling expect."""
     return lambda rng, batch: [rng.uniform(0, 255, (batch, size, size, 3)).astype("float32")]
+
+
+def images(*shapes):
+    return lambda rng, batch: [value for shape in shapes for value in image(*shape)(rng, batch)]
 
 
 def tokens(length=12, words=50):
@@ -169,6 +176,18 @@ def gru():
             layers.Dense(CLASSES),
         ]
     )
+
+
+def frames():
+    """A Functional and a Sequential for every step."""
+    entry = keras.Input((16, 16, 3))
+    x = layers.MaxPooling2D()(conv_unit(entry, 24))
+    x = layers.Add()([layers.Conv2D(32, 3, padding="same")(x), layers.SeparableConv2D(32, 3, padding="same")(x)])
+    frame = keras.Model(entry, layers.GlobalAveragePooling2D()(layers.Conv2D(40, 3)(x)), name="frame")
+    head = keras.Sequential([keras.Input((40,)), layers.Dense(40, activation="relu"), layers.Dense(24)], name="head")
+    film = keras.Input((5, 16, 16, 3))
+    x = layers.TimeDistributed(head)(layers.TimeDistributed(frame)(film))
+    return keras.Model(film, layers.Dense(CLASSES)(layers.GRU(16)(x)))
 
 
 def cells():
@@ -350,8 +369,32 @@ NETWORKS = {
     "cross_attention": Network(
         cross_attention, lambda rng, n: image(10, 48)(rng, n) + image(14, 32)(rng, n), products=True, left=0.9
     ),
+    **{
+        make.__name__: Network(
+            functools.partial(make, CLASSES), images(*shapes), products=True, left=0.9,
+            # Keras takes the word "dot" in its own .h5 for the function of that name.
+            forms=V3_ONLY if make is attention_keras.scores else BOTH,
+        )
+        for make, *shapes in [
+            (attention_keras.grouped_queries, (10, 48)),
+            (attention_keras.grouped_cross, (12, 48), (9, 20)),
+            (attention_keras.attention_widths, (12, 48), (9, 20)),
+            (attention_keras.shared_attention, (8, 32), (8, 32)),
+            (attention_keras.attention_over_images, (6, 5, 3)),
+            (attention_keras.scores, (8, 16), (6, 16)),
+        ]
+    },
+    **{
+        make.__name__: Network(functools.partial(make, CLASSES), image(*shape), left=0.95, runs=False)
+        for make, shape in [
+            (attention_keras.open_sequence, (30, 8)),
+            (attention_keras.open_image, (12, 14, 3)),
+            (attention_keras.open_video, (3, 12, 12, 3)),
+        ]
+    },
     "lstm": Network(lstm, tokens(), left=0.95),
     "gru": Network(gru, image(12, 6), left=0.95),
+    "frames": Network(frames, image(5, 16, 16, 3)),
     "cells": Network(cells, image(6, 12), left=0.95),
     "without_onnx": Network(without_onnx, image(3, 12, 12, 3), left=0.95, runs=False),
     "channels_first": Network(channels_first, image(3, 16, 16)),

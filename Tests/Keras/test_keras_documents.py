@@ -19,7 +19,7 @@ def network():
     return keras.Model(entry, layers.Dense(10, name="head")(layers.GlobalAveragePooling2D()(x)))
 
 
-@pytest.mark.parametrize("path, about, count", [("docs/keras.md", "", 7), ("README.md", "keras", 1)])
+@pytest.mark.parametrize("path, about, count", [("docs/keras.md", "", 8), ("README.md", "keras", 1)])
 def test_the_examples_run(path, about, count, tmp_path, monkeypatch, request):
     documents.in_folder(tmp_path, monkeypatch, request)
     rng = np.random.default_rng(0)

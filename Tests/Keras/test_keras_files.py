@@ -40,7 +40,7 @@ def check(client, source, output, tolerance, **request):
     reply = client.compress(source, output, **{**SMALL, **request})
     removed = [entry.to_json() for entry in reply.removed]
     original, whole, compressed = (files_keras.read(path) for path in (source, source, output))
-    hold_to_the_reply(whole, source, output, removed)
+    hold_to_the_reply(whole, source, output, reply)
     models = [original, masking_keras.silence(whole, removed, False), compressed]
     usual, expected, found = ([part.astype("float32") for part in files_keras.predict(m, images())] for m in models)
     assert masking_keras.distance(usual, expected) > 1e-3

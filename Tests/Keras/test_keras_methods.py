@@ -35,7 +35,7 @@ class Held:
         """That the file is what the reply says, and computes what the masked original does."""
         removed = [entry.to_json() for entry in reply.removed]
         whole = files_keras.read(self.source)
-        hold_to_the_reply(whole, self.source, output, removed)
+        hold_to_the_reply(whole, self.source, output, reply)
         masking_keras.silence(whole, removed, networks_keras.NETWORKS[self.name].products)
         verdict = masking_keras.judge(self.original, whole, files_keras.read(output), self.inputs, 1e-5)
         assert verdict.status != "wrong" and verdict.effect > 1e-3, f"{verdict}"

@@ -68,7 +68,10 @@ def test_pruned_equals_masked_and_trains(client, worker, workspace, name, form):
     assert reply.original.parameters == made["count"]
     assert reply.compressed.parameters < (0.95 if name in ("lstm", "attention") else 0.8) * made["count"]
     removed = [entry.to_json() for entry in reply.removed]
-    expected = kernels.remaining(files_keras.weights(source), kernels.by_dataset(removed, made["datasets"]))
+    adjusted = [entry.to_json() for entry in reply.adjusted]
+    expected = kernels.remaining(
+        files_keras.weights(source), *(kernels.by_dataset(entries, made["datasets"]) for entries in (removed, adjusted))
+    )
     found = files_keras.weights(output)
     assert expected.keys() == found.keys()
     assert all(expected[key].tobytes() == found[key].tobytes() for key in expected)

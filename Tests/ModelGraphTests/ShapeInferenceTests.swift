@@ -23,6 +23,27 @@ import Testing
     #expect(table[foreign] == nil)
   }
 
+  @Test func opaqueNodesSayWhatTheyReturn() throws {
+    let g = GraphBuilder()
+    let x = g.input("x", ["N", nil, 7])
+    let lengths: [OpaqueLength] = [
+      .axis(0), .axis(1).places(window: 3, stride: 2), .axis(1).multiplied(by: 4), .fixed(5),
+    ]
+    let results = g.node(
+      "Layer", [x], OpaqueLength.attributes([lengths, [.axis(3)]]), outputs: 2,
+      domain: Node.opaqueDomain)
+    let graph = g.build()
+    for (given, wanted) in [([2, 9, 7], [2, 4, 36, 5]), ([2, 1, 7], [2, 0, 4, 5])] {
+      let table = try graph.inferShapes(inputShapes: [x: given], symbols: [:])
+      #expect(table[results[0]] == wanted)
+      #expect(table[results[1]] == nil)
+    }
+    let impossible = GraphBuilder()
+    let y = impossible.input("y", [3])
+    _ = impossible.node("Layer", [y], OpaqueLength.attributes([[.fixed(-1)]]), domain: Node.opaqueDomain)
+    #expect(throws: Failure.self) { try impossible.build().inferShapes(inputShapes: [y: [3]], symbols: [:]) }
+  }
+
   @Test func inferredShapesOverruleDeclaredOnes() throws {
     let g = GraphBuilder()
     let x = g.input("x", [5, 4])

@@ -95,7 +95,9 @@ package final class GraphBuilder {
 
   package func output(_ ids: ValueID...) { outputs += ids }
 
-  package func build() -> Graph { Graph(values: values, nodes: nodes, inputs: inputs, outputs: outputs) }
+  package func build(constraints: FormatConstraints = FormatConstraints()) -> Graph {
+    Graph(values: values, nodes: nodes, inputs: inputs, outputs: outputs, constraints: constraints)
+  }
 
   private func add(_ value: Value) -> ValueID {
     values.append(value)

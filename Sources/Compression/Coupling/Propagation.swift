@@ -42,6 +42,7 @@ struct Propagation: Sendable {
       }
       propagate(id, node, labellingUse)
     }
+    for tie in graph.constraints.tiedAxes { relate(tie) }
     let output = facts.reason(.modelOutput, nil)
     for id in graph.outputs { freeze(id, output) }
     for id in graph.constraints.fixed.keys.sorted() { freeze(id, facts.reason(.fixedByFormat(id), nil)) }
@@ -54,6 +55,29 @@ struct Propagation: Sendable {
     for id in graph.nodeIDs where !graph[id].captures.isEmpty {
       let reason = facts.reason(.subgraphCapture, id)
       for value in graph[id].captures { freeze(value, reason) }
+    }
+  }
+
+  /// Axes that share a letter run along with each other, the others each by itself.
+  private mutating func relate(_ tie: FormatConstraints.TiedAxes) {
+    guard let node = graph[tie.second].producer ?? graph[tie.first].producer, let first = values[tie.first.index],
+      let second = values[tie.second.index]
+    else { return }
+    facts.current = node
+    let others = first.axes.count
+    let operands = [
+      Operand(value: first, letters: Array(first.axes.indices)),
+      Operand(
+        value: second,
+        letters: second.axes.indices.map { axis in
+          tie.axes.first { $0.second == axis }?.first ?? others + axis
+        }),
+    ]
+    if let aligned = facts.align(operands, at: node) {
+      facts.relate(aligned, at: node)
+    } else {
+      let reason = facts.reason(.formWithoutRule, node)
+      for set in first.sets + second.sets { facts.freeze(set.labels, reason) }
     }
   }
 

@@ -36,7 +36,8 @@ extension Graph {
 }
 
 extension Tensor {
-  fileprivate func cut(_ slice: TensorSlice) throws(Failure) -> Tensor {
+  /// What `slice` keeps.
+  func cut(_ slice: TensorSlice) throws(Failure) -> Tensor {
     guard let width = dtype.byteWidth else {
       throw Failure(.certificateFailed, "the plan cuts a tensor of \(dtype), which has no whole bytes")
     }

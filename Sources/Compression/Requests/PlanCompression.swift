@@ -105,6 +105,7 @@ extension CompressibleModel {
       removed: removal.slices.flatMap(removed), copied: removal.copies.map(copied),
       skipped: skipped, warnings: warnings, approximations: removal.approximations(),
       change: .removal(removal))
+    planned.adjusted = carried(plan)
     if let bytes = try writtenBytes(plan, work) {
       planned.fileOverhead = bytes - compressed.sizeBytes
       planned.compressed.sizeBytes = bytes
@@ -161,6 +162,17 @@ extension CompressibleModel {
         let nominal = Reconciliation.scaled(shapes.nominal[id], from: before, to: after)
       else { return [] }
       return before.indices.filter { before[$0] != after[$0] }.map { (id, $0, nominal[$0]) }
+    }
+  }
+
+  /// What the file multiplies so that a number stays which it cannot state.
+  private func carried(_ plan: CompressionPlan) -> [AdjustedParameter] {
+    plan.carriedFactors(in: graph).sorted { $0.key < $1.key }.map { id, factor in
+      let name = graph[id].name
+      return AdjustedParameter(
+        layer: graph.uses(of: id).first.map { graph.displayName($0.node) } ?? name, parameter: name, original: name,
+        reason: "scores stay divided by the root of the original width, for which the file has no place",
+        factor: factor)
     }
   }
 

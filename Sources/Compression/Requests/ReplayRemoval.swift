@@ -64,6 +64,7 @@ extension CompressibleModel {
     }
     let nodes = Dictionary(graph.nodeIDs.map { (graph.displayName($0), $0) }) { first, _ in first }
     let rewritten = RewrittenGraph(graph, applying: planned.plan).graph
+    let factors = planned.plan.carriedFactors(of: graph, in: compressed)
     var planned = planned
     var contents: [ValueID: Tensor] = [:]
     for entry in listed {
@@ -71,7 +72,7 @@ extension CompressibleModel {
       guard let tensor = theirs[entry.parameter], let expected = rewritten[id].tensor, tensor.dtype == expected.dtype,
         tensor.shape == expected.shape, tensor.dtype.isFloat
       else { throw misfit("'\(entry.parameter)' is not in the compressed model, or not with the shape it has left") }
-      contents[id] = tensor
+      contents[id] = factors[id].map { tensor.multiplied(by: 1 / $0) } ?? tensor
       guard let node = nodes[entry.layer] else { continue }
       if !planned.approximations.contains(where: { $0.node == node }) {
         planned.approximations.append(

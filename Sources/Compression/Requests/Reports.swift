@@ -343,6 +343,8 @@ package struct AdjustedParameter: Sendable {
   /// Whose place it takes; nil where there was none.
   package var original: String?
   package var reason: String
+  /// With what the file has all that is left of it multiplied, where that is the change.
+  package var factor: Double?
 }
 
 /// A layer whose place others take.

@@ -13,6 +13,8 @@ package struct CompressedContents {
   private let plan: CompressionPlan
   private let expected: RewrittenGraph
   private let unread: UnreadParts
+  /// What the file has multiplied instead of stating a number.
+  private let factors: [ValueID: Double]
   private let compressed: Graph
   private let ids: [String: ValueID]
   private let isLowered: Bool
@@ -23,6 +25,7 @@ package struct CompressedContents {
     (self.original, self.compressed, plan, self.isLowered) = (original, compressed, planned.plan, isLowered)
     expected = RewrittenGraph(original, applying: planned.plan)
     unread = UnreadParts(original, plan)
+    factors = plan.carriedFactors(of: original, in: compressed)
     ids = Dictionary(compressed.valueIDs.map { (compressed[$0].name, $0) }) { first, _ in first }
   }
 
@@ -92,7 +95,13 @@ package struct CompressedContents {
         if unread.values.contains(id) || original.uses(of: id).isEmpty || isLowered && isReplaced(id) { continue }
         return "the stored tensor '\(original[id].name)' is gone"
       }
-      if let wanted = contents[id] {
+      if let factor = factors[id] {
+        var wanted = contents[id] ?? tensor
+        if let slice = slices[id], contents[id] == nil { wanted = try tensor.cut(slice) }
+        guard found.isNearly(wanted.multiplied(by: factor)) else {
+          return "'\(original[id].name)' does not hold the numbers that are left of it, multiplied by \(factor)"
+        }
+      } else if let wanted = contents[id] {
         if !found.isSame(as: wanted) {
           return "'\(original[id].name)' does not hold the new numbers that it is to hold"
         }
@@ -227,6 +236,22 @@ package struct CompressedContents {
 }
 
 extension Tensor {
+  /// Whether the numbers are the same within a few roundings to their type.
+  fileprivate func isNearly(_ other: Tensor) -> Bool {
+    guard dtype == other.dtype, shape == other.shape, let a = realNumbers, let b = other.realNumbers else {
+      return false
+    }
+    // The distance of neighbours above one, and the least magnitude at which that holds.
+    let (unit, least): (Double, Double) =
+      switch dtype {
+      case .float64: (.ulpOfOne, .leastNormalMagnitude)
+      case .float16: (Double(Float16.ulpOfOne), Double(Float16.leastNormalMagnitude))
+      case .bfloat16: (0x1p-7, Double(Float.leastNormalMagnitude))
+      default: (Double(Float.ulpOfOne), Double(Float.leastNormalMagnitude))
+      }
+    return zip(a, b).allSatisfy { $0 == $1 || abs($0 - $1) <= 4 * unit * max(abs($1), least) || $0.isNaN && $1.isNaN }
+  }
+
   fileprivate func isSame(as other: Tensor) -> Bool {
     dtype == other.dtype && shape == other.shape
       && (dtype == .string || bytes.buffer.elementsEqual(other.bytes.buffer))

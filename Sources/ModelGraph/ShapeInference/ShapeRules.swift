@@ -11,7 +11,7 @@ package enum ShapeRules {
 
   /// The rule of `node`, nil for an operator we do not know.
   static func rule(for node: Node) -> ShapeRule? {
-    rules[node.qualifiedOperator]
+    node.domain == Node.opaqueDomain ? OpaqueShapes.rule : rules[node.qualifiedOperator]
   }
 
   /// Inputs that an operator cannot do without, where a file that leaves them out would otherwise pass unnoticed.

@@ -98,10 +98,12 @@ extension JSONValue {
 
 extension AdjustedParameter {
   fileprivate var json: JSONValue {
-    [
+    var object: JSONObject = [
       "layer": .string(layer), "parameter": .string(parameter), "original": original.map(JSONValue.string) ?? .null,
       "reason": .string(reason),
     ]
+    if let factor { object.append("factor", .double(factor)) }
+    return .object(object)
   }
 }
 

@@ -372,6 +372,21 @@ extension Graph {
     #expect(reading.reason("w", 0, index: 4)?.sentence(in: reading.model.graph).contains("Conv 'conv_k'") == true)
   }
 
+  @Test("Axes that a file has one number for lose the same")
+  func tiedAxes() throws {
+    let g = GraphBuilder()
+    let x = g.input("x", [1, 3, 4, 4])
+    let (a, b) = (g.conv(x, 3, 8, "a"), g.conv(x, 3, 8, "b"))
+    let (c, d) = (g.conv(a, 8, 5, "c"), g.conv(b, 8, 5, "d"))
+    g.output(g.conv(c, 5, 2, "e"), d)
+    let ties = [
+      FormatConstraints.TiedAxes(a, b, axes: [(1, 1)]), FormatConstraints.TiedAxes(c, d, axes: [(1, 1)]),
+    ]
+    let reading = try CouplingReading(g.build(constraints: FormatConstraints(tiedAxes: ties)))
+    #expect(reading.groups == ["8: a.0 b.0 c.1 d.1"])
+    #expect(reading.reason("c", 0)?.kind == .modelOutput)
+  }
+
   @Test func unusedTensors() throws {
     let g = GraphBuilder()
     _ = g.weight([8, 3, 1, 1], name: "unused")

@@ -54,6 +54,46 @@ import Testing
     #expect(try difference(compressed(second: [20, 23, 24, 27, 28, 30]))?.contains("'second.w'") == true)
   }
 
+  /// Scores of one head whose width is divided by: by the root of the length as it is, or by a number.
+  private func scores(queries: Tensor, keys: Tensor, divisor: Float? = nil) -> Graph {
+    let g = GraphBuilder()
+    let x = g.input("x", [1, 2, 2])
+    let weight = g.stored(queries, name: "q.w")
+    let q = g("MatMul", x, weight, name: "q")
+    let k = g("MatMul", x, g.stored(keys, name: "k.w"), name: "k")
+    let product = g("MatMul", q, g("Transpose", k, with: ["perm": [0, 2, 1]], name: "turned"), name: "product")
+    let width = g("Cast", g("Shape", q, with: ["start": 2, "end": 3]), with: ["to": 1])
+    let root = divisor.map { g.floats([$0], shape: []) } ?? g("Sqrt", width, name: "root")
+    g.output(g("Div", product, root, name: "scaled"))
+    guard divisor == nil else { return g.build() }
+    let derived = FormatConstraints.DerivedRoot(
+      of: FormatConstraints.FixedAxis(value: q, axis: 2), carriers: [weight])
+    return g.build(constraints: FormatConstraints(derivedRoots: [root: derived]))
+  }
+
+  @Test("A number that the file works out again stays by a factor")
+  func carriedFactors() throws {
+    let all = Tensor(float32: (1...8).map(Float.init), shape: [2, 4])
+    let original = scores(queries: all, keys: all)
+    let plan = try PlanReading(original, removing: ["q": [1]])
+    let factor = Double(3).squareRoot() / 2
+    let kept: [Float] = [1, 3, 4, 5, 7, 8]
+    let multiplied = Tensor(float32: kept.map { Float(Double($0) * factor) }, shape: [2, 3])
+    let keys = Tensor(float32: kept, shape: [2, 3])
+    #expect(plan.edits == ["scaled input 1 = 2.0"] && plan.planned.adjusted.map(\.parameter) == ["q.w"])
+    #expect(plan.planned.adjusted.compactMap(\.factor).allSatisfy { abs($0 - factor) < 1e-12 })
+
+    func difference(_ compressed: Graph) throws -> String? {
+      try CompressedContents(plan.planned, of: original, in: compressed, isLowered: true).firstDifference(work: Work())
+    }
+    #expect(try difference(scores(queries: multiplied, keys: keys)) == nil)
+    #expect(try difference(scores(queries: keys, keys: keys))?.contains("'q.w'") == true)
+    #expect(try difference(scores(queries: multiplied, keys: multiplied))?.contains("'k.w'") == true)
+    // A file that states the number has the numbers themselves.
+    #expect(try difference(scores(queries: keys, keys: keys, divisor: 2)) == nil)
+    #expect(try difference(scores(queries: multiplied, keys: keys, divisor: 2))?.contains("'q.w'") == true)
+  }
+
   @Test("Other slices")
   func shapes() throws {
     let wide = network(first: first, bias: bias, second: second)

@@ -313,15 +313,20 @@ class ReplacedLayer:
 
 @dataclass(frozen=True)
 class AdjustedParameter:
-    """A parameter whose numbers were changed on purpose; it takes the place of `original`, if there was one."""
+    """A parameter whose numbers were changed on purpose; it takes the place of `original`, if there was one. With a
+    `factor`, all that is left of it was multiplied by that."""
 
     layer: str
     parameter: str
     reason: str
     original: Optional[str] = None
+    factor: Optional[float] = None
 
     def to_json(self) -> Dict[str, Any]:
-        return dataclasses.asdict(self)
+        entry = dataclasses.asdict(self)
+        if self.factor is None:
+            del entry["factor"]
+        return entry
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ struct KerasWiring {
   private let layers: [ObjectIdentifier: KerasLayer]
   private let work: Work
   private var callCounts: [ObjectIdentifier: Int] = [:]
+  /// Of what wrappers apply.
+  private var innerCallCount = 0
 
   static let callLimit = 100_000
 
@@ -148,7 +150,8 @@ struct KerasWiring {
     _ entry: KerasEntry, _ arguments: [KerasArgument], _ keywords: [KerasCall.Keyword]
   ) throws(Failure) -> Outcome {
     invocations.append(Invocation(entry: entry, arguments: arguments, keywords: keywords))
-    guard invocations.count <= Self.callLimit else {
+    let inner = try inner(of: entry)
+    guard invocations.count + innerCallCount <= Self.callLimit else {
       throw Failure(
         .resourceLimit, "the model makes more than \(Self.callLimit) calls of layers, those of nested models counted",
         details: ["limit": .int(Self.callLimit)])
@@ -178,8 +181,20 @@ struct KerasWiring {
     let count = callCounts[entry.id, default: 0]
     callCounts[entry.id] = count + 1
     let name = count == 0 ? entry.path : "\(entry.path)#\(count)"
-    calls.append(KerasCall(layer: layer, arguments: arguments, keywords: keywords, name: name))
+    calls.append(KerasCall(layer: layer, arguments: arguments, keywords: keywords, name: name, inner: inner))
     return .call(calls.count - 1)
+  }
+
+  /// The calls of a Functional that a wrapper applies, if it holds no further models.
+  private mutating func inner(of entry: KerasEntry) throws(Failure) -> KerasCall.Network? {
+    guard entry.className == "TimeDistributed", let part = entry.parts.first(where: { $0.role == "layer" })?.entry,
+      let network = part.network, !network.isSequential, !network.entries.contains(where: { $0.network != nil }),
+      let input = network.inputs.references.first, network.inputs.references.count == 1
+    else { return nil }
+    var wiring = KerasWiring(text, layers: layers, work: work)
+    let output = try wiring.run(network, [input.entry: .input(0)])
+    innerCallCount += wiring.invocations.count
+    return KerasCall.Network(calls: wiring.calls, output: output)
   }
 
   private static func takesOneTensor(_ className: String) -> Bool {

@@ -29,6 +29,8 @@ struct KerasLowering: GraphLowering {
   /// What nodes are named after.
   var base = ""
   private(set) var layer: KerasLayer?
+  /// The model that this layer applies, where that is a Functional.
+  private(set) var inner: KerasCall.Network?
 
   private var calls: [Int] = []
   var variables: [ValueID: VariableView] = [:]
@@ -36,9 +38,13 @@ struct KerasLowering: GraphLowering {
   var literals: [ValueID: [JSONElement?]] = [:]
   var settings: [NodeSetting: KerasSetting] = [:]
   private var results: [KerasResult: ArrangedValue] = [:]
+  var fixed: [ValueID: String] = [:]
   /// Lengths that decide something that no edit can change.
   var decisive: [FormatConstraints.FixedAxis: String] = [:]
-  var fixed: [ValueID: String] = [:]
+  /// Lengths that one setting stands for.
+  var tied: [FormatConstraints.TiedAxes] = []
+  /// Numbers that Keras works out from lengths.
+  var roots: [ValueID: FormatConstraints.DerivedRoot] = [:]
   /// Weights of layers that no row of layers can replace.
   var indivisible: [ValueID: String] = [:]
   /// Whether an input leaves lengths besides the batch open, so that no other length is certain.
@@ -136,12 +142,9 @@ struct KerasLowering: GraphLowering {
   private mutating func lower(call index: Int) throws(Failure) {
     let call = program.calls[index]
     self.call = index
-    base = call.name
+    (base, inner) = (call.name, call.inner)
     let nodesBefore = assembler.nodeCount
-    var given = GivenArguments()
-    for argument in call.arguments { given.positional.append(try operand(argument)) }
-    for keyword in call.keywords { given.keywords.append((keyword.name, try operand(keyword.value))) }
-    let result = try apply(call.layer, given)
+    let result = try apply(call.layer, given(to: call))
     base = call.name
     let tensors = result.tensors
     returned.append(tensors)
@@ -152,6 +155,25 @@ struct KerasLowering: GraphLowering {
       name(arrangements[tensors[0].index][0].value, call.name, madeFrom: nodesBefore)
     }
     calls += [Int](repeating: index, count: assembler.nodeCount - calls.count)
+  }
+
+  private func given(to call: KerasCall) throws(Failure) -> GivenArguments {
+    var given = GivenArguments()
+    for argument in call.arguments { given.positional.append(try operand(argument)) }
+    for keyword in call.keywords { given.keywords.append((keyword.name, try operand(keyword.value))) }
+    return given
+  }
+
+  /// A model that a layer applies.
+  mutating func run(_ network: KerasCall.Network, on x: KerasTensor) throws(Failure) -> LoweredOperand {
+    let outer = (inputs: inputs, returned: returned, base: base, inner: inner)
+    defer { (inputs, returned, base, inner) = outer }
+    (inputs, returned) = ([x], [])
+    for call in network.calls {
+      (base, inner) = ("\(outer.base)/\(call.layer.name)", call.inner)
+      returned.append(try apply(call.layer, given(to: call)).tensors)
+    }
+    return try operand(network.output)
   }
 
   /// What a call returns bears its name; what a layer computes before its activation does not.
@@ -285,14 +307,14 @@ struct KerasLowering: GraphLowering {
       definitions: OperatorDefinitions(opsets: ["": Self.opset], irVersion: Self.irVersion),
       constraints: FormatConstraints(
         fixed: fixed, fixedAxes: decisive, tiesVectors: true, undivided: indivisible,
-        writable: Set(variables.keys)))
+        writable: Set(variables.keys), tiedAxes: tied, derivedRoots: roots))
     return LoweredKeras(
       graph: graph, calls: calls, variables: variables, literals: literals, settings: settings,
       results: results)
   }
 
   /// What the model returns has as many samples as what it takes, and its other lengths where no length is open.
-  mutating func declareShape(of id: ValueID) {
+  private mutating func declareShape(of id: ValueID) {
     guard let shape = assembler.shape(id), let batch = program.inputs.first?.shape.first,
       let samples = assembler.shape(primary(inputs[0]).value)?.first
     else { return }

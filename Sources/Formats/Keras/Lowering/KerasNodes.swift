@@ -71,12 +71,6 @@ extension KerasLowering {
     return try node("Shape", [id], ["start": .int(axis), "end": .int(axis + 1)], as: "length")
   }
 
-  /// This length stays as it is.
-  mutating func hold(_ value: ValueID, _ axis: Int, _ why: String) {
-    let place = FormatConstraints.FixedAxis(value: value, axis: axis)
-    if decisive[place] == nil { decisive[place] = why }
-  }
-
   // MARK: Variables
 
   /// A layer's variable as it is stored.

@@ -15,6 +15,9 @@ struct LoweredKeras: Sendable {
   /// What calls return, as the graph has it.
   let results: [KerasResult: ArrangedValue]
 
+  /// Whether it is a number that Keras works out itself.
+  func isDerived(_ value: ValueID) -> Bool { graph.constraints.derivedRoots[value] != nil }
+
   /// Memory of the variables whose order of axes the graph has otherwise, once they have been read: see
   /// `TensorBytes.preparedCount` for what there is of it at a moment.
   var preparableBytes: Int {

@@ -17,8 +17,8 @@ enum PoolingLayers {
         }
         table["Global\(word)Pooling\(rank)D"] = global
         table["Global\(word)Pool\(rank)D"] = global
-        table["Adaptive\(word)Pooling\(rank)D"] = KerasRule { (l, a, x) throws(Failure) in
-          try l.adaptivePool(op == "MaxPool" ? "ReduceMax" : "ReduceMean", x, a, rank)
+        table["Adaptive\(word)Pooling\(rank)D"] = KerasRule("inputs mask training") { (l, a) throws(Failure) in
+          try l.adaptivePool(op == "MaxPool" ? "ReduceMax" : "ReduceMean", a.tensor("inputs"), a, rank)
         }
       }
     }
@@ -81,8 +81,18 @@ extension KerasLowering {
   /// Windows that share out the input over the places: [floor(i n / m), ceil((i + 1) n / m)).
   fileprivate mutating func adaptivePool(
     _ reduction: String, _ x: KerasTensor, _ a: KerasArguments, _ rank: Int
-  ) throws(Failure) -> KerasTensor {
-    try adaptivePool(reduction, x, targets: a.ints("output_size", count: rank), isChannelsFirst: a.isChannelsFirst())
+  ) throws(Failure) -> LoweredOperand {
+    let (targets, isChannelsFirst) = (try a.ints("output_size", count: rank), try a.isChannelsFirst())
+    var pooled = lengths(x)
+    guard pooled.count == rank + 2 else { throw malformed("it pools a tensor of \(pooled.count) axes") }
+    let first = isChannelsFirst ? 2 : 1
+    pooled.replaceSubrange(first..<first + rank, with: targets.map(OpaqueLength.fixed))
+    let new = pooled
+    return try runnable(a, [x]) { (l) throws(Failure) in
+      .tensor(try l.adaptivePool(reduction, x, targets: targets, isChannelsFirst: isChannelsFirst))
+    } orOpaqueOf: { (_) throws(Failure) in
+      [new]
+    }
   }
 
   mutating func adaptivePool(

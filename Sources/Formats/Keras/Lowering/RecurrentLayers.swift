@@ -60,7 +60,7 @@ extension KerasLowering {
     return try runnable(a, a["sequences"].tensors) { (l) throws(Failure) in
       try l.recurrentLayer(a, cells(&l))
     } orOpaqueOf: { (l) throws(Failure) in
-      try l.recurrentShapes(a.layer, of: l.shape(x))
+      try l.recurrentShapes(a.layer, of: l.lengths(x))
     }
   }
 

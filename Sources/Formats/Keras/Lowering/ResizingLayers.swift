@@ -6,7 +6,8 @@ enum ResizingLayers {
     var table: [String: KerasRule] = [
       "Resizing": KerasRule("inputs mask training") { (l, a) throws(Failure) in
         let x = try l.cast(a.tensor("inputs"), to: l.variableType(a.layer) ?? .float32)
-        return try l.resizedImages(a, x, to: [a.int("height"), a.int("width")]) { (l, size) throws(Failure) in
+        let size = try a.size()
+        return try l.resizedImages(a, x, to: size.map(OpaqueLength.fixed)) { (l) throws(Failure) in
           for name: StaticString in ["crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias"] {
             guard try !a.bool(name, false) else { throw l.unsupported("it has '\(name)'") }
           }
@@ -14,32 +15,33 @@ enum ResizingLayers {
             x, to: size, interpolation: a.string("interpolation", "bilinear"), isChannelsFirst: a.isChannelsFirst())
         }
       },
-      "CenterCrop": KerasRule { (l, a, x) throws(Failure) in
-        guard !l.hasOpenLengths else {
-          throw l.unsupported("what it takes depends on lengths that the model leaves open")
+      "CenterCrop": KerasRule("inputs mask training") { (l, a) throws(Failure) in
+        let (x, target) = (try l.cast(a.tensor("inputs"), to: l.variableType(a.layer) ?? .float32), try a.size())
+        return try l.resizedImages(a, x, to: target.map(OpaqueLength.fixed)) { (l) throws(Failure) in
+          guard !l.hasOpenLengths else {
+            throw l.unsupported("what it takes depends on lengths that the model leaves open")
+          }
+          let shape = try l.shape(x)
+          let first = try shape.count - (a.isChannelsFirst() ? 2 : 3)
+          guard (0..<2).allSatisfy({ shape[first + $0] >= target[$0] }) else {
+            throw l.unsupported(
+              "the images \(shape) are smaller than what it takes of them, so that it would resize them")
+          }
+          return try l.sliced(
+            x,
+            (0..<2).map { k in
+              let start = (shape[first + k] - target[k]) / 2
+              return (first + k, start, start + target[k])
+            })
         }
-        let (shape, rank) = (try l.shape(x), l.rank(x))
-        let first = try a.isChannelsFirst() ? rank - 2 : rank - 3
-        let target = [try a.int("height"), try a.int("width")]
-        guard first >= 0, (0..<2).allSatisfy({ shape[first + $0] >= target[$0] }) else {
-          throw l.unsupported(
-            "the images \(shape) are smaller than what it takes of them, so that it would resize them")
-        }
-        let x = try l.cast(x, to: l.variableType(a.layer) ?? .float32)
-        return try l.sliced(
-          x,
-          (0..<2).map { k in
-            let start = (shape[first + k] - target[k]) / 2
-            return (first + k, start, start + target[k])
-          })
       },
       "UpSampling2D": KerasRule("inputs mask training") { (l, a) throws(Failure) in
         let (x, factors) = (try a.tensor("inputs"), try a.ints("size", count: 2, [2]))
-        let lengths = try l.shape(x)
-        guard lengths.count == 4 else { throw l.malformed("it enlarges \(lengths)") }
+        let lengths = l.lengths(x)
+        guard lengths.count == 4 else { throw l.malformed("it enlarges \(lengths.count) axes") }
         let first = try a.isChannelsFirst() ? 2 : 1
-        return try l.resizedImages(a, x, to: (0..<2).map { lengths[first + $0] * factors[$0] }) {
-          (l, _) throws(Failure) in
+        return try l.resizedImages(a, x, to: (0..<2).map { lengths[first + $0].multiplied(by: factors[$0]) }) {
+          (l) throws(Failure) in
           try l.upsampled(x, factors, a, interpolation: a.string("interpolation", "nearest"))
         }
       },
@@ -53,20 +55,28 @@ enum ResizingLayers {
   }()
 }
 
+extension KerasArguments {
+  /// Height and width.
+  fileprivate func size() throws(Failure) -> [Int] {
+    let size = [try int("height"), try int("width")]
+    guard size.allSatisfy({ $0 > 0 }) else { throw context.malformed("it takes images to \(size)") }
+    return size
+  }
+}
+
 extension KerasLowering {
   /// Images of another height and width, in whichever way.
   fileprivate mutating func resizedImages(
-    _ a: KerasArguments, _ x: KerasTensor, to size: [Int],
-    _ body: (inout KerasLowering, [Int]) throws(Failure) -> KerasTensor
+    _ a: KerasArguments, _ x: KerasTensor, to size: [OpaqueLength],
+    _ body: (inout KerasLowering) throws(Failure) -> KerasTensor
   ) throws(Failure) -> LoweredOperand {
-    let isChannelsFirst = try a.isChannelsFirst()
-    var resized = try shape(x)
-    let first = resized.count - (isChannelsFirst ? 2 : 3)
-    guard first >= 0, size.allSatisfy({ $0 > 0 }) else { throw malformed("it resizes \(resized) to \(size)") }
+    var resized = lengths(x)
+    let first = try resized.count - (a.isChannelsFirst() ? 2 : 3)
+    guard first >= 0 else { throw malformed("it resizes \(resized.count) axes") }
     resized.replaceSubrange(first..<first + 2, with: size)
     let new = resized
     return try runnable(a, [x]) { (l) throws(Failure) in
-      .tensor(try body(&l, size))
+      .tensor(try body(&l))
     } orOpaqueOf: { (_) throws(Failure) in
       [new]
     }

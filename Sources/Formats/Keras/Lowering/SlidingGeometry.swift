@@ -46,11 +46,10 @@ struct SlidingGeometry {
 
 extension SlidingGeometry {
   /// How many places the window has along axes of these lengths.
-  func outputLengths(_ lengths: [Int]) -> [Int] {
+  func outputLengths(_ lengths: [OpaqueLength]) -> [OpaqueLength] {
     lengths.indices.map { axis in
       let extent = (kernel[axis] - 1) * dilations[axis] + 1
-      let room = padding == .valid ? lengths[axis] - extent + 1 : lengths[axis]
-      return max(0, (room + strides[axis] - 1) / strides[axis])
+      return lengths[axis].places(window: padding == .valid ? extent : 1, stride: strides[axis])
     }
   }
 }

@@ -10,7 +10,7 @@ enum WrapperLayers {
       return try l.runnable(a, [x]) { (l) throws(Failure) in
         try l.bidirectional(a)
       } orOpaqueOf: { (l) throws(Failure) in
-        try l.recurrentShapes(a.layer, of: l.shape(x))
+        try l.recurrentShapes(a.layer, of: l.lengths(x))
       }
     },
     "SpectralNormalization": KerasRule { (l, a, x) throws(Failure) in
@@ -38,6 +38,14 @@ extension KerasLowering {
     guard let layer else { throw malformed("it wraps no layer") }
     let outer = base
     defer { base = outer }
+    if layer.kind == .model, let inner {
+      base = "\(outer)/\(layer.name)"
+      let result = try run(inner, on: x)
+      guard let tensor = result.tensor ?? result.tensors.first, result.tensors.count == 1 else {
+        throw unsupported("the model in it returns several tensors")
+      }
+      return tensor
+    }
     if layer.kind == .model {
       guard layer.className == "Sequential" else { throw unsupported("it applies a model of class \(layer.className)") }
       var x = x

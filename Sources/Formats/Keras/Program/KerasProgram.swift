@@ -115,6 +115,8 @@ package struct KerasCall: Sendable {
   package let keywords: [Keyword]
   /// Unique in the program: the layer's path, with "#1" and so on for its further calls.
   package let name: String
+  /// What a wrapper around a Functional applies.
+  package let inner: Network?
 
   package struct Keyword: Sendable {
     package let name: String
@@ -122,8 +124,17 @@ package struct KerasCall: Sendable {
     package init(name: String, value: KerasArgument) { (self.name, self.value) = (name, value) }
   }
 
-  package init(layer: KerasLayer, arguments: [KerasArgument], keywords: [Keyword], name: String) {
+  /// The calls of a model of one input and one output; `input(0)` and results are its own.
+  package struct Network: Sendable {
+    package let calls: [KerasCall]
+    package let output: KerasArgument
+  }
+
+  package init(
+    layer: KerasLayer, arguments: [KerasArgument], keywords: [Keyword], name: String, inner: Network? = nil
+  ) {
     (self.layer, self.arguments, self.keywords, self.name) = (layer, arguments, keywords, name)
+    self.inner = inner
   }
 }
 

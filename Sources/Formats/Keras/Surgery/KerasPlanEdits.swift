@@ -21,6 +21,8 @@ struct KerasPlanEdits {
   private var cuts: [String: [AxisSlice]] = [:]
   /// By path: what is left of variables that change.
   private var left: [String: () -> Tensor] = [:]
+  /// By path: what happens to variables.
+  private var changed: [String: KerasEdit] = [:]
   private let replacedNodes: Set<NodeID>
   /// By value: the new lengths of its axes that change.
   private var changes: [ValueID: [Int: Int]] = [:]
@@ -39,6 +41,8 @@ struct KerasPlanEdits {
     try collectCuts()
     try collectContents()
     for edit in plan.edits { try translate(edit) }
+    try multiplyCarriers()
+    edits += changed.sorted { $0.key < $1.key }.map(\.value)
     for layer in program.layers { collectSettings(of: layer) }
     try collectReplacements()
   }
@@ -73,8 +77,8 @@ struct KerasPlanEdits {
       // What is written anew says what is left by itself.
       guard !refilled.contains(slice.value) else { continue }
       switch cut.form {
-      case .gather(let gather): edits.append(.cut(variable: view.path, gather))
-      case .contents(let tensor): edits.append(.setVariable(view.path, tensor))
+      case .gather(let gather): changed[view.path] = .cut(variable: view.path, gather)
+      case .contents(let tensor): changed[view.path] = .setVariable(view.path, tensor)
       }
     }
   }
@@ -85,9 +89,22 @@ struct KerasPlanEdits {
       guard let view = lowered.variables[new.value], let variable = variables[view.path] else {
         throw misfit("it has new numbers for '\(graph[new.value].name)', which is no variable")
       }
-      let tensor = try view.variable(of: new.tensor, like: newShapes[view.path] ?? variable.tensor.shape)
-      left[view.path] = { tensor }
-      edits.append(.setVariable(view.path, tensor))
+      set(variable, try view.variable(of: new.tensor, like: newShapes[view.path] ?? variable.tensor.shape))
+    }
+  }
+
+  private mutating func set(_ variable: KerasVariable, _ tensor: Tensor) {
+    left[variable.path] = { tensor }
+    changed[variable.path] = .setVariable(variable.path, tensor)
+  }
+
+  /// What Keras works out from a new length stays as it was by a factor of these.
+  private mutating func multiplyCarriers() throws(Failure) {
+    for (value, factor) in plan.carriedFactors(in: graph).sorted(by: { $0.key < $1.key }) {
+      guard let variable = lowered.variables[value].flatMap({ variables[$0.path] }) else {
+        throw misfit("it multiplies '\(graph[value].name)', which is no variable")
+      }
+      set(variable, (left[variable.path]?() ?? variable.tensor).multiplied(by: factor))
     }
   }
 
@@ -111,6 +128,8 @@ struct KerasPlanEdits {
         bounds.append(end)
       }
       edits.append(.setIntegers(place, areSizes ? sizes.map(Int.init) : bounds))
+    // Its operands make up for it.
+    case .setInput(let node, let input, _) where graph[node].input(input).map(lowered.isDerived) ?? false: break
     case .removeAttribute(let node, "num_outputs") where parts(of: node) != nil: break
     case .setInput(let node, let input, let tensor):
       guard let value = graph[node].input(input), let places = lowered.literals[value],
@@ -130,9 +149,10 @@ struct KerasPlanEdits {
       guard let view = lowered.variables[value], let variable = variables[view.path] else {
         throw unsayable(node, "what it reads is no variable")
       }
-      let tensor = try view.variable(
-        of: plan.constants[constant].tensor, like: newShapes[view.path] ?? variable.tensor.shape)
-      edits.append(.setVariable(view.path, tensor))
+      set(
+        variable,
+        try view.variable(
+          of: plan.constants[constant].tensor, like: newShapes[view.path] ?? variable.tensor.shape))
     case .removeAttribute(let node, _): throw unsayable(node, "a setting would have to go")
     case .adjustInput(let node, _, _, _, _):
       throw unsayable(node, "a length that it is given would have to be computed differently")
@@ -165,18 +185,24 @@ struct KerasPlanEdits {
       edits.append(.setSetting(layer, name: name, value))
     }
     if layer.className == "EinsumDense" { collectOutputShape(of: layer) }
-    if layer.className == "MultiHeadAttention" { collectOutputWidth(of: layer) }
+    if layer.className == "MultiHeadAttention" { collectImpliedWidths(of: layer) }
   }
 
-  /// Attention gives back as many channels as its queries have unless it says otherwise.
-  private mutating func collectOutputWidth(of layer: KerasLayer) {
+  /// Attention gives back as many channels as its queries have, and its values are as wide as its keys, unless it says
+  /// otherwise.
+  private mutating func collectImpliedWidths(of layer: KerasLayer) {
     func shape(_ role: String) -> [Int] {
       layer.variable(role).map { newShapes[$0.path] ?? $0.tensor.shape } ?? []
     }
-    guard layer.settings["output_shape"]?.isNull ?? true, let width = shape("attention_output/kernel").last,
-      shape("query/kernel").first != width
-    else { return }
-    edits.append(.setSetting(layer, name: "output_shape", width))
+    func set(_ name: StaticString, _ width: Int?, impliedBy other: Int?) {
+      let stated = layer.settings[name].map { LoweredOperand($0) } ?? .none
+      let number = if case .list(let widths) = stated { widths.first?.integer } else { stated.integer }
+      if let width, width != (stated.isNone ? other : number?.value) {
+        edits.append(.setSetting(layer, name: name.description, width))
+      }
+    }
+    set("value_dim", shape("value/kernel").last, impliedBy: shape("query/kernel").last)
+    set("output_shape", shape("attention_output/kernel").last, impliedBy: shape("query/kernel").first)
   }
 
   /// EinsumDense states its output without the batch.

@@ -24,7 +24,6 @@ enum LayerSizes {
       case "MultiHeadAttention":
         [
           ("num_heads", length("query/kernel", fromEnd: 2)), ("key_dim", length("query/kernel", fromEnd: 1)),
-          ("value_dim", length("value/kernel", fromEnd: 1)),
         ]
       case "GroupQueryAttention", "GroupedQueryAttention":
         [
