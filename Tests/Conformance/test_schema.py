@@ -22,6 +22,7 @@ from wire_session import MODELS, ROOT
 SOURCES = ROOT / "Sources"
 RESNET = str(MODELS / "digits_resnet.onnx")
 CALIBRATION = str(MODELS / "digits_calibration.npy")
+ATTENTION = str(ROOT / "Tests" / "FormatsTests" / "Fixtures" / "wrapped.keras3.keras")
 
 
 def objects():
@@ -198,6 +199,7 @@ def conversation(session, folder):
     model, images = stale_normalization(folder)
     compress(model, output(), compression_method="PR_ID", dataset_path=images, reconstruct="least_squares",
              layers=[{"name": "first", "values": [6, 7], "use": True}])
+    compress(ATTENTION, output("k.keras"), **by("PR_L2"), options={**fine, "scope": "layer"})
     session.result("compress", {"model": RESNET, **by("PR_L2"), "dry_run": True, "reconstruct": "bias"})
     session.result("models")
     session.result("release", {"model": RESNET})
