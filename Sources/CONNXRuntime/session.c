@@ -33,6 +33,11 @@ static char *make_options(const onnx_library *library, struct onnx_settings sett
   // An arena keeps what the largest run needed and grows by doubling; the daemon wants its memory back after each run.
   if (!error) error = CALL(library, DisableCpuMemArena, (handle), options);
   if (!error) error = CALL(library, DisableMemPattern, (handle), options);
+  // Where the graph may be rearranged at all, products of bytes are to be exact on every processor.
+  if (!error) {
+    error = CALL(library, AddSessionConfigEntry, (handle, const char *, const char *), options,
+                 "session.x64quantprecision", "1");
+  }
   // Threads that wait by spinning take the processor from other requests.
   if (!error) {
     error = CALL(library, AddSessionConfigEntry, (handle, const char *, const char *), options,

@@ -18,7 +18,9 @@ struct DatasetNetworkRunner: NetworkRunner {
     let graph = document.graph
     self.dataset = try Dataset(path: dataset.path, for: graph.inputs.map { ModelValue(graph[$0]) }, work: work)
     runtime = try server.runtime.runtime(work: work)
-    settings = InferenceSession.Settings(threads: server.configuration.threads, externalDataFolder: document.folder)
+    settings = InferenceSession.Settings(
+      optimization: graph.leastOptimization, threads: server.configuration.threads,
+      externalDataFolder: document.folder)
     widens = graph.hasOtherFloats
   }
 

@@ -202,6 +202,8 @@ struct Verifier {
   private func settings(
     _ level: InferenceSession.OptimizationLevel, folder: String?
   ) -> InferenceSession.Settings {
-    InferenceSession.Settings(optimization: level, threads: threads, externalDataFolder: folder)
+    InferenceSession.Settings(
+      optimization: level == .none ? document.graph.leastOptimization : level, threads: threads,
+      externalDataFolder: folder)
   }
 }
