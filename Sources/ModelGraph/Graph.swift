@@ -80,17 +80,19 @@ package struct FormatConstraints: Sendable {
   package var hasLinearFactors: Bool
   /// Axes that lose the same indices, though nothing computes the one from the other.
   package var tiedAxes: [TiedAxes]
+  /// Axes that lose the same indices wherever one is along the others: widths of heads, of which one number is stated.
+  package var evenAxes: [FixedAxis]
   /// Numbers that the file cannot state, since whoever runs it works them out from a length.
   package var derivedRoots: [ValueID: DerivedRoot]
 
   package init(
     fixed: [ValueID: String] = [:], fixedAxes: [FixedAxis: String] = [:], tiesVectors: Bool = false,
     undivided: [ValueID: String] = [:], writable: Set<ValueID>? = nil, hasLinearFactors: Bool = false,
-    tiedAxes: [TiedAxes] = [], derivedRoots: [ValueID: DerivedRoot] = [:]
+    tiedAxes: [TiedAxes] = [], evenAxes: [FixedAxis] = [], derivedRoots: [ValueID: DerivedRoot] = [:]
   ) {
     (self.fixed, self.fixedAxes, self.tiesVectors) = (fixed, fixedAxes, tiesVectors)
     (self.undivided, self.writable, self.hasLinearFactors) = (undivided, writable, hasLinearFactors)
-    (self.tiedAxes, self.derivedRoots) = (tiedAxes, derivedRoots)
+    (self.tiedAxes, self.evenAxes, self.derivedRoots) = (tiedAxes, evenAxes, derivedRoots)
   }
 
   package struct FixedAxis: Hashable, Comparable, Sendable {

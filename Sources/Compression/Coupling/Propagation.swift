@@ -43,6 +43,7 @@ struct Propagation: Sendable {
       propagate(id, node, labellingUse)
     }
     for tie in graph.constraints.tiedAxes { relate(tie) }
+    for place in graph.constraints.evenAxes { levelOut(place) }
     let output = facts.reason(.modelOutput, nil)
     for id in graph.outputs { freeze(id, output) }
     for id in graph.constraints.fixed.keys.sorted() { freeze(id, facts.reason(.fixedByFormat(id), nil)) }
@@ -78,6 +79,19 @@ struct Propagation: Sendable {
     } else {
       let reason = facts.reason(.formWithoutRule, node)
       for set in first.sets + second.sets { facts.freeze(set.labels, reason) }
+    }
+  }
+
+  /// What is left of the value when only this axis is seen is one list.
+  private mutating func levelOut(_ place: FormatConstraints.FixedAxis) {
+    guard let node = graph[place.value].producer, let value = values[place.value.index], place.axis < value.axes.count
+    else { return }
+    facts.current = node
+    for set in value.sets {
+      let visible = set.factors.indices.filter { value.axes[place.axis].contains(set.factors[$0]) }
+      guard !visible.isEmpty, visible.count < set.factors.count else { continue }
+      let alone = facts.freshArray(shape: visible.map { set.factors[$0].size })
+      facts.project(set, visible: visible, onto: alone, at: node)
     }
   }
 

@@ -387,6 +387,21 @@ extension Graph {
     #expect(reading.reason("c", 0)?.kind == .modelOutput)
   }
 
+  @Test("Blocks of which a file states one width lose the same")
+  func evenAxes() throws {
+    func reading(_ isEven: Bool) throws -> [String] {
+      let g = GraphBuilder()
+      let x = g.input("x", [1, 6, 8])
+      let heads = g("Reshape", g("MatMul", x, g.weight([8, 8], name: "w")), g.ints([1, 6, 2, 4]))
+      let flat = g("Reshape", heads, g.ints([1, 6, 8]))
+      g.output(g("MatMul", flat, g.weight([8, 5], name: "v")))
+      let even = isEven ? [FormatConstraints.FixedAxis(value: heads, axis: 3)] : []
+      return try CouplingReading(g.build(constraints: FormatConstraints(evenAxes: even))).groups
+    }
+    #expect(try reading(false) == ["2x4: w.1 v.0"])
+    #expect(try reading(true) == ["4: w.1*2 v.0*2"])
+  }
+
   @Test func unusedTensors() throws {
     let g = GraphBuilder()
     _ = g.weight([8, 3, 1, 1], name: "unused")

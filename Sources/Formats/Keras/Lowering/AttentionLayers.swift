@@ -72,6 +72,7 @@ extension KerasLowering {
     let q = try projected(query, "query", heads.query, a, plan)
     let k = try projected(key, "key", heads.key, sharedBy: heads, a, plan)
     let v = try projected(value, "value", heads.key, sharedBy: heads, a, plan)
+    for x in [q, k, v] { even.append(FormatConstraints.FixedAxis(value: x.split, axis: rank)) }
     if heads.isGrouped {
       // Heads and their widths.
       tied.append(FormatConstraints.TiedAxes(k.split, v.split, axes: [(rank - 1, rank - 1), (rank, rank)]))

@@ -43,6 +43,8 @@ struct KerasLowering: GraphLowering {
   var decisive: [FormatConstraints.FixedAxis: String] = [:]
   /// Lengths that one setting stands for.
   var tied: [FormatConstraints.TiedAxes] = []
+  /// Lengths that are the same of all heads.
+  var even: [FormatConstraints.FixedAxis] = []
   /// Numbers that Keras works out from lengths.
   var roots: [ValueID: FormatConstraints.DerivedRoot] = [:]
   /// Weights of layers that no row of layers can replace.
@@ -307,7 +309,7 @@ struct KerasLowering: GraphLowering {
       definitions: OperatorDefinitions(opsets: ["": Self.opset], irVersion: Self.irVersion),
       constraints: FormatConstraints(
         fixed: fixed, fixedAxes: decisive, tiesVectors: true, undivided: indivisible,
-        writable: Set(variables.keys), tiedAxes: tied, derivedRoots: roots))
+        writable: Set(variables.keys), tiedAxes: tied, evenAxes: even, derivedRoots: roots))
     return LoweredKeras(
       graph: graph, calls: calls, variables: variables, literals: literals, settings: settings,
       results: results)
