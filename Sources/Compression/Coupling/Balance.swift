@@ -52,7 +52,9 @@ struct Balance: Sendable {
     var matrices: [(columns: [[Int32]], rows: [Int])] = []
     var rows: [Row] = []
     var seen: Set<[Int32]> = []
-    for (labels, node) in blocks {
+    // Values that only pass a label array on share its storage: look at each once.
+    var met: Set<LabelArray.Identity> = []
+    for (labels, node) in blocks where met.insert(labels.identity).inserted {
       let classes = labels.mapping { classOf[Int($0)] }
       // What stays whole is balanced.
       var canMove = false

@@ -109,7 +109,8 @@ extension ChannelCoupling {
       groups[g].width += 1
     }
     // In order of the smallest label, whatever kind of group.
-    let order = groups.indices.sorted { (groups[$0].cells.min() ?? 0) < (groups[$1].cells.min() ?? 0) }
+    let smallest = groups.map { $0.cells.min() ?? 0 }
+    let order = groups.indices.sorted { smallest[$0] < smallest[$1] }
     var rank = [Int32](repeating: 0, count: groups.count)
     for (new, old) in order.enumerated() { rank[old] = Int32(new) }
     groupOfClass = groupOf.map { $0 < 0 ? $0 : rank[Int($0)] }

@@ -43,7 +43,8 @@ extension Facts {
 
   /// Element-wise: letters from the right, every axis in the output.
   package mutating func elementwise(_ values: [LabelledValue], rank: Int, at node: NodeID) -> LabelledValue? {
-    contract(
+    if let form = LabelledValue.common(to: values, rank: rank) { return form }
+    return contract(
       values.map { Operand(value: $0, letters: Array(rank - $0.axes.count..<rank)) }, output: Array(0..<rank),
       at: node, roles: true)
   }
@@ -55,25 +56,35 @@ extension Facts {
     guard operands.allSatisfy({ $0.letters.count == $0.value.axes.count }) else { return nil }
     var result = operands
     // Identities must differ between letters and operands before they are made to agree within a letter.
-    for k in result.indices { result[k].value = freshIdentities(result[k].value) }
-    var placesOf: [Letter: [(operand: Int, axis: Int)]] = [:]
+    var taken: [Factor] = []
+    for k in result.indices {
+      result[k].value.rename(taken, &self)
+      if k + 1 < result.count { for axis in result[k].value.axes { taken += axis } }
+    }
+    var met: [(letter: Letter, operand: Int, axis: Int)] = []
     for (k, operand) in result.enumerated() {
       for (axis, letter) in operand.letters.enumerated() where !operand.value.axes[axis].isEmpty {
-        placesOf[letter, default: []].append((k, axis))
+        met.append((letter, k, axis))
       }
     }
-    for places in placesOf.sorted(by: { $0.key < $1.key }).map(\.value) where places.count > 1 {
+    // A handful: sorting them is quicker than hashing.
+    met.sort { ($0.letter, $0.operand, $0.axis) < ($1.letter, $1.operand, $1.axis) }
+    var next = 0
+    while next < met.count {
+      let places = met[next...].prefix { $0.letter == met[next].letter }
+      next = places.endIndex
+      if places.count == 1 { continue }
       let lists = places.map { result[$0.operand].value.axes[$0.axis].map(\.size) }
       let lengths = lists.map { $0.reduce(1, *) }
       // A certificate's factor of size 1 may meet a longer axis only where lengths agree; 1 broadcasts.
       let length = lengths.max() ?? 1
       guard lengths.allSatisfy({ $0 == length || $0 == 1 }) else { return nil }
-      let meeting = places.indices.filter { lengths[$0] == length }
+      let meeting = lengths.indices.filter { lengths[$0] == length }
       guard meeting.count > 1 else { continue }
       let refined = Self.commonRefinement(meeting.map { lists[$0] })
       var shared: [Factor] = []
       for (order, m) in meeting.enumerated() {
-        let place = places[m]
+        let place = places[places.startIndex + m]
         if let refined {
           refine(&result[place.operand].value, axis: place.axis, to: refined)
         } else {
@@ -93,27 +104,6 @@ extension Facts {
       }
     }
     return result
-  }
-
-  private mutating func freshIdentities(_ value: LabelledValue) -> LabelledValue {
-    var copy = value
-    // A handful: looking through them is quicker than hashing.
-    var renamed: [(old: Factor, new: Factor)] = []
-    for a in copy.axes.indices {
-      for k in copy.axes[a].indices {
-        let old = copy.axes[a][k]
-        let new = factor(size: old.size, like: old)
-        renamed.append((old, new))
-        copy.axes[a][k] = new
-      }
-    }
-    for s in copy.sets.indices {
-      for k in copy.sets[s].factors.indices {
-        let old = copy.sets[s].factors[k]
-        if let entry = renamed.last(where: { $0.old == old }) { copy.sets[s].factors[k] = entry.new }
-      }
-    }
-    return copy
   }
 
   /// The coarsest list of sizes that every given list can be split to, or nil: the union of their suffix products must
@@ -171,16 +161,11 @@ extension Facts {
 
   /// Records what the sets of every two operands demand of each other.
   mutating func relate(_ operands: [Operand], at node: NodeID) {
-    // Only operands that have one of a set's factors can demand anything of it.
-    var owners: [Factor: [Int]] = [:]
-    for (k, operand) in operands.enumerated() {
-      for factor in operand.value.axes.flatMap({ $0 }) { owners[factor, default: []].append(k) }
-    }
     for p in operands.indices {
       let a = operands[p].value
       for s in a.sets {
-        let meeting = Set(s.factors.flatMap { owners[$0] ?? [] }).sorted()
-        for q in meeting where q != p {
+        // Only operands that have one of a set's factors can demand anything of it.
+        for q in operands.indices where q != p && s.factors.contains(where: operands[q].value.has) {
           let b = operands[q].value
           let partners = b.sets.filter { t in t.factors.contains(where: s.contains) }
           if partners.isEmpty {
@@ -274,16 +259,16 @@ extension Facts {
       }
       axes.append(best)
     }
-    let present = Set(axes.flatMap { $0 })
+    func isPresent(_ factor: Factor) -> Bool { axes.contains { $0.contains(factor) } }
     let sets = operands.flatMap(\.value.sets)
     var surviving: [LabelSet] = []
     func isCovered(_ factors: [Factor]) -> Bool { surviving.contains { set in factors.allSatisfy(set.contains) } }
     for set in sets.sorted(by: { $0.factors.count > $1.factors.count })
-    where set.factors.allSatisfy(present.contains) && !isCovered(set.factors) {
+    where set.factors.allSatisfy(isPresent) && !isCovered(set.factors) {
       surviving.append(set)
     }
-    for set in sets where !set.factors.allSatisfy(present.contains) {
-      let visible = set.factors.indices.filter { present.contains(set.factors[$0]) }
+    for set in sets where !set.factors.allSatisfy(isPresent) {
+      let visible = set.factors.indices.filter { isPresent(set.factors[$0]) }
       let remaining = visible.map { set.factors[$0] }
       guard !remaining.isEmpty, !isCovered(remaining) else { continue }
       let block = freshArray(shape: remaining.map(\.size))

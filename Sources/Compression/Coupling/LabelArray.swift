@@ -141,7 +141,14 @@ package struct LabelArray: Sendable {
     return result
   }
 
-  var isDense: Bool { strides == Self.denseStrides(shape) }
+  var isDense: Bool {
+    var inner = 1
+    for d in shape.indices.reversed() {
+      if strides[d] != inner { return false }
+      inner *= shape[d]
+    }
+    return true
+  }
 
   /// Calls `body` with the storage offset of every element in row-major order.
   @inline(__always)

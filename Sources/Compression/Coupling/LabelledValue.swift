@@ -53,6 +53,34 @@ package struct LabelledValue: Sendable {
   func isLabelled(_ factor: Factor) -> Bool { sets.contains { $0.contains(factor) } }
   func has(_ factor: Factor) -> Bool { axes.contains { $0.contains(factor) } }
 
+  /// What two operands of an element-wise operator make where one demands nothing of the other: a computed tensor and
+  /// a number, or two tensors of one labelled form (x and sigmoid(x)).
+  static func common(to values: [LabelledValue], rank: Int) -> LabelledValue? {
+    guard values.count == 2 else { return nil }
+    for (value, other) in [(values[0], values[1]), (values[1], values[0])]
+    where value.axes.count == rank && !value.isStored && other.axes.allSatisfy(\.isEmpty) { return value }
+    let (a, b) = (values[0], values[1])
+    guard !a.isStored, !b.isStored, a.axes == b.axes, a.axes.count == rank, a.sets.count <= 1,
+      a.sets.count == b.sets.count,
+      zip(a.sets, b.sets).allSatisfy({ $0.factors == $1.factors && $0.labels.identity == $1.labels.identity })
+    else { return nil }
+    return a
+  }
+
+  /// Gives factors that are among `taken` identities of their own.
+  mutating func rename(_ taken: [Factor], _ facts: inout Facts) {
+    if taken.isEmpty { return }
+    for a in axes.indices {
+      for k in axes[a].indices where taken.contains(axes[a][k]) {
+        let (old, new) = (axes[a][k], facts.factor(size: axes[a][k].size, like: axes[a][k]))
+        axes[a][k] = new
+        for s in sets.indices {
+          if let position = sets[s].position(of: old) { sets[s].factors[position] = new }
+        }
+      }
+    }
+  }
+
   /// The invariant of this type, for tests: every factor of a set occurs in exactly one axis, once, and label arrays
   /// have their factors' sizes.
   package var invariantViolation: String? {

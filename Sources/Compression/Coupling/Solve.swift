@@ -12,7 +12,8 @@ extension Facts {
   /// - Parameter outer: label arrays whose whole blocks are pruned instead of indices within them
   ///   (`reshape_channel_axis` -2 or 0): joined along their last effective factor.
   package mutating func solve(joiningInner outer: [LabelArray] = []) {
-    joinUniformRows()
+    let projections = projections.map(ProjectionRows.init)
+    joinUniformRows(projections)
     if !outer.isEmpty {
       // Which factor is the inner one is decided for all before any is joined: the same labels come again under other
       // axes, and what is then left of them would be taken for another inner factor.
@@ -21,7 +22,7 @@ extension Facts {
         return effective.count > 1 ? effective.last : nil
       }
       for (labels, d) in zip(outer, inner) { if let d { joinAlong(labels, d) } }
-      joinUniformRows()
+      joinUniformRows(projections)
     }
     var before: Int
     var frozenBefore: Int
@@ -38,10 +39,12 @@ extension Facts {
   /// where that is a block that always stays (one whose row shrank to a single entry would look as if it had to go).
   /// Orders need no check: equalities see any real disorder.
   mutating func certify(isFrozen: (Int32) -> Bool) {
+    let projections = projections.map(ProjectionRows.init)
     var before: Int
     repeat {
       before = classes.joins
-      for projection in projections {
+      for rows in projections {
+        let projection = rows.projection
         current = projection.node
         // A factor that lost entries varied, even if what is left of it does not.
         let varying = Set(
@@ -50,44 +53,42 @@ extension Facts {
         let rowsLostEntries = projection.shrunk.indices.contains {
           projection.shrunk[$0] && !projection.visible.contains($0)
         }
-        forEachRow(projection) { facts, row, label in
-          let seen = facts.find(label)
-          if seen < facts.certifiedLabels, isFrozen(seen) { return }
-          if !rowsLostEntries, facts.isUniform(row) {
-            facts.joinClasses(label, row[row.startIndex])
+        rows.forEach { row, label in
+          let seen = find(label)
+          if seen < certifiedLabels, isFrozen(seen) { return }
+          if !rowsLostEntries, isUniform(row) {
+            joinClasses(label, row[row.startIndex])
           } else if cutIsVisible {
-            for other in row { facts.joinClasses(label, other) }
+            for other in row { joinClasses(label, other) }
           }
         }
       }
     } while classes.joins != before && faults.isEmpty
   }
 
-  private mutating func joinUniformRows() {
+  private mutating func joinUniformRows(_ projections: [ProjectionRows]) {
     var before: Int
     repeat {
       before = classes.joins
-      for projection in projections {
-        forEachRow(projection) { facts, row, label in
-          if facts.isUniform(row) { facts.joinClasses(label, row[row.startIndex]) }
-        }
+      for rows in projections {
+        rows.forEach { row, label in if isUniform(row) { joinClasses(label, row[row.startIndex]) } }
       }
     } while classes.joins != before
   }
 
-  private mutating func solve(_ projection: Projection) {
-    let effective = effectiveFactors(projection.labels)
-    let cutIsVisible = effective.last.map(projection.visible.contains) ?? false
-    let reason = self.reason(.onePerBlock, projection.node)
-    forEachRow(projection) { facts, row, label in
-      if facts.isUniform(row) {
-        facts.joinClasses(label, row[row.startIndex])
+  private mutating func solve(_ rows: ProjectionRows) {
+    let effective = effectiveFactors(rows.projection.labels)
+    let cutIsVisible = effective.last.map(rows.projection.visible.contains) ?? false
+    let reason = self.reason(.onePerBlock, rows.projection.node)
+    rows.forEach { row, label in
+      if isUniform(row) {
+        joinClasses(label, row[row.startIndex])
       } else if cutIsVisible {
-        for other in row { facts.joinClasses(label, other) }
-      } else if facts.frozen[Int(label)] < 0 {
+        for other in row { joinClasses(label, other) }
+      } else if frozen[Int(label)] < 0 {
         // Entries of the block go one by one and never all: the block stays.
-        facts.freeze(label, reason)
-        facts.frozenByBlocks += 1
+        freeze(label, reason)
+        frozenByBlocks += 1
       }
     }
   }
@@ -111,16 +112,6 @@ extension Facts {
     for pick in picks where effectiveFactors(pick.labels).last == pick.dimension {
       freeze(pick.labels.selecting(pick.dimension, index: pick.index), reason(.onlyIndexTaken, pick.node))
     }
-  }
-
-  /// Calls `body` with every row of the projection (the labels at one visible index) and the label it is seen as.
-  private mutating func forEachRow(_ projection: Projection, _ body: (inout Facts, ArraySlice<Int32>, Int32) -> Void) {
-    // Visible factors first, so that rows are contiguous runs of the remaining ones.
-    let hidden = (0..<projection.labels.rank).filter { !projection.visible.contains($0) }
-    let flat = projection.labels.permuted(projection.visible + hidden).flattened()
-    let onto = projection.onto.flattened()
-    let width = hidden.reduce(1) { $0 * projection.labels.shape[$1] }
-    for index in onto.indices { body(&self, flat[index * width..<(index + 1) * width], onto[index]) }
   }
 
   private mutating func isUniform(_ row: ArraySlice<Int32>) -> Bool {
@@ -150,5 +141,27 @@ extension Facts {
           }
       }
     }
+  }
+}
+
+/// A projection laid out row by row, which the fixpoint reads again and again.
+private struct ProjectionRows {
+  let projection: Facts.Projection
+  /// Visible factors first, so that rows are runs of the remaining ones.
+  private let labels: [Int32]
+  private let onto: [Int32]
+  private let width: Int
+
+  init(_ projection: Facts.Projection) {
+    self.projection = projection
+    let hidden = (0..<projection.labels.rank).filter { !projection.visible.contains($0) }
+    labels = projection.labels.permuted(projection.visible + hidden).flattened()
+    onto = projection.onto.flattened()
+    width = hidden.reduce(1) { $0 * projection.labels.shape[$1] }
+  }
+
+  /// Calls `body` with every row (the labels at one visible index) and the label it is seen as.
+  func forEach(_ body: (ArraySlice<Int32>, Int32) -> Void) {
+    for index in onto.indices { body(labels[index * width..<(index + 1) * width], onto[index]) }
   }
 }

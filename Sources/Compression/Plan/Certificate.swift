@@ -100,21 +100,24 @@ extension Removal {
   /// - Returns: nil if the lists keep what the label sets could not become.
   func restricted(_ initial: LabelledValue, to slice: TensorSlice?, _ facts: inout Facts) -> LabelledValue? {
     var result = initial
-    var sizes: [Factor: Int] = [:]
+    // A handful of factors: looking through them is quicker than hashing.
+    var sizes: [(factor: Factor, size: Int)] = []
     for set in initial.sets {
-      if case .sizes(let kept) = keep(set) {
-        for (factor, size) in zip(set.factors, kept) { sizes[factor] = size }
+      if case .sizes(let kept) = keep(set) { sizes += zip(set.factors, kept).map { ($0, $1) } }
+    }
+    var renamed: [(old: Factor, new: Factor)] = []
+    for a in result.axes.indices {
+      for k in result.axes[a].indices {
+        let old = result.axes[a][k]
+        let size = sizes.last { $0.factor == old }?.size ?? old.size
+        let new = facts.factor(size: size, reason: old.reason, isShrunk: size < old.size)
+        renamed.append((old, new))
+        result.axes[a][k] = new
       }
     }
-    var renamed: [Factor: Factor] = [:]
-    for factor in initial.axes.flatMap({ $0 }) {
-      let size = sizes[factor] ?? factor.size
-      renamed[factor] = facts.factor(size: size, reason: factor.reason, isShrunk: size < factor.size)
-    }
-    result.axes = initial.axes.map { $0.map { renamed[$0] ?? $0 } }
     result.sets = []
     for set in initial.sets {
-      let factors = set.factors.map { renamed[$0] ?? $0 }
+      let factors = set.factors.map { factor in renamed.last { $0.old == factor }?.new ?? factor }
       guard let kept = Self.labels(of: set, in: initial, keptBy: slice),
         kept.count == factors.reduce(1, { $0 * $1.size })
       else { return nil }

@@ -10,10 +10,12 @@ extension CompressibleModel {
   /// Ratios, recommended or stated, say of each group what it loses: what one keeps because a plan could not be proved
   /// is not taken from another, so that a recommendation handed back as `layers` goes the same way as the request for
   /// it. A wanted size is searched for again among the groups that are left.
-  /// - Parameter body: carries out what is planned, and asks for the proof when that suits it. What it did counts only
-  ///   if the proof passes; if not, it is called again with the next plan.
+  /// - Parameters:
+  ///   - measuresFile: whether the size of a file that nobody writes is to be told. Who writes it learns that anyway.
+  ///   - body: carries out what is planned, and asks for the proof when that suits it. What it did counts only
+  ///     if the proof passes; if not, it is called again with the next plan.
   package func plan<Outcome>(
-    _ request: CompressionRequest, work: Work,
+    _ request: CompressionRequest, measuresFile: Bool = true, work: Work,
     carryingOut body: (_ planned: PlannedCompression, _ proof: Proof) throws(Failure) -> Outcome
   ) throws(Failure) -> (planned: PlannedCompression, outcome: Outcome) {
     let coupling = try coupling(request.options.couplingOptions, work)
@@ -27,9 +29,10 @@ extension CompressibleModel {
       let outcome: Result<Outcome, Failure>
       do throws(Failure) {
         let proof: Proof
+        let goalIsFile = if case .size(.sizeBytes, _) = chosen.goal { true } else { false }
         (planned, proof) = try plan(
           Removal(coupling, classes: chosen.classes), layers: chosen.layers, skipped: chosen.skipped,
-          warnings: chosen.warnings + whole.warnings, work)
+          warnings: chosen.warnings + whole.warnings, measuresFile: measuresFile || goalIsFile, work)
         (planned.goal, planned.achievedRatio) = (chosen.goal, chosen.achievedRatio)
         if let missed = planned.missedSize(of: sizeBytes) {
           searches += 1
@@ -81,7 +84,8 @@ extension CompressibleModel {
 
   /// Works out every edit of a removal, and what will prove the result.
   func plan(
-    _ removal: Removal, layers: [LayerSetting], skipped: [SkippedLayer], warnings: [String], _ work: Work
+    _ removal: Removal, layers: [LayerSetting], skipped: [SkippedLayer], warnings: [String], measuresFile: Bool = true,
+    _ work: Work
   ) throws(Failure) -> (PlannedCompression, Proof) {
     let lengths = try removal.lengths()
     var reconciliation = Reconciliation(removal: removal, shapes: shapes, newShapes: lengths)
@@ -106,7 +110,7 @@ extension CompressibleModel {
       skipped: skipped, warnings: warnings, approximations: removal.approximations(),
       change: .removal(removal))
     planned.adjusted = carried(plan)
-    if let bytes = try writtenBytes(plan, work) {
+    if measuresFile, let bytes = try writtenBytes(plan, work) {
       planned.fileOverhead = bytes - compressed.sizeBytes
       planned.compressed.sizeBytes = bytes
     }

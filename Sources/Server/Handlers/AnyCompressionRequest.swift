@@ -51,17 +51,20 @@ enum AnyCompressionRequest: Sendable {
   typealias Proved = () throws(Failure) -> Void
 
   /// Decides, and has `body` carry it out.
-  /// - Parameter body: publishes nothing before `proved` has returned. It may be called again: where a plan cannot be
-  ///   proved, another may be.
+  /// - Parameters:
+  ///   - writesFile: whether `body` learns the file's size by writing it.
+  ///   - body: publishes nothing before `proved` has returned. It may be called again: where a plan cannot be proved,
+  ///     another may be.
   func plan<Outcome>(
-    _ model: ModelCache.Use, dataset: WirePath?, in server: Server, work: Work,
+    _ model: ModelCache.Use, dataset: WirePath?, writesFile: Bool, in server: Server, work: Work,
     carryingOut body: (_ planned: PlannedCompression, _ proved: @escaping Proved) throws(Failure) -> Outcome
   ) throws(Failure) -> (planned: PlannedCompression, outcome: Outcome) {
     switch self {
     case .pruning(var request):
       if request.method.isCriterion, request.method != .random { model.document.readAhead(work: work) }
       request.maps = try server.featureMaps(for: request.method, of: model.document, dataset: dataset, work: work)
-      return try model.compressible.plan(request, work: work) { planned, proof throws(Failure) in
+      return try model.compressible.plan(request, measuresFile: !writesFile, work: work) {
+        planned, proof throws(Failure) in
         try body(planned) { () throws(Failure) in try proof.report() }
       }
     case .decomposition(var request, let warning):

@@ -72,7 +72,7 @@ struct CompressTask: ModelTask {
       let (decided, fitted) =
         reconstruction == .none ? (verify ? 0.2 : 0.6, verify ? 0.2 : 0.6) : (isLong ? 0.6 : 0.1, 0.9)
       let (decision, (reconstructed, written)) = try request.plan(
-        model, dataset: dataset, in: server, work: work.part(0...decided)
+        model, dataset: dataset, writesFile: output != nil, in: server, work: work.part(0...decided)
       ) { planned, proved throws(Failure) -> (PlannedCompression?, Written?) in
         let reconstructed = try reconstruct(
           planned, of: model, proved: proved, in: server, work: work.part(decided...fitted))
