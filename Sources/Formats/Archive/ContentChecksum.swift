@@ -6,7 +6,7 @@ extension WireMessage {
   /// Bytes gathered at once, which stay in the processor's cache.
   fileprivate static let bufferCount = 1 << 18
   /// Bytes between two looks at the cancellation flag: about a millisecond.
-  fileprivate static let sliceCount = 1 << 20
+  static let sliceCount = 1 << 20
 
   func crc32(work: Work) throws(Failure) -> UInt32 {
     var checksum = CRC32()

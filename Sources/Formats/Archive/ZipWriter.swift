@@ -93,35 +93,39 @@ package struct ZipWriter {
   }
 
   /// The bytes of the archive.
-  var count: Int { encoded(checksums: entries.map { _ in 0 }).count }
+  var count: Int { encoded(entries.map { ($0.contents, 0) }).count }
 
   /// The archive as pieces. Reads every tensor once, for its checksum, which stands before it.
-  func encoded(work: Work) throws(Failure) -> WireMessage { encoded(checksums: try checksums(work: work)) }
+  func encoded(work: Work) throws(Failure) -> WireMessage {
+    // What is gathered for its checksum is kept to be written, where that is not too much.
+    let keepsGathered = entries.reduce(0) { $0 + $1.contents.gatheredCount } <= Self.mostKept
+    return encoded(
+      try work.concurrentMap(
+        entries, cost: { $0.crc32 == nil ? Double($0.contents.count) : 0 }, naming: { "checksum of \($0.name)" }
+      ) { entry, work throws(Failure) in
+        if let known = entry.crc32 { return (entry.contents, known) }
+        let contents = keepsGathered ? try entry.contents.gathered(work: work) : entry.contents
+        return (contents, try contents.crc32(work: work))
+      })
+  }
 
-  private func encoded(checksums: [UInt32]) -> WireMessage {
+  private static let mostKept = 64 << 20
+
+  private func encoded(_ produced: [(contents: WireMessage, crc32: UInt32)]) -> WireMessage {
     var archive = WireMessage()
     var directory: [UInt8] = []
-    for (entry, crc32) in zip(entries, checksums) {
+    for (entry, (contents, crc32)) in zip(entries, produced) {
       let header = ZipEntryHeader(
-        name: Array(entry.name.utf8), crc32: crc32, count: entry.contents.count, offset: archive.count,
+        name: Array(entry.name.utf8), crc32: crc32, count: contents.count, offset: archive.count,
         largest32: largest32)
       archive.append(header.local(alignment: alignment))
-      for piece in entry.contents.pieces { archive.append(piece) }
+      for piece in contents.pieces { archive.append(piece) }
       directory += header.central
     }
     let offset = archive.count
     archive.append(directory)
     archive.append(end(directoryOffset: offset, directoryCount: directory.count))
     return archive
-  }
-
-  private func checksums(work: Work) throws(Failure) -> [UInt32] {
-    try work.concurrentMap(
-      entries, cost: { $0.crc32 == nil ? Double($0.contents.count) : 0 }, naming: { "checksum of \($0.name)" }
-    ) { entry, work throws(Failure) in
-      if let known = entry.crc32 { return known }
-      return try entry.contents.crc32(work: work)
-    }
   }
 
   /// The records at the archive's end.

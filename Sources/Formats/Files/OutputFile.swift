@@ -1,6 +1,7 @@
 import CFileGuard
 import Glibc
 import ModelGraph
+import Threads
 
 /// A file that appears under its name whole or not at all.
 ///
@@ -152,6 +153,9 @@ package final class OutputFile {
   /// Gives the file its name; without `overwrite` only if nothing bears it, decided by the system in one step.
   package func publish() throws(Failure) {
     if overwrite {
+      // File systems take their time to free what is replaced. Held open it is freed when it is closed, and nobody waits.
+      let replaced = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
+      defer { if replaced >= 0, !startThread({ close(replaced) }) { close(replaced) } }
       guard rename(temporaryPath, path) == 0 else { throw .cannotWrite(path, errno) }
     } else if linux_rename_exclusive(temporaryPath, path) != 0 {
       if errno == EEXIST { throw .outputExists(path) }

@@ -124,6 +124,33 @@ struct WireMessage {
     }
   }
 
+  // MARK: Gathering
+
+  /// Bytes that are to be gathered from tensors.
+  var gatheredCount: Int { pieces.reduce(0) { if case .gathered = $1.content { $0 + $1.count } else { $0 } } }
+
+  /// The same message with what stays of its tensors gathered in memory.
+  func gathered(work: Work) throws(Failure) -> WireMessage {
+    var message = WireMessage()
+    for piece in pieces {
+      guard case .gathered(let gather, let bytes) = piece.content, gather.rowBytes > 0 else {
+        message.append(piece)
+        continue
+      }
+      let rowsAtOnce = max(1, Self.sliceCount / gather.rowBytes)
+      let kept = try TensorBytes(count: piece.count) { buffer throws(Failure) in
+        guard let target = buffer.baseAddress else { return }
+        for start in stride(from: 0, to: gather.rowCount, by: rowsAtOnce) {
+          try work.checkCancellation()
+          let rows = start..<min(start + rowsAtOnce, gather.rowCount)
+          gather.copyRows(rows, from: bytes.base, to: target + start * gather.rowBytes)
+        }
+      }
+      message.append(Piece(content: .tensor(kept), count: piece.count))
+    }
+    return message
+  }
+
   // MARK: Pieces
 
   /// Zeros up to the next multiple of `alignment`.
