@@ -29,6 +29,11 @@ struct Balance: Sendable {
 
     /// Distinct entries in order of first appearance, and how often each occurs if all occur equally often.
     init(entries: [Int32], node: NodeID, matrix: Int) {
+      (self.node, self.matrix) = (node, matrix)
+      if zip(entries, entries.dropFirst()).allSatisfy(<) {
+        (classes, multiplicity) = (entries, 1)
+        return
+      }
       var counts: [Int32: Int] = [:]
       classes = []
       for entry in entries {
@@ -36,7 +41,16 @@ struct Balance: Sendable {
       }
       let distinct = Set(counts.values)
       multiplicity = distinct.count == 1 ? distinct.first : nil
-      (self.node, self.matrix) = (node, matrix)
+    }
+  }
+
+  /// A list of classes as a key. Lists are as long as layers are wide: a few entries are hashed, all are compared.
+  private struct Entries: Hashable {
+    let all: [Int32]
+
+    func hash(into hasher: inout Hasher) {
+      hasher.combine(all.count)
+      for k in [0, all.count / 2, all.count - 1] where all.indices.contains(k) { hasher.combine(all[k]) }
     }
   }
 
@@ -51,7 +65,7 @@ struct Balance: Sendable {
   ) {
     var matrices: [(columns: [[Int32]], rows: [Int])] = []
     var rows: [Row] = []
-    var seen: Set<[Int32]> = []
+    var seen: Set<Entries> = []
     // Values that only pass a label array on share its storage: look at each once.
     var met: Set<LabelArray.Identity> = []
     for (labels, node) in blocks where met.insert(labels.identity).inserted {
@@ -60,14 +74,13 @@ struct Balance: Sendable {
       var canMove = false
       classes.forEach { if !isFrozen($0) { canMove = true } }
       guard canMove, let matrix = Self.matrix(classes) else { continue }
-      let key = [Int32(matrix.width)] + matrix.entries
-      guard seen.insert(key).inserted else { continue }
+      guard seen.insert(Entries(all: [Int32(matrix.width)] + matrix.entries)).inserted else { continue }
       let count = matrix.entries.count / matrix.width
       var mine: [Int] = []
-      var contents: Set<[Int32]> = []
+      var contents: Set<Entries> = []
       for r in 0..<count {
         let entries = Array(matrix.entries[r * matrix.width..<(r + 1) * matrix.width])
-        guard contents.insert(entries).inserted else { continue }
+        guard contents.insert(Entries(all: entries)).inserted else { continue }
         mine.append(rows.count)
         rows.append(Row(entries: entries, node: node, matrix: matrices.count))
       }
@@ -78,7 +91,7 @@ struct Balance: Sendable {
       let columns = (0..<matrix.width).map { c in (0..<count).map { matrix.entries[$0 * matrix.width + c] } }
       matrices.append((columns, mine))
     }
-    for component in Self.components(of: rows) {
+    for component in Self.components(of: rows, labelCount: classOf.count) {
       assemble(component.map { rows[$0] }, matrices.map(\.columns), isFrozen, signature)
     }
   }
@@ -93,24 +106,28 @@ struct Balance: Sendable {
   }
 
   /// Rows connected through shared classes, in order of their first row.
-  private static func components(of rows: [Row]) -> [[Int]] {
+  private static func components(of rows: [Row], labelCount: Int) -> [[Int]] {
     var parent = Array(rows.indices)
     func find(_ x: Int) -> Int {
       var x = x
       while parent[x] != x { x = parent[x] }
       return x
     }
-    var owner: [Int32: Int] = [:]
+    func join(_ x: Int, _ y: Int) {
+      let (a, b) = (find(x), find(y))
+      parent[max(a, b)] = min(a, b)
+    }
+    // Per class, the last row that has it.
+    var owner = [Int32](repeating: -1, count: rows.isEmpty ? 0 : labelCount)
     var firstOfMatrix: [Int: Int] = [:]
     for (r, row) in rows.enumerated() {
-      // Rows of one matrix share their number even when they share no class.
-      for other in row.classes.compactMap({ owner.updateValue(r, forKey: $0) })
-        + [firstOfMatrix[row.matrix]].compactMap({ $0 })
-      {
-        let (a, b) = (find(r), find(other))
-        parent[max(a, b)] = min(a, b)
+      for entry in row.classes {
+        let other = Int(owner[Int(entry)])
+        if other >= 0, other != r { join(r, other) }
+        owner[Int(entry)] = Int32(r)
       }
-      if firstOfMatrix[row.matrix] == nil { firstOfMatrix[row.matrix] = r }
+      // Rows of one matrix share their number even when they share no class.
+      if let first = firstOfMatrix[row.matrix] { join(r, first) } else { firstOfMatrix[row.matrix] = r }
     }
     var members: [Int: [Int]] = [:]
     for r in rows.indices { members[find(r), default: []].append(r) }
@@ -126,14 +143,16 @@ struct Balance: Sendable {
       return
     }
     var distinct: [Row] = []
-    var contents: Set<[Int32]> = []
-    for row in rows where contents.insert(row.classes.sorted()).inserted { distinct.append(row) }
+    var contents: Set<Entries> = []
+    for row in rows where contents.insert(Entries(all: row.classes.sorted())).inserted { distinct.append(row) }
     let width = distinct[0].classes.count
-    let disjoint = Set(distinct.flatMap(\.classes)).count == distinct.reduce(0) { $0 + $1.classes.count }
+    let all = distinct.flatMap(\.classes).sorted()
+    let disjoint = zip(all, all.dropFirst()).allSatisfy(<)
     let multiplicities = Set(distinct.map(\.multiplicity))
     let uniform = distinct.allSatisfy { row in
-      row.classes.count == width && row.multiplicity != nil
-        && Set(row.classes.filter { !isFrozen($0) }.map(signature)).count <= 1
+      let free = row.classes.lazy.filter { !isFrozen($0) }
+      return row.classes.count == width && row.multiplicity != nil
+        && free.allSatisfy { signature($0) == free.first.map(signature) }
     }
     guard disjoint, uniform, multiplicities.count == 1 else {
       let concerned = Set(rows.map(\.matrix))

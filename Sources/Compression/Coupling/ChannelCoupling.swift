@@ -96,9 +96,14 @@ extension ChannelCoupling {
       }
     }
     var groupOfSignature: [UInt64: Int] = [:]
+    // Neighbours are mostly of one group.
+    var last: (signature: UInt64, group: Int) = (0, 0)
     for label in classOf.indices
     where classOf[label] == Int32(label) && signatures[label] != 0 && flags.frozen[label] < 0 && groupOf[label] < 0 {
-      let g = groupOfSignature[signatures[label]] ?? groups.count
+      if signatures[label] != last.signature {
+        last = (signatures[label], groupOfSignature[signatures[label]] ?? groups.count)
+      }
+      let g = last.group
       if g == groups.count {
         groupOfSignature[signatures[label]] = g
         groups.append(ChannelGroup(blocks: 1, width: 0, cells: [], removable: []))
@@ -137,7 +142,7 @@ extension ChannelCoupling {
     for value in analysis.values {
       for set in value?.sets ?? [] where seen.insert(set.labels.identity).inserted {
         stamp += 1
-        if let (g, part) = vanishingPart(set, &stampOfClass, stamp), !guarded[g].contains(part) {
+        if let (g, part) = vanishingPart(set, &stampOfClass, &stamp), !guarded[g].contains(part) {
           guarded[g].append(part)
         }
       }
@@ -145,10 +150,23 @@ extension ChannelCoupling {
   }
 
   /// The cells of the set's first group, if the set can vanish while all its groups keep something.
-  private func vanishingPart(_ set: LabelSet, _ stampOfClass: inout [Int32], _ stamp: Int32) -> (Int, [Int])? {
+  private func vanishingPart(_ set: LabelSet, _ stampOfClass: inout [Int32], _ stamp: inout Int32) -> (Int, [Int])? {
+    guard set.labels.count > 0 else { return nil }
+    // Nearly all sets are all of one group, and need no list.
+    let only = groupOfClass[Int(classOf[Int(set.labels.first)])]
+    var (isAlone, count) = (only >= 0, 0)
+    set.labels.forEachDistinct { label in
+      let c = Int(classOf[Int(label)])
+      if groupOfClass[c] != only { isAlone = false }
+      if stampOfClass[c] != stamp { count += 1 }
+      stampOfClass[c] = stamp
+    }
+    if only < 0 || (isAlone && count == groups[Int(only)].cells.count) { return nil }
+    stamp += 1
+
     var cells: [(group: Int32, cell: Int32)] = []
     var canVanish = true
-    set.labels.forEach { label in
+    set.labels.forEachDistinct { label in
       guard canVanish else { return }
       let c = Int(classOf[Int(label)])
       let g = groupOfClass[c]
