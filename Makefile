@@ -141,6 +141,11 @@ uninstall: ## Remove what install put below PREFIX
 test-tfkeras: build .venv/stamp .venv-tfkeras/stamp ## Test files of tf.keras 2.15 with tf.keras 2.15 (Python 3.11)
 	$(PYTHON) -m pytest -m tfkeras Tests/Keras
 
+# Apart from the others for the time and the memory that it takes; `make test` has the same networks for small images.
+.PHONY: test-applications
+test-applications: build .venv/stamp ## Prune, prove and train every network of keras.applications in full
+	$(PYTHON) -m pytest -m applications -s Tests/Keras
+
 .PHONY: test-editors
 test-editors: build-tests .venv/stamp editors
 	$(PYTHON) -m pytest clients/neovim/tests

@@ -11,6 +11,7 @@ from typing import Callable
 
 import keras
 import numpy as np
+import torch
 from keras import layers, ops
 
 import attention_keras
@@ -52,29 +53,33 @@ def tokens(length=12, words=50):
     return lambda rng, batch: [rng.integers(1, words, (batch, length)).astype("int32")]
 
 
-def application(name, size, **settings):
+def application(name, size, classes=CLASSES, **settings):
     def make():
         build = getattr(keras.applications, name)
         return build(
-            weights=None, input_shape=(size, size, 3), classes=CLASSES, classifier_activation=None, **settings
+            weights=None, input_shape=(size, size, 3), classes=classes, classifier_activation=None, **settings
         )
 
-    return make
+    return in_any_format(make) if name.startswith("NASNet") else make
 
 
-def nasnet():
-    """Keras refuses to build it with PyTorch, for the sake of training it in channels_first; it computes what it should."""
+def in_any_format(make):
+    """Keras refuses to build NASNets with PyTorch, for the sake of training them in channels_first; they compute what they
+    should."""
     from keras.src.applications import nasnet as module
 
     class Backend:
         backend = staticmethod(lambda: "jax")
         __getattr__ = staticmethod(lambda name: getattr(keras.src.backend, name))
 
-    held, module.backend = module.backend, Backend()
-    try:
-        return application("NASNetMobile", 64)()
-    finally:
-        module.backend = held
+    def made():
+        held, module.backend = module.backend, Backend()
+        try:
+            return make()
+        finally:
+            module.backend = held
+
+    return made
 
 
 def conv_unit(x, filters, kernel=3, strides=1, **settings):
@@ -357,7 +362,7 @@ APPLICATIONS = {
     "vgg16": Network(application("VGG16", 32), image(32, 32, 3)),
     "xception": Network(application("Xception", 71), image(71, 71, 3)),
     "inception_v3": Network(application("InceptionV3", 75), image(75, 75, 3)),
-    "nasnet_mobile": Network(nasnet, image(64, 64, 3)),
+    "nasnet_mobile": Network(application("NASNetMobile", 64), image(64, 64, 3)),
     "convnext_tiny": Network(application("ConvNeXtTiny", 32), pixels(32), V3_ONLY),
 }
 NETWORKS = {
@@ -411,8 +416,11 @@ NETWORKS = {
 
 
 def made(name, seed=0):
-    """The network with seeded numbers, and example inputs of a batch of two."""
-    network = NETWORKS[name]
+    """The network of that name with seeded numbers, and example inputs of a batch of two."""
+    return seeded(NETWORKS[name], seed)
+
+
+def seeded(network, seed=0):
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
@@ -455,7 +463,8 @@ def settle(model, inputs, rng):
     for norm in norms:
         norm.momentum = 0.0
     if norms:
-        model(inputs if len(inputs) > 1 else inputs[0], training=True)
+        with torch.no_grad():
+            model(inputs if len(inputs) > 1 else inputs[0], training=True)
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
         mean, variance = (keras.ops.convert_to_numpy(value) for value in (norm.moving_mean, norm.moving_variance))

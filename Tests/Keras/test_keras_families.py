@@ -46,41 +46,57 @@ def parameters(model):
 @pytest.mark.parametrize("name, form", CASES)
 def test_pruned_equals_masked_and_trains(client, network, proved, workspace, name, form):
     settings = networks_keras.NETWORKS[name]
-    original, inputs = network(name)
-    source = files_keras.write(original, workspace / f"original{form}")
-    output, graph = workspace / f"half{form}", workspace / "half.onnx"
-    besides = {"onnx_output_path": graph} if settings.runs else {}
-    reply = client.compress(source, output, recommendation_ratio=RATIO, **besides)
-    assert reply.original.parameters == parameters(original)
-    assert reply.compressed.parameters < settings.left * reply.original.parameters, "hardly anything was removed"
-    assert reply.compressed.macs < reply.original.macs
-    removed = [entry.to_json() for entry in reply.removed]
-    hold_to_the_reply(original, source, output, reply)
-
-    compressed = files_keras.read(output)
-    assert reply.compressed.parameters == parameters(compressed)
-    assert type(compressed) is type(original)
-    assert [layer.name for layer in compressed.layers] == [layer.name for layer in original.layers]
-    predicted = files_keras.predict(compressed, inputs)
-    # ONNX Runtime adds in another order.
-    assert not settings.runs or masking_keras.distance(predicted, run(graph, compressed, inputs)) <= 10 * TOLERANCE
-
+    half = Half(client, settings, *network(name), form, workspace)
     if name in networks_keras.APPLICATIONS and name in proved:
-        # Large ones are proved and trained in one form. In the other they are the same network, number by number.
-        other, weights, outputs = proved[name]
-        assert removed == other and all(map(same, compressed.get_weights(), weights))
-        assert masking_keras.distance(outputs, predicted) <= TOLERANCE
+        half.hold_to_another(*proved[name])
         return
-    proved[name] = removed, compressed.get_weights(), predicted
-    whole = masking_keras.silence(files_keras.read(source), removed, settings.products)
-    verdict = masking_keras.judge(original, whole, compressed, inputs, TOLERANCE)
-    assert verdict.status != "wrong", f"{verdict}"
-    assert verdict.effect > 1e-3, "what was removed had no effect: nothing was proved"
-    assert bool(verdict.mixing) == bool(reply.verification.approximations), f"{verdict}"
-    if not verdict.mixing:
-        assert masking_keras.distance(files_keras.called(whole, inputs), predicted) <= TOLERANCE
-    train(compressed, inputs, predicted)
-    hold_what_was_saved(compressed, inputs, workspace / f"again{form}")
+    proved[name] = half.told()
+    half.prove_and_train()
+
+
+class Half:
+    """A network of which half was removed, as the reply says."""
+
+    def __init__(self, client, settings, original, inputs, form, workspace):
+        self.settings, self.original, self.inputs = settings, original, inputs
+        self.source = files_keras.write(original, workspace / f"original{form}")
+        self.again = workspace / f"again{form}"
+        output, graph = workspace / f"half{form}", workspace / f"half{form}.onnx"
+        besides = {"onnx_output_path": graph} if settings.runs else {}
+        self.reply = reply = client.compress(self.source, output, recommendation_ratio=RATIO, **besides)
+        assert reply.original.parameters == parameters(original)
+        assert reply.compressed.parameters < settings.left * reply.original.parameters, "hardly anything was removed"
+        assert reply.compressed.macs < reply.original.macs
+        self.removed = [entry.to_json() for entry in reply.removed]
+        hold_to_the_reply(original, self.source, output, reply)
+
+        self.compressed = compressed = files_keras.read(output)
+        assert reply.compressed.parameters == parameters(compressed)
+        assert type(compressed) is type(original)
+        assert [layer.name for layer in compressed.layers] == [layer.name for layer in original.layers]
+        self.predicted = files_keras.predict(compressed, inputs)
+        # ONNX Runtime adds in another order.
+        assert not settings.runs or masking_keras.distance(self.predicted, run(graph, compressed, inputs)) <= 10 * TOLERANCE
+
+    def told(self):
+        return self.removed, self.compressed.get_weights(), self.predicted
+
+    def hold_to_another(self, removed, weights, predicted):
+        """Large ones are proved and trained in one form. In the other they are the same network, number by number."""
+        assert self.removed == removed and all(map(same, self.compressed.get_weights(), weights))
+        assert masking_keras.distance(predicted, self.predicted) <= TOLERANCE
+
+    def prove_and_train(self):
+        whole = masking_keras.silence(files_keras.read(self.source), self.removed, self.settings.products)
+        verdict = masking_keras.judge(self.original, whole, self.compressed, self.inputs, TOLERANCE)
+        assert verdict.status != "wrong", f"{verdict}"
+        assert verdict.effect > 1e-3, "what was removed had no effect: nothing was proved"
+        assert bool(verdict.mixing) == bool(self.reply.verification.approximations), f"{verdict}"
+        if not verdict.mixing:
+            assert masking_keras.distance(files_keras.called(whole, self.inputs), self.predicted) <= TOLERANCE
+        train(self.compressed, self.inputs, self.predicted)
+        hold_what_was_saved(self.compressed, self.inputs, self.again)
+        return verdict
 
 
 def hold_what_was_saved(model, inputs, path):
