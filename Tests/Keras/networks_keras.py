@@ -315,6 +315,19 @@ def group_norm():
     return keras.Model(entry, layers.Dense(CLASSES)(x))
 
 
+def products_of_axes():
+    """Products whose equation names some of the axes only; and a kernel that is stored twice, with what was measured of it."""
+    entry = keras.Input((16, 16, 3))
+    x = layers.Conv2D(24, 3, activation="relu")(entry)
+    x = layers.EinsumDense("...x,xy->...y", output_shape=32, bias_axes="y", activation="relu", name="last")(x)
+    x = layers.EinsumDense("abcd,de->abce", output_shape=(14, 14, 24), name="named")(x)
+    x = layers.EinsumDense("ab...,bc->ac...", output_shape=10, name="second")(x)
+    x = layers.Conv2D(24, 3, activation="relu")(layers.Conv2D(32, 1, activation="relu")(x))
+    x = layers.SpectralNormalization(layers.Conv2D(32, 3, padding="same", activation="relu"), name="bounded")(x)
+    x = layers.Conv2D(24, 3, activation="relu")(layers.Conv2D(32, 1, activation="relu")(x))
+    return keras.Model(entry, layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x)))
+
+
 def joins():
     """A gate, products, minima and maxima, crops and permutations."""
     entry = keras.Input((16, 16, 3))
@@ -410,6 +423,7 @@ NETWORKS = {
     "separable": Network(separable, image(24, 24, 3)),
     "depth_multiplier": Network(depth_multiplier, image(16, 16, 3)),
     "group_norm": Network(group_norm, image(16, 16, 3)),
+    "products_of_axes": Network(products_of_axes, image(16, 16, 3)),
     "joins": Network(joins, image(16, 16, 3), products=True),
     "operations": Network(operations, image(16, 16, 3), V3_ONLY),
 }

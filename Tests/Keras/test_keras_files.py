@@ -163,6 +163,80 @@ def test_a_state_that_is_kept_between_batches(client, workspace, form):
         assert masking_keras.distance(*found) <= 1e-5
 
 
+@pytest.mark.parametrize("form", networks_keras.BOTH)
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_quantized_weights_are_refused(client, workspace, mode, form):
+    model = network()
+    model.quantize(mode)
+    source = files_keras.write(model, workspace / f"small{form}")
+    with pytest.raises(espalier.ServerError) as refused:
+        client.inspect(source)
+    assert refused.value.kind == "model.unsupportedOperator"
+    assert all(word in refused.value.message for word in ("'head'", "quantized", "quantize()"))
+
+
+def with_given_values():
+    """As embeddings that were trained elsewhere come into a model: Keras makes variables of these before it loads others."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    given = lambda *shape: keras.initializers.Constant(rng.standard_normal(shape).astype("float32"))  # noqa: E731
+    entry = keras.Input((9,), dtype="int32", name="words")
+    x = layers.Embedding(40, 48, embeddings_initializer=given(40, 48), trainable=False, name="table")(entry)
+    x = layers.Dense(64, kernel_initializer=given(48, 64), bias_initializer=given(64), activation="relu", name="wide")(x)
+    x = layers.PReLU(shared_axes=[1], alpha_initializer=keras.initializers.Constant([0.2] * 64), name="slopes")(x)
+    x = layers.Dense(32, bias_initializer=keras.initializers.Constant(0.5), name="narrow")(x)
+    return keras.Model(entry, layers.Dense(5, name="head")(layers.GlobalAveragePooling1D()(x)))
+
+
+@pytest.mark.parametrize("form", networks_keras.BOTH)
+def test_arrays_of_starting_values(client, workspace, form):
+    """They fit one shape only."""
+    original, words = with_given_values(), [np.random.default_rng(1).integers(1, 40, (4, 9)).astype("int32")]
+    source, output, thin = (workspace / f"{name}{form}" for name in ("whole", "half", "thin"))
+    files_keras.write(original, source)
+    reply = client.compress(source, output, **SMALL)
+    assert any("'table', 'wide', 'slopes'" in warning for warning in reply.warnings), reply.warnings
+    assert {"table/embeddings", "wide/kernel", "slopes/alpha"} <= {entry.parameter for entry in reply.removed}
+    whole, compressed = files_keras.read(source), files_keras.read(output)
+    hold_to_the_reply(whole, source, output, reply)
+    masking_keras.silence(whole, [entry.to_json() for entry in reply.removed], False)
+    assert masking_keras.distance(*(files_keras.predict(model, words) for model in (whole, compressed))) <= 1e-5
+    assert compressed.get_layer("narrow").bias_initializer.value == 0.5
+
+    chosen = [espalier.LayerSetting("wide", [48])]
+    client.compress(source, thin, compression_method="FD_SVD", layers=chosen)
+    assert masking_keras.distance(*(files_keras.predict(m, words) for m in (original, files_keras.read(thin)))) <= 1e-4
+
+
+def several_axes():
+    entry = keras.Input((12, 12, 3))
+    x = layers.UnitNormalization(axis=[1, 2], name="odd")(layers.Conv2D(24, 3, name="c1")(entry))
+    return keras.Model(entry, layers.Dense(5)(layers.Flatten()(layers.Conv2D(24, 3)(x))))
+
+
+def adapted():
+    model = network()
+    model.get_layer("head").enable_lora(2)
+    return model
+
+
+@pytest.mark.parametrize("make, name", [(several_axes, "odd"), (adapted, "head")])
+def test_what_keras_loses_in_its_own_legacy_files(client, workspace, make, name):
+    """It writes them, and has another network back: only .keras files are taken."""
+    keras.backend.clear_session()
+    model = make()
+    with pytest.raises(espalier.ServerError) as refused:
+        client.inspect(files_keras.write(model, workspace / "model.h5"))
+    assert refused.value.kind == "model.unsupportedFormat"
+    assert f"'{name}'" in refused.value.message and ".keras" in refused.value.message
+    source, output = files_keras.write(model, workspace / "model.keras"), workspace / "out.keras"
+    reply = client.compress(source, output, **SMALL)
+    whole = masking_keras.silence(files_keras.read(source), [entry.to_json() for entry in reply.removed], False)
+    found = [files_keras.predict(held, images()) for held in (whole, files_keras.read(output))]
+    assert masking_keras.distance(*found) <= 1e-5
+
+
 def weights_alone(folder):
     path = folder / "only.weights.h5"
     network().save_weights(path)

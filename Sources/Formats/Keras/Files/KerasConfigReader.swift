@@ -139,7 +139,7 @@ struct KerasConfigReader {
     if module.hasPrefix("keras.src.ops") || module.hasPrefix("keras.ops") { return .operation }
     if module.isEmpty, !KerasClassNames.isKeras(className) { return .foreign }
     // Weights that are stored as small integers with scales have other variables than the table knows.
-    if settings["dtype"]?["class_name"]?.string?.hasPrefix("Quantized") ?? false { return .foreign }
+    if settings["dtype"].map(KerasTypes.isQuantized) ?? false { return .foreign }
     return .layer
   }
 

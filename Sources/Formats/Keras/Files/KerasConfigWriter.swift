@@ -13,6 +13,8 @@ package struct KerasConfigWriter {
   let contents: [String: Tensor]
   /// Whether the optimizer's state and all else that belongs to training goes, which no change of shapes leaves as it was.
   let dropsTraining: Bool
+  /// Layers whose shapes their arrays of starting values fit no more.
+  private let restarted: [String]
 
   /// - Parameter dropsTraining: whether it goes even if no shape changes.
   init(
@@ -24,6 +26,7 @@ package struct KerasConfigWriter {
     var edited: Set<String> = []
     var dropsTraining = dropsTraining
     var sizes: [String: [Int]] = [:]
+    var reshaped: Set<String> = []
     var units: [ObjectIdentifier: Int] = [:]
     for layer in model.program.layers {
       for variable in layer.variables { sizes[variable.path] = variable.tensor.shape }
@@ -40,15 +43,26 @@ package struct KerasConfigWriter {
         precondition(cuts[path] == nil, "a variable is cut once")
         cuts[path] = gather
         edited.insert(path)
+        reshaped.insert(path)
       case .setVariable(let path, let tensor):
         contents[path] = tensor
         edited.insert(path)
         guard sizes[path] != tensor.shape else { continue }
-      case .replace(let replacement): edited.formUnion(replacement.layer.variables.map(\.path))
+        reshaped.insert(path)
+      case .replace(let replacement):
+        let paths = replacement.layer.variables.map(\.path)
+        edited.formUnion(paths)
+        reshaped.formUnion(paths)
       }
       dropsTraining = true
     }
     try Self.requireEqualDirections(model, units)
+    var restarted: [String] = []
+    for layer in model.program.layers where layer.variables.contains(where: { reshaped.contains($0.path) }) {
+      let arrays = KerasInitializers.arrays(in: layer.settings)
+      for array in arrays { changes.replace(array, with: "0.0") }
+      if !arrays.isEmpty { restarted.append(layer.path) }
+    }
     let shapes = KerasShapes(model, lengths, edited: edited)
     shapes.write(to: &changes)
     replacements = try KerasReplacements(edits, model, isKeras3: isKeras3, shapes: shapes)
@@ -57,7 +71,7 @@ package struct KerasConfigWriter {
       changes.set("compile_config", of: model.root.description, to: "{}")
     }
     text = changes.isEmpty ? Array(model.text.bytes.buffer) : changes.applied(to: model.text.bytes.buffer)
-    (self.cuts, self.contents, self.dropsTraining) = (cuts, contents, dropsTraining)
+    (self.cuts, self.contents, self.dropsTraining, self.restarted) = (cuts, contents, dropsTraining, restarted)
   }
 
   /// Keras takes what both directions of a Bidirectional return for twice what the first one returns.
@@ -91,10 +105,18 @@ package struct KerasConfigWriter {
   /// What to tell of the file that is written.
   /// - Parameter wasCompiled: whether the original holds anything of training.
   func notes(wasCompiled: Bool) -> [String] {
-    guard dropsTraining, wasCompiled else { return [] }
-    return [
-      "the optimizer's state and the settings of compile() are not in the file: compile the model before training"
-    ]
+    var notes: [String] = []
+    if dropsTraining, wasCompiled {
+      notes.append(
+        "the optimizer's state and the settings of compile() are not in the file: compile the model before training")
+    }
+    if !restarted.isEmpty {
+      let names = restarted.map { "'\($0)'" }.joined(separator: ", ")
+      notes.append(
+        "arrays of starting values do not fit any more and are not in the file, only the weights that came of them: "
+          + "\(names)")
+    }
+    return notes
   }
 
   /// The tree with the contents that variables get.

@@ -36,7 +36,7 @@ package struct KerasH5: KerasFile {
     var reader = KerasConfigReader(text, isKeras3: isKeras3, work: work)
     let entry = try reader.model()
     try KerasForeignCode.check(entry, text)
-    if isKeras3, let operation = KerasRefusals.operation(in: entry) { throw operation }
+    if isKeras3, let loss = KerasRefusals.legacy(entry) { throw loss }
     model = try KerasModel(entry, text, try LegacyWeights.bind(entry, root, isKeras3: isKeras3), work: work)
   }
 

@@ -50,18 +50,30 @@ package enum KerasRefusals {
         + "and save it again")
   }
 
-  /// An operation of `keras.ops` in a legacy file of Keras 3, which Keras writes and cannot read.
-  static func operation(in entry: KerasEntry) -> Failure? {
-    for inner in entry.all {
-      // Layers have a type; operations have none.
-      guard inner.kind == .layer || inner.kind == .foreign, inner.settings["dtype"] == nil,
-        inner.settings["trainable"] == nil
-      else { continue }
+  /// What Keras 3 writes into legacy files and does not read from them as it was.
+  static func legacy(_ model: KerasEntry) -> Failure? {
+    for entry in model.all where entry.kind == .layer || entry.kind == .foreign {
+      guard let what = loss(in: entry) else { continue }
       return Failure(
         .modelUnsupportedFormat,
-        "'\(inner.path.prefix(100))' (\(inner.className.prefix(100))) is an operation of keras.ops, which legacy .h5 "
-          + "files do not hold completely, so that Keras itself does not load this file; save the model as .keras",
-        details: ["layer": .string(inner.path)])
+        "'\(entry.path.prefix(100))' (\(entry.className.prefix(100))) \(what); save the model as .keras",
+        details: ["layer": .string(entry.path)])
+    }
+    return nil
+  }
+
+  private static func loss(in entry: KerasEntry) -> String? {
+    let settings = entry.settings
+    // Layers have a type; operations have none.
+    if settings["dtype"] == nil, settings["trainable"] == nil {
+      return "is an operation of keras.ops, which legacy .h5 files do not hold completely, so that Keras itself does "
+        + "not load this file"
+    }
+    if let axis = settings["axis"], axis.kind == .array, Array(axis.elements).count != 1 {
+      return "runs over several axes, which Keras does not take from legacy .h5 files: it would run over the last one"
+    }
+    if let rank = settings["lora_rank"], !rank.isNull {
+      return "has weights of LoRA beside its own, which only .keras files hold as one"
     }
     return nil
   }

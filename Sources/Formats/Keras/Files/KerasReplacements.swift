@@ -90,7 +90,7 @@ struct KerasReplacements {
       guard let key = key.string, key != "name" else { continue }
       if inputs.contains(key) {
         guard isFirst, isFirstOfSequential(entry) else { continue }
-      } else if !isSameClass && key != "trainable" && key != "dtype" {
+      } else if KerasInitializers.array(of: value) != nil || !isSameClass && key != "trainable" && key != "dtype" {
         continue
       }
       settings.append((key, value.source))

@@ -70,7 +70,7 @@ extension KerasLowering {
     defer { base = outer }
     if let function = Self.functionName(setting) {
       guard let apply = Activations.function(function) else {
-        throw unsupported("its activation '\(function)' is none of Keras's own")
+        throw unsupported("there is no rule for its activation '\(function)'")
       }
       return try apply(&self, x)
     }

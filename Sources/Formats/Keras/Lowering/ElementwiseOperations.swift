@@ -83,7 +83,7 @@ enum ElementwiseOperations {
     ] {
       table[name] = KerasRule("x") { (l, a) throws(Failure) in .tensor(try l.unary(op, l.real(a.tensor("x")))) }
     }
-    for name in ["Copy", "StopGradient", "ConvertToTensor", "Array", "Fabs"] where name != "Fabs" {
+    for name in ["Copy", "ConvertToTensor", "Array"] {
       table[name] = KerasRule("x") { (_, a) throws(Failure) in .tensor(try a.tensor("x")) }
     }
     table["StopGradient"] = KerasRule("variable") { (_, a) throws(Failure) in .tensor(try a.tensor("variable")) }

@@ -232,9 +232,6 @@ struct KerasLowering: GraphLowering {
   func variableType(_ layer: KerasLayer) throws(Failure) -> DType? {
     guard let setting = layer.settings["dtype"], !setting.isNull else { return nil }
     let name = setting.string ?? setting["config"]?["name"]?.string ?? "float32"
-    if setting["class_name"]?.string?.hasPrefix("Quantized") == true {
-      throw context.unsupported("its weights are quantized (\(name)); save the model before it is quantized")
-    }
     switch name {
     case "mixed_float16", "mixed_bfloat16", "float32": return .float32
     default: return DType(kerasName: name).flatMap { $0.isFloat ? $0 : nil }
@@ -242,7 +239,11 @@ struct KerasLowering: GraphLowering {
   }
 
   func foreign(_ layer: KerasLayer) -> Failure {
-    context.unsupported(
+    guard !(layer.settings["dtype"].map(KerasTypes.isQuantized) ?? false) else {
+      return context.unsupported(
+        "its weights are quantized; compress the model before it is, and call quantize() on what comes of it")
+    }
+    return context.unsupported(
       layer.className == "Lambda"
         ? "it is code inside the file, which is never run; write it as operations of keras.ops or as Keras's own layers, "
           + Self.export

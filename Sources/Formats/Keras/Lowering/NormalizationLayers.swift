@@ -22,8 +22,10 @@ enum NormalizationLayers {
     for name in ["BatchNormalization", "SyncBatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2"] {
       table[name] = KerasRule { (l, a, x) throws(Failure) in
         let x = try l.cast(x, to: l.stored("moving_mean", a.layer).tensor.dtype)
+        let mean = try l.variable("moving_mean", a)
+        if try a.bool("renorm", false) { l.fixed[mean] = "'\(l.base)' has statistics that only training reads" }
         return try l.batchNorm(
-          x, axis: a.ints("axis", [-1]).first ?? -1, mean: l.variable("moving_mean", a),
+          x, axis: a.ints("axis", [-1]).first ?? -1, mean: mean,
           variance: l.variable("moving_variance", a), scale: l.optionalVariable("gamma", a),
           shift: l.optionalVariable("beta", a), epsilon: a.float("epsilon", 1e-3))
       }

@@ -15,7 +15,12 @@ enum WrapperLayers {
     },
     "SpectralNormalization": KerasRule { (l, a, x) throws(Failure) in
       // The norm is brought to one in training only; the kernel is stored as it came out.
-      try l.applied(a.layer.part("layer"), x)
+      let y = try l.applied(a.layer.part("layer"), x)
+      for variable in a.layer.part("layer")?.variables ?? [] {
+        guard let id = l.variableValues[variable.path] else { continue }
+        l.fixed[id] = "'\(l.base)' holds the kernel a second time, and a vector that was measured of it"
+      }
+      return y
     },
     "Masking": KerasRule { (l, a, x) throws(Failure) in
       let differs = try l.unary(

@@ -205,19 +205,25 @@ struct KerasPlanEdits {
     set("output_shape", shape("attention_output/kernel").last, impliedBy: shape("query/kernel").first)
   }
 
-  /// EinsumDense states its output without the batch.
+  /// EinsumDense states its output without the batch, and without what an ellipsis stands for.
   private mutating func collectOutputShape(of layer: KerasLayer) {
     guard let stated = layer.settings.member("output_shape"),
       let call = program.calls.firstIndex(where: { $0.layer === layer }),
       let changed = lengths[KerasResult(call: call, index: 0)]
     else { return }
-    if stated.int != nil {
-      if let length = changed.values.first { edits.append(.setInteger(stated, length)) }
-      return
+    let lengths = stated.int == nil ? Array(stated.elements) : [stated]
+    for (axis, element) in zip(statedAxes(of: layer, call, count: lengths.count), lengths) where !element.isNull {
+      if let length = changed[axis] { edits.append(.setInteger(element, length)) }
     }
-    for (axis, element) in stated.elements.enumerated() where !element.isNull {
-      if let length = changed[axis + 1] { edits.append(.setInteger(element, length)) }
+  }
+
+  /// Those that an EinsumDense's equation names, the batch not counted: the last ones where it begins with an ellipsis.
+  private func statedAxes(of layer: KerasLayer, _ call: Int, count: Int) -> Range<Int> {
+    let equation = layer.settings["equation"]?.string ?? ""
+    guard equation.contains("->..."), let rank = lowered.results[KerasResult(call: call, index: 0)]?.axes.count else {
+      return 1..<1 + count
     }
+    return max(0, rank - count)..<rank
   }
 
   // MARK: Replacements
