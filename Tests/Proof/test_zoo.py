@@ -106,7 +106,10 @@ def test_every_family_is_pruned_and_right(client, folder, exporter, name):
     hold_to_the_proof(outcome)
     if name in MORE_IS_LEFT:
         assert outcome.parameters > 0.6, "less is left than is known"
-        outcome = pruning.prune(client, folder, exporter, name, options={"scope": "layer"})
+        outcome = pruning.prune(client, folder, exporter, name, target={"parameters": 0.5})
+        hold_to_the_proof(outcome)
+        assert 0.495 <= outcome.parameters <= 0.5
+        outcome = pruning.prune(client, folder, exporter, name, recommendation_ratio=0.5, options={"scope": "layer"})
         hold_to_the_proof(outcome)
     assert outcome.parameters <= 0.6
     assert outcome.macs < 0.9

@@ -27,15 +27,15 @@ class Outcome:
     verified: str
 
 
-def prune(client, folder, exporter, name, ratio=0.5, options=None):
-    """Raises ProofFailure where the file is not what the reply says, or is no legal model with the same interface."""
+def prune(client, folder, exporter, name, **asked):
+    """`asked` is of compress; a ratio of 0.5 if nothing is. Raises ProofFailure where the file is not what the reply says, or is no legal model with the same interface."""
     path, output = folder / "zoo.onnx", folder / "zoo-pruned.onnx"
     original = skeletons.materialize(name, exporter)
     onnx.save(original, path)
     client.release()
     start = time.monotonic()
     client.inspect(path)
-    reply = client.compress(path, output, recommendation_ratio=ratio, options=options, overwrite=True)
+    reply = client.compress(path, output, **(asked or {"recommendation_ratio": 0.5}), overwrite=True)
     seconds = time.monotonic() - start
     removed = [{k: v for k, v in dataclasses.asdict(r).items() if v is not None} for r in reply.removed]
     compressed = onnx.load(output)

@@ -7,12 +7,14 @@ Ends with status 1 where a network is wrong or refused; the table is written all
 import pathlib
 import sys
 import tempfile
+import textwrap
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "Proof"))
 
 import daemon  # puts the client and this folder on the path as well
 import espalier
 import families
+import onnx
 import pruning
 import reference
 import skeletons
@@ -40,19 +42,31 @@ small as their code allows, with random weights.
 """
 
 MORE = """
-Of these the ranking leaves more than 0.6, because it compares channels across layers and finds nearly all that matter
-least in few of them. The same ratio in every layer (`scope: "layer"`) leaves:
+Of these the ranking leaves more than 0.6, which is no limit of theirs. SLAMP compares channels across layers by their
+share of what is left of their layer: the weakest of n that are alike has 1/n, so a wide layer gives its channels before a
+narrow one, and half of all channels may be those of few layers with few parameters:
 
-| family | network | exporter | result | parameters | MACs | seconds |
-| --- | --- | --- | --- | ---: | ---: | ---: |
+{taken}
+
+The same ratio in every layer (`scope: "layer"`), or half of the parameters instead of the channels
+(`target: {{"parameters": 0.5}}`, where the ranking goes on until they are gone), leaves:
+
+| family | network | exporter | asked for | result | parameters | MACs | seconds |
+| --- | --- | --- | --- | --- | ---: | ---: | ---: |
 """
+OTHERWISE = {
+    'scope: "layer"': {"recommendation_ratio": 0.5, "options": {"scope": "layer"}},
+    'target: {"parameters": 0.5}': {"target": {"parameters": 0.5}},
+}
 
 
-def row(client, folder, exporter, name, options=None):
+def row(client, folder, exporter, name, asked=None):
     """A line of the table, whether the network is proved, and the share of its parameters that is left."""
     start = f"| {families.family(name)} | {name} | {families.EXPORTERS[exporter]} |"
+    if asked:
+        start += f" `{asked}` |"
     try:
-        outcome = pruning.prune(client, folder, exporter, name, options=options)
+        outcome = pruning.prune(client, folder, exporter, name, **(OTHERWISE[asked] if asked else {}))
     except (reference.ProofFailure, espalier.ServerError) as error:
         kind = getattr(error, "kind", None) or "wrong"
         return f"{start} **{kind}** | | | |", False, 1
@@ -60,12 +74,35 @@ def row(client, folder, exporter, name, options=None):
     return f"{start} {outcome.verdict.status} | {left} |", outcome.verdict.status != "wrong", outcome.parameters
 
 
+def taken(client, folder, exporter, name):
+    """From where the ranking takes the channels of a network, and which layers it may not touch."""
+    path = folder / "zoo.onnx"
+    onnx.save(skeletons.materialize(name, exporter), path)
+    report = client.inspect(path)
+    found = client.recommend(path, recommendation_ratio=0.5)
+    ratios = {layer.name: layer.values[0] for layer in found.available_layers if layer.values}
+    groups = [group for group in report.groups if group.prunable]
+    gone = {group.id: round(group.size * ratios.get(group.name, 0)) for group in groups}
+    widest = [group for group in groups if group.size == max(g.size for g in groups)]
+    line = f"- `{name}`: {sum(gone.values())} of {sum(g.size for g in groups)} channels go, "
+    line += f"{sum(gone[g.id] for g in widest)} of them from {len(widest)} of {len(groups)} groups of layers, each "
+    line += f"{widest[0].size} wide, whose own weights are "
+    layers = {layer.name: layer for layer in report.layers}
+    own = sum(layers[name].parameters for group in widest for name in group.layers)
+    line += f"{own / report.parameters:.2f} of all."
+    fixed = [layer for layer in report.layers if layer.reason and "output" not in layer.reason]
+    if share := sum(layer.parameters for layer in fixed) / report.parameters:
+        line += f" {len(fixed)} layers with {share:.2f} of the parameters keep what they make, the first of them, "
+        line += f"`{fixed[0].name}`, because {fixed[0].reason}."
+    return "\n".join(textwrap.wrap(line, 120, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+
+
 def main():
     root = pathlib.Path(__file__).resolve().parents[2]
     output = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else root / "docs" / "zoo.md"
     networks = [name for members in families.FAMILIES.values() for name in members]
     cases = [(e, name) for name in networks for e in families.EXPORTERS if name in skeletons.available(e)]
-    lines, more, proved = [], [], []
+    lines, more, places, proved = [], [], [], []
     with espalier.connect(daemon.server_path()) as client, tempfile.TemporaryDirectory() as folder:
         for case in cases:
             line, right, left = row(client, pathlib.Path(folder), *case)
@@ -73,12 +110,15 @@ def main():
             lines.append(line)
             proved.append(right)
             if right and left > 0.6:
-                line, right, _ = row(client, pathlib.Path(folder), *case, options={"scope": "layer"})
-                more.append(line)
-                proved[-1] = right
+                places.append(taken(client, pathlib.Path(folder), *case))
+                for asked in OTHERWISE:
+                    line, right, _ = row(client, pathlib.Path(folder), *case, asked)
+                    more.append(line)
+                    proved[-1] = proved[-1] and right
     output.parent.mkdir(exist_ok=True)
     end = f"\n{len(cases)} files of {len(families.FAMILIES)} families; {proved.count(False)} refused or wrong.\n"
-    output.write_text(HEAD + "\n".join(lines) + "\n" + end + (MORE + "\n".join(more) + "\n" if more else ""))
+    others = MORE.format(taken="\n".join(places)) + "\n".join(more) + "\n" if more else ""
+    output.write_text(HEAD + "\n".join(lines) + "\n" + end + others)
     sys.exit(not all(proved))
 
 
