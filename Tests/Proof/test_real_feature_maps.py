@@ -76,8 +76,8 @@ def test_nuclear_norms_of_real_networks(client, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_distilled", "vit_tiny", "bert_eager"])
-def test_query_key_pairs_of_real_networks(client, tmp_path, name):
-    """Neurons of queries and keys go in pairs, each head choosing its own, from the first block on."""
+def test_attention_neurons_of_real_networks(client, tmp_path, name):
+    """Neurons of queries and keys go in pairs, those of values alone, each head choosing its own."""
     network = Network(name, tmp_path)
     rng = np.random.default_rng(5)
     inputs = [running.random_inputs(network.model, rng) for _ in range(3)]
@@ -112,6 +112,17 @@ def test_query_key_pairs_of_real_networks(client, tmp_path, name):
             start = k * total if weight.dims[1] == 3 * total else 0
             found = [i - start for i in gone[weight.name, 1] if start <= i < start + total]
             assert found == expected, (softmax.name, "qk"[k])
+
+        mixed = next(n for n in network.readers[softmax.output[0]] if n.op_type == "MatMul")
+        weight = weight_of(network, mixed.input[1])
+        start = 2 * total if weight.dims[1] == 3 * total else 0
+        filters = onnx.numpy_helper.to_array(weight).T[start : start + total].astype(np.float64)
+        directions = filters / np.linalg.norm(filters, axis=1, keepdims=True)
+        redundancy = (1 - np.abs(directions @ directions.T)).sum(1).reshape(heads, width)
+        expected = [
+            head * width + i for head in range(heads) for i in lowest(redundancy[head], int(SHARE * width + 1e-9))
+        ]
+        assert [i - start for i in gone[weight.name, 1] if start <= i < start + total] == expected, softmax.name
 
 
 def weight_of(network, value):
