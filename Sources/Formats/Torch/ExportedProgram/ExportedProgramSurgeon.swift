@@ -153,6 +153,23 @@ struct ExportedProgramSurgeon {
       replacement, call, result: result, input: inputLayout, old: old, probe: layouts.probe, &weights, &names)
   }
 
+  /// The calls that turned or copied what replaced layers applied, and nothing else; in order.
+  private func movingCalls() -> [Int] {
+    let moving: Set = ["permute", "t", "transpose", "numpy_T", "alias", "detach", "to", "contiguous", "clone"]
+    var result: [Int] = []
+    var moved: Set<String> = []
+    for index in calls.indices where replaced.rows[index] == nil && moving.contains(calls[index].function) {
+      let parameters = calls[index].arguments.flatMap(\.value.parameters)
+      let references = calls[index].arguments.flatMap(\.value.references)
+      guard !(parameters.isEmpty && references.isEmpty),
+        parameters.allSatisfy(replaced.replacedParameters.contains), references.allSatisfy(moved.contains)
+      else { continue }
+      result.append(index)
+      moved.formUnion(exported.program.calls[index].results)
+    }
+    return result
+  }
+
   /// Drops the parameters that replaced layers had and nobody else has, and the calls that only brought them there.
   private mutating func removeUnread() {
     guard !replaced.rows.isEmpty else { return }
@@ -168,12 +185,8 @@ struct ExportedProgramSurgeon {
       for argument in calls[index].arguments { count(argument.value, -1) }
       for argument in replaced.rows[index]?.flatMap(\.arguments) ?? [] { count(argument.value, 1) }
     }
-    let moving: Set = ["permute", "t", "transpose", "numpy_T", "alias", "detach", "to", "contiguous", "clone"]
-    for index in calls.indices.reversed() where replaced.rows[index] == nil && moving.contains(calls[index].function) {
-      let read = calls[index].arguments.flatMap(\.value.parameters)
-      guard !read.isEmpty, read.allSatisfy(replaced.replacedParameters.contains),
-        exported.program.calls[index].results.allSatisfy({ readers[$0, default: 0] == 0 })
-      else { continue }
+    for index in movingCalls().reversed()
+    where exported.program.calls[index].results.allSatisfy({ readers[$0, default: 0] == 0 }) {
       removed.insert(index)
       for argument in calls[index].arguments { count(argument.value, -1) }
     }
