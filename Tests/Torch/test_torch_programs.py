@@ -112,6 +112,14 @@ class BatchStandardisedWeight(StandardisedWeight):
         return self.head(F.conv2d(self.enter(x), flat.reshape_as(weight), self.leave.bias))
 
 
+class NormedWeight(StandardisedWeight):
+    """Directions and lengths, of which `weight_norm` makes a weight."""
+
+    def forward(self, x):
+        weight = torch._weight_norm(self.leave.weight, self.gain, 0)
+        return self.head(F.conv2d(self.enter(x), weight, self.leave.bias))
+
+
 class Deviation(nn.Module):
     """An unbiased variance across channels, which are fewer afterwards."""
 
@@ -232,6 +240,7 @@ PROGRAMS = {
     "computed_groups": (ComputedGroups, IMAGE),
     "standardised_weight": (StandardisedWeight, IMAGE),
     "batch_standardised_weight": (BatchStandardisedWeight, IMAGE),
+    "normed_weight": (NormedWeight, IMAGE),
     "deviation": (Deviation, IMAGE),
     "asserted": (Asserted, IMAGE),
     "element_count": (ElementCount, IMAGE),
@@ -277,6 +286,32 @@ def test_program_is_pruned(client, tmp_path, name, form):
     found = [torch.from_numpy(numpy.ascontiguousarray(value)) for value in session.run(None, feeds)]
     with torch.no_grad():
         assert masking_torch.distance(masking_torch.outputs(compressed(*inputs)), found) <= 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm], ids=["hook", "parametrization"]
+)
+def test_weight_norm_is_pruned_in_an_exported_program(client, tmp_path, norm):
+    def made():
+        torch.manual_seed(0)
+        layers = [nn.Conv1d(8, 24, 3), nn.ReLU(), nn.Conv1d(24, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 6)]
+        return nn.Sequential(*(norm(layer) if hasattr(layer, "weight") else layer for layer in layers)).eval()
+
+    original, whole, inputs = made(), made(), (torch.randn(2, 8, 12),)
+    source = files.write(original, inputs, tmp_path / "original.pt2", "exported")
+    output = tmp_path / "half.pt2"
+    reply = client.compress(source, output, recommendation_ratio=0.5, verify=True)
+    assert reply.compressed.parameters < 0.6 * reply.original.parameters
+    compressed = files.read(output)
+    assert {*compressed.state_dict()} == {*original.state_dict()}
+    tensors = dict(whole.named_parameters())
+    with torch.no_grad():
+        for entry in reply.removed:
+            if entry.axis == 1:
+                masking_torch.zero(tensors[entry.parameter], entry)
+    verdict = masking_torch.compared(original, whole, compressed, inputs, TOLERANCE)
+    assert verdict.status != "wrong" and verdict.effect > 1e-3, f"{verdict}"
 
 
 class Products(nn.Module):

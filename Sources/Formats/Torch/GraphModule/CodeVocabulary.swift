@@ -26,6 +26,9 @@ enum CodeVocabulary {
     "torch._C._nn", "torch._C._special", "torch._C._linalg", "torch._C._fft", "torch.ops.aten", "torch.ops.torchvision",
   ]
 
+  /// Functions of `torch` itself whose names start with an underscore.
+  private static let underscored: Set<Substring> = ["_assert", "_shape_as_tensor", "_weight_norm"]
+
   private static let refusedNames: Set<String> = [
     // Files, code, processes, the interpreter.
     "load", "save", "compile", "fork", "wait", "from_file", "from_dlpack", "to_dlpack", "from_numpy", "frombuffer",
@@ -56,7 +59,7 @@ enum CodeVocabulary {
       return name.hasPrefix("__") || isRefused(name) ? nil : operatorName(name)
     }
     guard publicNamespaces.contains(joined) else { return nil }
-    if joined == "torch", name == "_assert" || name == "_shape_as_tensor" { return String(name) }
+    if joined == "torch", underscored.contains(name) { return String(name) }
     return operation(name)
   }
 

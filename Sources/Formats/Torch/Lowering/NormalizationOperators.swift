@@ -86,6 +86,9 @@ enum NormalizationOperators {
       let bound = try l.node("Clip", [norm, l.scalar(a.float("eps", 1e-12), l.dtype(x), as: "eps")], as: "bound")
       return .tensor(try l.node("Div", [x, bound]))
     },
+    "_weight_norm": TorchFunction("v g dim") { (l, a) throws(Failure) in
+      .tensor(try l.weightNorm(a.tensor("v"), length: a.tensor("g"), axis: a.int("dim", 0)))
+    },
   ]
 }
 
@@ -125,6 +128,17 @@ extension TorchLowering {
     }
     if let bias { result = try node("Add", [result, aligned(bias, "bias", &self)]) }
     return result
+  }
+
+  /// A weight of which each slice along the axis has a length of its own, a parameter; along axis -1 there is one slice.
+  fileprivate mutating func weightNorm(
+    _ direction: ValueID, length: ValueID, axis: Int
+  ) throws(Failure) -> ValueID {
+    let rank = try rank(direction)
+    guard (-1..<rank).contains(axis) else { throw malformed("it takes lengths along axis \(axis) of \(rank)") }
+    let axes = integers((0..<rank).filter { $0 != axis }, as: "axes")
+    let norm = try node("ReduceL2", [direction, axes], ["keepdims": .int(1)], as: "norm")
+    return try node("Mul", [direction, node("Div", [length, norm], as: "factor")])
   }
 
   /// A tensor of `value` as long as `other`, computed so that it follows when the other is cut.
