@@ -170,12 +170,25 @@ def test_attention_scores(client, tmp_path, gamma):
 
 
 def heads(path, form, rng, width=24, count=3, tokens=7):
-    """Attention over queries, keys and values that three layers make with a bias: written out, or fused."""
+    """Attention over queries, keys and values that three layers, or one, make with a bias: written out, or fused."""
     stored = {f"w{k}": rng.normal(0, 0.4, (width, width)).astype(np.float32) for k in "qkvo"}
     biases = {k: rng.normal(0, 0.8, width).astype(np.float32) for k in "qkv"}
     nodes = [helper.make_node("MatMul", ["x", f"w{k}"], [f"m{k}"], f"layer_{k}") for k in "qkv"]
     operands = [f"m{k}" for k in "qkv"]
-    if form == "bias inside":
+    if form.startswith("packed"):
+        stored["wqkv"] = np.concatenate([stored.pop(f"w{k}") for k in "qkv"], 1)
+        stored["bias"] = np.concatenate([biases[k] for k in "qkv"])
+        nodes = []
+    if form == "packed, written out":
+        stored["parts"] = np.array([width] * 3)
+        nodes = [
+            helper.make_node("MatMul", ["x", "wqkv"], ["product"], "layer_qkv"),
+            helper.make_node("Add", ["product", "bias"], ["packed"]),
+            helper.make_node("Split", ["packed", "parts"], [f"a{k}" for k in "qkv"], axis=-1),
+        ]
+    elif form == "packed":
+        pass
+    elif form == "bias inside":
         stored["bias"] = np.concatenate([biases[k] for k in "qkv"])
         operands.append("bias")
     else:
@@ -183,7 +196,7 @@ def heads(path, form, rng, width=24, count=3, tokens=7):
             stored[f"b{k}"] = biases[k]
             nodes.append(helper.make_node("Add", [f"m{k}", f"b{k}"], [f"a{k}"], f"add_{k}"))
         operands = [f"a{k}" for k in "qkv"]
-    if form == "written out":
+    if form.endswith("written out"):
         stored["apart"] = np.array([0, 0, count, width // count])
         stored["together"] = np.array([0, 0, width])
         stored["scale"] = np.float32(1 / np.sqrt(width // count))
@@ -197,6 +210,9 @@ def heads(path, form, rng, width=24, count=3, tokens=7):
             helper.make_node("Transpose", ["seen"], ["back"], perm=[0, 2, 1, 3]),
             helper.make_node("Reshape", ["back", "together"], ["attended"]),
         ]  # fmt: skip
+    elif form == "packed":
+        fused = {"domain": "com.microsoft", "num_heads": count}
+        nodes.append(helper.make_node("Attention", ["x", "wqkv", "bias"], ["attended"], "fused", **fused))
     elif form == "standard":
         nodes.append(helper.make_node("Attention", operands, ["attended"], q_num_heads=count, kv_num_heads=count))
     else:
@@ -210,23 +226,28 @@ def heads(path, form, rng, width=24, count=3, tokens=7):
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
 
 
+@pytest.mark.parametrize("seed", range(2, 6))
 @pytest.mark.parametrize("axis", [-1, -2])
-def test_fused_attention_is_seen_as_if_written_out(client, tmp_path, axis):
+def test_fused_attention_is_seen_as_if_written_out(client, tmp_path, axis, seed):
     path, samples = tmp_path / "heads.onnx", tmp_path / "samples.npy"
     np.save(samples, np.random.default_rng(1).normal(0, 1, (6, 7, 24)).astype(np.float32))
     options = {**PLAIN, "scope": "layer", "group_policy": "none", "reshape_channel_axis": axis}
 
     def gone(form):
-        heads(path, form, np.random.default_rng(2))
+        heads(path, form, np.random.default_rng(seed))
         reply = client.compress(
             path, tmp_path / "smaller.onnx", compression_method="PR_SNP", recommendation_ratio=0.4,
             options=options, dataset_path=samples, overwrite=True,
         )  # fmt: skip
-        return {entry.parameter: entry.indices for entry in reply.removed if entry.axis == 1}
+        found = {entry.parameter: entry.indices for entry in reply.removed if entry.axis == 1}
+        for k, parameter in enumerate(["wq", "wk", "wv"] if "wqkv" in found else []):
+            found[parameter] = [i - 24 * k for i in found["wqkv"] if i // 24 == k]
+        found.pop("wqkv", None)
+        return found
 
     wanted = gone("written out")
     assert len(wanted["wq"]) >= 6
-    for form in ["standard", "bias outside", "bias inside"]:
+    for form in ["standard", "bias outside", "bias inside", "packed, written out", "packed"]:
         assert gone(form) == wanted, form
 
 

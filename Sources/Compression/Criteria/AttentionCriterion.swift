@@ -32,8 +32,8 @@ struct AttentionCriterion: Sendable {
           let probe = AttentionPairProbe(product, group: g, components: components, coupling, algebra)
         else { continue }
         probes.append((g, probe))
-        for value in probe.values {
-          coupling.analysis.values[value.index]?.channels(of: g, coupling)?.labels.forEachDistinct {
+        for operand in probe.operands {
+          operand.labelled.channels(of: g, coupling)?.labels.forEachDistinct {
             multiplied[g, default: []].insert(channels.classOf[Int($0)])
           }
         }
@@ -54,10 +54,11 @@ struct AttentionCriterion: Sendable {
   /// The groups that have channels on the axis a product is summed over.
   private static func groups(of product: Facts.Product, _ coupling: ChannelCoupling) -> [Int] {
     var found: Set<Int> = []
-    let node = coupling.graph[product.node]
-    guard let value = node.input(0).flatMap({ coupling.analysis.values[$0.index] }) else { return [] }
-    for set in value.sets { set.labels.forEachDistinct { if let g = coupling.group(of: $0) { found.insert(g) } } }
-    return found.sorted().filter { AttentionPairProbe.runsOver(product, $0, coupling) }
+    guard let operands = MultipliedOperand.both(of: product, coupling) else { return [] }
+    for set in operands[0].labelled.sets {
+      set.labels.forEachDistinct { if let g = coupling.group(of: $0) { found.insert(g) } }
+    }
+    return found.sorted().filter { AttentionPairProbe.runs(product, of: operands, over: $0, coupling) }
   }
 
   func votes(on g: Int, work: Work) throws(Failure) -> Criterion.Votes {
@@ -84,10 +85,11 @@ struct AttentionCriterion: Sendable {
     let cells = coupling.groups[g].cells.count
     var kinds: [[Double]] = (products[g] ?? []).map(\.scores)
     let multiplied = multiplied[g] ?? []
-    let others = coupling.groups[g].producers.filter { producer in
-      !producer.origin.range.contains { multiplied.contains(channels.classOf[Int($0)]) }
+    // A packed weight makes what is multiplied, and the values.
+    let others = try redundancy.channelMeans(of: g, work: work) { label in
+      !multiplied.contains(channels.classOf[Int(label)])
     }
-    switch try redundancy.channelMeans(of: others, group: g, work: work) {
+    switch others {
     case .unavailable(let reason): return .unavailable(reason)
     case .members(let members): kinds += members.map(\.scores)
     }

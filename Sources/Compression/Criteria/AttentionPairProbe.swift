@@ -7,82 +7,53 @@ import Numerics
 /// Whether these are queries and keys nobody asks: any product of two activations over an axis of coupled channels is
 /// such a sum of rank-1 terms.
 final class AttentionPairProbe: FeatureMapProbe {
-  let values: [ValueID]
+  let operands: [MultipliedOperand]
+  var values: [ValueID] { operands.map(\.value) }
   private let product: Facts.Product
   private let group: Int
   private let components: AttentionPairs.Components
   private let coupling: ChannelCoupling
   private let algebra: LinearAlgebra
-  /// Per operand, what the operator adds to it along its last axis before it multiplies.
-  private let biases: [[Float]?]
   private var sums: [Double]
   private var covers: [Bool]
   private var samples = 0.0
   private var layout: (shapes: [[Int]], layout: ProductLayout)?
 
-  /// - Returns: nil if the product does not run over channels of the group.
+  /// - Returns: nil if the product does not run over channels of the group, or its operands cannot be seen.
   init?(
     _ product: Facts.Product, group: Int, components: AttentionPairs.Components, _ coupling: ChannelCoupling,
     _ algebra: LinearAlgebra
   ) {
-    let node = coupling.graph[product.node]
-    guard Self.runsOver(product, group, coupling), let a = node.input(0), let b = node.input(1) else { return nil }
-    biases = Self.biases(of: node, a, b, coupling)
-    (values, self.product, self.group) = ([a, b], product, group)
+    guard let operands = MultipliedOperand.both(of: product, coupling),
+      Self.runs(product, of: operands, over: group, coupling)
+    else { return nil }
+    (self.operands, self.product, self.group) = (operands, product, group)
     (self.components, self.coupling, self.algebra) = (components, coupling, algebra)
     let cells = coupling.groups[group].cells.count
     (sums, covers) = ([Double](repeating: 0, count: cells), [Bool](repeating: false, count: cells))
   }
 
-  /// Whether the product is summed over channels of the group, and both of its operands can be seen.
-  static func runsOver(_ product: Facts.Product, _ group: Int, _ coupling: ChannelCoupling) -> Bool {
-    let node = coupling.graph[product.node]
-    return showsOperands(node, coupling.graph)
-      && (0..<2).allSatisfy { k in
-        guard let input = coupling.graph[product.node].input(k), !coupling.graph[input].isStored,
-          let value = coupling.analysis.values[input.index],
-          let operand = ProductOperand(value, shape: value.shape, operand: k, of: product, group: group, coupling)
-        else { return false }
-        return operand.value.axes.indices.contains { axis in
-          !product.output.contains(operand.letters[axis])
-            && operand.value.axes[axis].contains(where: operand.set.contains)
-        }
+  /// Whether the product is summed over channels of the group.
+  static func runs(
+    _ product: Facts.Product, of operands: [MultipliedOperand], over group: Int, _ coupling: ChannelCoupling
+  ) -> Bool {
+    operands.indices.allSatisfy { k in
+      let value = operands[k].labelled
+      guard let operand = ProductOperand(value, shape: value.shape, operand: k, of: product, group: group, coupling)
+      else { return false }
+      return operand.value.axes.indices.contains { axis in
+        !product.output.contains(operand.letters[axis])
+          && operand.value.axes[axis].contains(where: operand.set.contains)
       }
-  }
-
-  /// Whether what a fused operator multiplies is what it is given, but for a stored bias: not what it has rotated, nor
-  /// keys that it has kept from earlier.
-  private static func showsOperands(_ node: Node, _ graph: Graph) -> Bool {
-    switch node.qualifiedOperator {
-    case "Attention": node.input(4) == nil
-    case "com.microsoft.MultiHeadAttention":
-      node.input(6) == nil && node.input(3).map { graph[$0].tensor?.dtype == .float32 } ?? true
-    case "com.microsoft.GroupQueryAttention": node.input(3) == nil && node.int("do_rotary", default: 0) == 0
-    default: true
     }
-  }
-
-  /// MultiHeadAttention has one bias for queries, keys and values, in this order.
-  private static func biases(of node: Node, _ a: ValueID, _ b: ValueID, _ coupling: ChannelCoupling) -> [[Float]?] {
-    guard node.qualifiedOperator == "com.microsoft.MultiHeadAttention",
-      let bias = node.input(3).flatMap({ coupling.graph[$0].tensor }), bias.dtype == .float32,
-      let queries = coupling.analysis.shapes[a]?.last, let keys = coupling.analysis.shapes[b],
-      keys.count == 3, let width = keys.last, queries + width <= bias.elementCount
-    else { return [nil, nil] }
-    let elements = (0..<queries + width).map {
-      bias.bytes.buffer.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self)
-    }
-    return [Array(elements[..<queries]), Array(elements[queries...])]
   }
 
   func add(_ maps: [FeatureMap], work: Work) throws(Failure) {
     guard maps.count == 2 else { return }
-    let shapes = maps.map(\.shape)
+    let shapes = zip(operands, maps).map { $0.shape(from: $1) }
     if layout?.shapes != shapes {
-      let operands = maps.enumerated().compactMap { k, map in
-        coupling.analysis.values[map.value.index].flatMap {
-          ProductOperand($0, shape: map.shape, operand: k, of: product, group: group, coupling)
-        }
+      let operands = operands.enumerated().compactMap { k, operand in
+        ProductOperand(operand.labelled, shape: shapes[k], operand: k, of: product, group: group, coupling)
       }
       guard operands.count == 2,
         let layout = ProductLayout(operands, output: product.output, group: group, coupling)
@@ -90,9 +61,8 @@ final class AttentionPairProbe: FeatureMapProbe {
       self.layout = (shapes, layout)
     }
     guard let layout = layout?.layout else { return }
-    let biased = zip(maps, biases).map { map, bias in
-      bias.map { bias in map.elements.enumerated().map { $1 + bias[$0 % bias.count] } }
-    }
+    var made: [[Float]?] = []
+    for (operand, map) in zip(operands, maps) { made.append(try operand.elements(from: map, coupling, algebra)) }
     let size = layout.inner
     for entry in layout.entries {
       try work.checkCancellation()
@@ -101,7 +71,7 @@ final class AttentionPairProbe: FeatureMapProbe {
         func gram(_ elements: UnsafeBufferPointer<Float>) -> [Double] {
           matrix.gram(of: elements, from: matrix.offset(ofEntry: entry.index), inner: size, algebra)
         }
-        grams.append(biased[k]?.withUnsafeBufferPointer(gram) ?? gram(maps[k].elements))
+        grams.append(made[k]?.withUnsafeBufferPointer(gram) ?? gram(maps[k].elements))
         for i in 0..<size where !grams[k][i * size + i].isFinite { throw coupling.graph.notFinite(maps[k].value) }
       }
       guard

@@ -132,28 +132,34 @@ struct WeightCriterion: Sendable {
     }
   }
 
-  /// Per cell the mean score of its filters, each filter scored by itself among all of its layer's in the group.
+  /// Per cell the mean score of its filters, each filter scored by itself among those of its layer in the group whose
+  /// labels count.
   func channelMeans(
-    of producers: [ChannelGroup.Producer], group g: Int, work: Work
+    of g: Int, work: Work, counting counts: (Int32) -> Bool
   ) throws(Failure) -> Criterion.Votes {
     guard case .geometry(let geometry) = kind else { preconditionFailure("only geometry scores filters one by one") }
-    let found = sources(of: producers.map { ($0.origin, $0.node) }, group: g)
+    let found = sources(of: coupling.groups[g].producers.map { ($0.origin, $0.node) }, group: g)
     if let problem = found.problem { return .unavailable(problem) }
     var members: [MemberScores] = []
     for source in found.sources {
-      let chosen = source.filters.cells.indices.filter { source.filters.cells[$0] >= 0 }
+      let perLabel = source.filters.count / source.origin.range.count
+      let chosen = source.filters.cells.indices.filter { filter in
+        source.filters.cells[filter] >= 0
+          && counts(source.origin.range.lowerBound + Int32(filter / max(perLabel, 1)))
+      }
+      guard !chosen.isEmpty else { continue }
       var single = [Int](repeating: -1, count: source.filters.count)
       for (k, filter) in chosen.enumerated() { single[filter] = k }
       let filters = source.filters.with(cells: single)
       switch try geometry.scores(of: [filters], cellCount: chosen.count, work: work).scores {
       case .nonFinite(let filter): return .unavailable(complaint(source, filter))
       case .scores(let scores):
-        var (sums, counts) = ([Double](repeating: 0, count: cellCount(g)), [Double](repeating: 0, count: cellCount(g)))
+        var (sums, numbers) = ([Double](repeating: 0, count: cellCount(g)), [Double](repeating: 0, count: cellCount(g)))
         for (filter, score) in zip(chosen, scores) {
           sums[source.filters.cells[filter]] += score
-          counts[source.filters.cells[filter]] += 1
+          numbers[source.filters.cells[filter]] += 1
         }
-        members.append(MemberScores(zip(sums, counts).map { $1 == 0 ? 0 : $0 / $1 }))
+        members.append(MemberScores(zip(sums, numbers).map { $1 == 0 ? 0 : $0 / $1 }))
       }
     }
     return .members(members)
