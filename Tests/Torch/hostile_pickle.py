@@ -55,6 +55,8 @@ FORBIDDEN = [
     ("torch.serialization", "load", "x"),
     ("torch.utils.cpp_extension", "load_inline", "x"),
     ("torch.jit", "load", "x"),
+    ("torch.nn.functional", "relu", "x"),
+    ("torch.nn.functional", "threshold", "x"),
     ("torch.fx.graph_module", "_forward_from_src", "x"),
     ("torch.fx.graph_module", "_exec_with_source", f"open('{MARK}','w')"),
     ("torch.nn.modules.module", "os.system", PAYLOAD),
