@@ -150,7 +150,7 @@ struct Balance: Sendable {
     let disjoint = zip(all, all.dropFirst()).allSatisfy(<)
     let multiplicities = Set(distinct.map(\.multiplicity))
     let uniform = distinct.allSatisfy { row in
-      let free = row.classes.lazy.filter { !isFrozen($0) }
+      let free = row.classes.filter { !isFrozen($0) }
       return row.classes.count == width && row.multiplicity != nil
         && free.allSatisfy { signature($0) == free.first.map(signature) }
     }
