@@ -204,6 +204,21 @@ class Tokens(nn.Module):
         return self.leave(F.relu(self.enter(self.table(x))).mean(1))
 
 
+class Places(nn.Module):
+    """Places counted among the tokens that are none, in integers of 32 bits: their sums have 64."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.places = nn.Embedding(50, 32), nn.Embedding(12, 32)
+        self.enter, self.leave = nn.Linear(32, 48), nn.Linear(48, 5)
+
+    def forward(self, x):
+        mask = x.ne(1).int()
+        places = ((torch.cumsum(mask, 1).type_as(mask) + 0) * mask).long() + 1
+        x = F.relu(self.enter(self.table(x) + self.places(places))).sum(1)
+        return self.leave(x / mask.sum(1, keepdim=True))
+
+
 class Extremes(nn.Module):
     """Exported, the pooling returns positions besides, which nobody reads; the product is written as a sum of indices."""
 
@@ -248,6 +263,7 @@ PROGRAMS = {
     "every_second": (EverySecond, IMAGE),
     "parts": (Parts, IMAGE),
     "tokens": (Tokens, lambda batch: (torch.randint(0, 50, (batch, 9)),)),
+    "places": (Places, lambda batch: (torch.randint(0, 50, (batch, 9)),)),
     "extremes": (Extremes, IMAGE),
     "numbers": (Numbers, IMAGE),
 }

@@ -28,8 +28,7 @@ enum ReductionOperators {
       },
       "cumsum": TorchFunction("input dim dtype") { (l, a) throws(Failure) in
         var x = try a.tensor("input")
-        if a.has("dtype") { x = try l.cast(x, to: l.type(named: a["dtype"])) }
-        if l.dtype(x) == .bool { x = try l.cast(x, to: .int64) }
+        x = try a.has("dtype") ? l.cast(x, to: l.type(named: a["dtype"])) : l.summable(x)
         return .tensor(
           try l.node("CumSum", [x, l.integers([l.axis(a.int("dim"), of: x)], shape: [], as: "axis")]))
       },
@@ -68,9 +67,15 @@ extension TorchLowering {
     var x = if let input { input } else { try a.tensor("input") }
     if a.has("dtype") { x = try cast(x, to: type(named: a["dtype"])) }
     if !dtype(x).isFloat, op == "ReduceMean" || op.hasPrefix("ReduceL") { x = try cast(x, to: .float32) }
+    if op == "ReduceSum" || op == "ReduceProd", !a.has("dtype") { x = try summable(x) }
     if dtype(x) == .bool { x = try cast(x, to: .int64) }
     return .tensor(
       try node(op, [x, reducedAxes(x, a)], ["keepdims": .int(a.bool("keepdim", false) ? 1 : 0)]))
+  }
+
+  /// PyTorch adds and multiplies integers of any width, and truth values, in 64 bits.
+  fileprivate mutating func summable(_ x: ValueID) throws(Failure) -> ValueID {
+    dtype(x).isFloat ? x : try cast(x, to: .int64)
   }
 
   /// nil for all.
