@@ -330,6 +330,33 @@ def test_weight_norm_is_pruned_in_an_exported_program(client, tmp_path, norm):
     assert verdict.status != "wrong" and verdict.effect > 1e-3, f"{verdict}"
 
 
+@pytest.mark.parametrize("is_norm_first", [False, True], ids=["norms_behind", "norms_before"])
+def test_encoders_of_a_graph_module_are_pruned_between_their_linear_layers(client, tmp_path, is_norm_first):
+    torch.manual_seed(0)
+    activation, norm = ("gelu", nn.LayerNorm(32)) if is_norm_first else (F.relu, None)
+    layer = nn.TransformerEncoderLayer(32, 4, 96, activation=activation, batch_first=True, norm_first=is_norm_first)
+    encoder = nn.TransformerEncoder(layer, 2, norm, enable_nested_tensor=False)
+    original, inputs = nn.Sequential(nn.Linear(20, 32), encoder, nn.Linear(32, 5)), (torch.randn(2, 7, 20),)
+    networks.awaken(original)
+    original.eval()
+    source = files.write(original, inputs, tmp_path / "original.pt", "graph_module")
+    shapes, output = files.input_shapes(inputs, "graph_module"), tmp_path / "half.pt"
+    layers = client.inspect(source, input_shapes=shapes).layers
+    # Outside of training the encoder reads the weights of its parts by itself.
+    assert not [layer.name for layer in layers if layer.decomposition and ".layers." in layer.name]
+    reply = client.compress(source, output, recommendation_ratio=0.5, verify=True, input_shapes=shapes)
+    assert {"1.layers.0.linear1.weight", "1.layers.1.linear2.weight"} <= {entry.parameter for entry in reply.removed}
+    compressed = files.read(output)
+    usual = torch.backends.mha.get_fastpath_enabled()
+    try:
+        for is_fast in (True, False):
+            torch.backends.mha.set_fastpath_enabled(is_fast)
+            verdict, _ = masking_torch.judge(original, compressed, reply.removed, inputs, False, TOLERANCE)
+            assert verdict.status == "exact" and verdict.effect > 1e-3, f"{verdict}"
+    finally:
+        torch.backends.mha.set_fastpath_enabled(usual)
+
+
 class Products(nn.Module):
     """Weights that no module has, each applied in another way."""
 

@@ -233,6 +233,8 @@ extension TorchArgument {
     case .tuple(let nodes): return all(nodes).map { .tuple($0) }
     case .list(let nodes): return all(nodes).map { .list($0) }
     case .global("torch", let name) where CodeVocabulary.constants.contains(name): return .symbol("torch." + name)
+    case .global(let module, let name):
+      return AllowedGlobals.activation(module: module, name: name).map { .symbol($0) }
     case .call where node.calleeName == "torch.Size": return node.ints.map { .tuple($0.map { .int($0) }) }
     default: return nil
     }

@@ -402,7 +402,8 @@ struct TorchLowering: GraphLowering {
       return CallContext(call: call, base: base, what: "the call '\(base)' of \(name)", name: name)
     case .module(let module):
       let what = "the module '\(module.path)' (\(module.className))"
-      return CallContext(call: call, base: base, what: what, name: module.className)
+      return CallContext(
+        call: call, base: base, what: what, name: module.className, instead: "with torch.export, or as ONNX,")
     }
   }
 
@@ -416,10 +417,12 @@ struct CallContext {
   let base: String
   let what: String
   let name: String
+  /// How the model could be written where this cannot be taken.
+  var instead = "as ONNX"
 
   func unsupported(_ why: String) -> Failure {
     Failure(
-      .modelUnsupportedOperator, "\(what) cannot be taken: \(why). Export the model as ONNX instead, if PyTorch can",
+      .modelUnsupportedOperator, "\(what) cannot be taken: \(why). Export the model \(instead) instead, if PyTorch can",
       details: ["node": .string(base), "op": .string(name)])
   }
 

@@ -92,6 +92,8 @@ enum TorchModules {
           input(given, lowering), weight: tensor("weight", module, &lowering), bias: tensor("bias", module, &lowering),
           epsilon: number("eps", module) ?? 1e-5))
     case "MultiheadAttention": return try MultiheadAttention.apply(module, given, &lowering)
+    case "TransformerEncoder", "TransformerEncoderLayer":
+      return try TransformerEncoder.apply(module, given, &lowering)
     case "LSTM", "GRU", "RNN": return try RecurrentOperators.apply(module, given, &lowering)
     default: break
     }

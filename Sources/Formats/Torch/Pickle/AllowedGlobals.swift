@@ -39,6 +39,21 @@ package enum AllowedGlobals {
   /// The key under which a GraphModule keeps its tracer class.
   static let tracerKey = "_tracer_cls"
 
+  /// What layers of torch.nn that are given a function keep of it (`torch.nn.TransformerEncoderLayer`): numbers go in and
+  /// come out.
+  private static let activations: Set<String> = {
+    let names = [
+      "relu", "relu6", "silu", "mish", "leaky_relu", "elu", "selu", "celu", "hardswish", "hardsigmoid", "tanh",
+      "sigmoid",
+    ]
+    return Set(names.map { "torch.nn.functional \($0)" } + ["torch._C._nn gelu"])
+  }()
+
+  /// The operator that a global is as a module's activation; nil for everything else.
+  static func activation(module: String, name: String) -> String? {
+    activations.contains(module + " " + name) ? name : nil
+  }
+
   private static let exact: [String: Use] = {
     var uses: [String: Use] = [
       "torch.fx.graph_module reduce_graph_module": .reduce,
@@ -73,6 +88,7 @@ package enum AllowedGlobals {
     ] {
       uses["torch \(name)"] = .value
     }
+    for function in activations { uses[function] = .value }
     for name in ["contiguous_format", "channels_last", "channels_last_3d", "preserve_format", "strided"] {
       uses["torch \(name)"] = .value
     }
