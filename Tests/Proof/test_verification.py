@@ -455,6 +455,39 @@ def test_weights_that_are_no_numbers_are_named(client, folder, number):
         assert error.value.kind == "verify.impossible" and "'w2'" in str(error.value) and not output.exists()
 
 
+def test_outputs_that_rounding_alone_decides_are_no_verdict(client, folder):
+    """Chaos: whatever is added up in another order comes out as something else, in the original too."""
+    path, output = folder / "original.onnx", folder / "unwritten.onnx"
+    rng = np.random.default_rng(3)
+    stored = {
+        "w1": rng.normal(0, 0.3, (16, 3, 3, 3)), "w2": rng.normal(0, 0.3, (8, 16, 3, 3)), "four": np.array(4.0),
+        **{name: rng.uniform(0.5, 1.5, 8) for name in ("scale", "shift", "mean", "variance")},
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["first"], "first"),
+        helper.make_node("Conv", ["first", "w2"], ["second"], "second"),
+        helper.make_node("BatchNormalization", ["second", "scale", "shift", "mean", "variance"], ["normal"]),
+        helper.make_node("Sigmoid", ["normal"], ["value0"]),
+    ]
+    for k in range(60):  # the logistic map doubles a difference every time
+        nodes += [
+            helper.make_node("Mul", [f"value{k}", f"value{k}"], [f"square{k}"]),
+            helper.make_node("Sub", [f"value{k}", f"square{k}"], [f"product{k}"]),
+            helper.make_node("Mul", [f"product{k}", "four"], [f"value{k + 1}"]),
+        ]
+    infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])]
+    outputs = [helper.make_tensor_value_info("value60", TensorProto.FLOAT, [1, 8, 4, 4])]
+    initializers = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()]
+    graph = helper.make_graph(nodes, "chaos", infos, outputs, initializers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    with pytest.raises(espalier.ServerError) as error:
+        client.compress(path, output, recommendation_ratio=0.5, options={"step_op": "none"}, verify=True)
+    assert error.value.kind == "verify.impossible" and "rounding" in str(error.value) and not output.exists()
+    client.compress(path, output, recommendation_ratio=0.5)
+    assert output.exists()
+    output.unlink()
+
+
 def test_an_input_that_is_an_output(client, folder):
     path, output = folder / "original.onnx", folder / "compressed.onnx"
     small_network(path, outputs=("y", "x"))

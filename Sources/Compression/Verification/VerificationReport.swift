@@ -31,6 +31,12 @@ package struct VerificationReport: Sendable {
     (self.status, self.distance, self.twin) = (status, distance, twin)
     (self.tolerance, self.noise, self.sampleCount, self.reason) = (tolerance, noise, sampleCount, reason)
   }
+
+  /// Whether the model differs from itself, computed in another order, by more than anything may differ: then that its
+  /// outputs differ is no sign of a fault.
+  package var isChaotic: Bool {
+    noise > RoundingTolerance.most && distance.mismatch == nil && twin?.mismatch == nil
+  }
 }
 
 /// What counts as rounding, for one model.
@@ -46,7 +52,7 @@ package struct RoundingTolerance: Sendable {
   /// Beyond this only quantized networks go, whose rounding is a step of their own, and they get twice their noise.
   private static let ordinary = 0.02
   /// Beyond this no outputs are called equal.
-  private static let most = 0.2
+  static let most = 0.2
 
   package let noise: Double
   package let relative: Double

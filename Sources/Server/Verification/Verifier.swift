@@ -44,6 +44,14 @@ struct Verifier {
           + "that the original without that part cannot be computed; mend the weights, or exclude the layer",
         details: ["parameter": .string(parameter)])
     }
+    if report.status == .failed, report.isChaotic {
+      throw Failure(
+        .verifyImpossible,
+        "rounding alone changes the outputs of this model by \(report.noise) of their largest magnitude, so that "
+          + "comparing them tells nothing; give samples of what it was trained for with dataset_path, or do without "
+          + "verify, which leaves the certificate",
+        details: ["noise": .double(report.noise)])
+    }
     return report
   }
 
