@@ -37,6 +37,17 @@ def bias_shared_by_two_layers(net):
         net.output(net.conv(net.relu(y), 3, 1))
 
 
+@hazard(opset=7)
+def operator_set_seven(net):
+    """As the oldest networks of the ONNX model zoo are: factors of Upsample and shares of Dropout are attributes."""
+    x = stem(net, 8)
+    vectors = [net.store(net.uniform(0.5, 1.5, 8)) for _ in range(4)]
+    x = net.node("BatchNormalization", [x, *vectors], net.shape(x), spatial=1)
+    x = net.node("Upsample", [x], (2, 8, 12, 12), mode="nearest", scales=[1.0, 1.0, 2.0, 2.0])
+    x = net.node("Dropout", [x], net.shape(x), ratio=0.3)
+    end(net, net.node("Sum", [x, net.conv(x, 8, 1), net.conv(x, 8, 3)], net.shape(x)))
+
+
 @hazard()
 def weight_shared_by_different_groups(net):
     x = stem(net, 8)

@@ -155,8 +155,8 @@ enum ONNXLimits {
   static let rank = 64
   /// Nesting of subgraphs.
   static let depth = 64
-  /// Operator sets before version 9 broadcast, normalize and upsample by other rules.
-  static let oldestOpset = 9
+  /// Operator sets before version 7 broadcast by other rules, and ONNX Runtime does not run them.
+  static let oldestOpset = 7
   /// What operators mean in later versions is not known yet (onnx 1.23 writes 28).
   static let newestOpset = 28
 }
