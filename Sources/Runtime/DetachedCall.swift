@@ -3,15 +3,16 @@ import ModelGraph
 import Synchronization
 import Threads
 
-/// Runs a foreign call that may take long on a thread of its own, so that a cancelled caller can leave it behind.
+/// Runs what may take long on a thread of its own, so that a cancelled caller can leave it behind.
 ///
-/// A cancelled request has to answer at once, and the library looks at its stop switch between two operators only, or,
-/// while it loads a model, never. What the call uses lives until it ends, kept by its closure; nobody sees its result.
+/// A cancelled request has to answer at once. ONNX Runtime looks at its stop switch between two operators only, or, while
+/// it loads a model, never, and linear algebra looks up only now and then. What the call uses lives until it ends, kept
+/// by its closure; nobody sees its result.
 /// - Parameters:
 ///   - stop: asks the call to end early; runs once, on any thread, if the work is cancelled.
 ///   - body: runs to its end whatever happens.
 package func detached<R: Sendable>(
-  work: Work, stop: @escaping @Sendable () -> Void = {}, _ body: @escaping @Sendable () -> Result<R, Failure>
+  work: Work, stop: @escaping @Sendable () -> Void = {}, _ body: @escaping @Sendable () throws(Failure) -> R
 ) throws(Failure) -> R {
   try work.checkCancellation()
   let call = DetachedCall(body)
@@ -28,11 +29,11 @@ package func detached<R: Sendable>(
 
 /// A closure on its way through a thread. Its waiter wakes when it has ended, or when nobody wants its result any more.
 private final class DetachedCall<R: Sendable>: Sendable {
-  private let body: Mutex<(@Sendable () -> Result<R, Failure>)?>
+  private let body: Mutex<(@Sendable () throws(Failure) -> R)?>
   private let outcome = Mutex<Result<R, Failure>?>(nil)
   nonisolated(unsafe) private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 
-  init(_ body: @escaping @Sendable () -> Result<R, Failure>) {
+  init(_ body: @escaping @Sendable () throws(Failure) -> R) {
     self.body = Mutex(body)
     sem_init(semaphore, 0, 0)
   }
@@ -56,7 +57,7 @@ private final class DetachedCall<R: Sendable>: Sendable {
 
   private func run() {
     // Taken, so that what the closure keeps is free when the waiter goes on.
-    let result = body.withLock { $0.take() }?()
+    let result = body.withLock { $0.take() }.map { Result(catching: $0) }
     outcome.withLock { $0 = result }
     wake()
   }

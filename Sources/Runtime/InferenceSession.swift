@@ -49,7 +49,7 @@ package final class InferenceSession: Sendable {
     _ model: Model, settings: Settings = Settings(), runtime: ONNXRuntime, work: Work
   ) throws(Failure) {
     self.runtime = runtime
-    handle = try detached(work: work) { SessionHandle.load(model, settings, runtime) }
+    handle = try detached(work: work) { () throws(Failure) in try SessionHandle.load(model, settings, runtime) }
     inputs = try handle.values(onnx_inputs, runtime)
     outputs = try handle.values(onnx_outputs, runtime)
   }
@@ -64,8 +64,8 @@ package final class InferenceSession: Sendable {
   package func run(_ inputs: [String: Tensor], outputs: [String], work: Work) throws(Failure) -> [Tensor] {
     let stop = try StopSwitch(runtime)
     let (handle, runtime) = (handle, runtime)
-    let values = try detached(work: work, stop: { stop.flip() }) {
-      handle.run(inputs, outputs, stop, runtime)
+    let values = try detached(work: work, stop: { stop.flip() }) { () throws(Failure) in
+      try handle.run(inputs, outputs, stop, runtime)
     }
     var results: [Tensor] = []
     for (name, value) in zip(outputs, values) {
@@ -99,7 +99,7 @@ private final class SessionHandle: Sendable {
 
   static func load(
     _ model: InferenceSession.Model, _ settings: InferenceSession.Settings, _ runtime: ONNXRuntime
-  ) -> Result<SessionHandle, Failure> {
+  ) throws(Failure) -> SessionHandle {
     var session: OpaquePointer?
     let error = withOptionalCString(settings.externalDataFolder) { folder in
       let settings = onnx_settings(
@@ -115,8 +115,8 @@ private final class SessionHandle: Sendable {
       case .file(let path): text(onnx_session_from_file(runtime.library, path, settings, &session))
       }
     }
-    guard let session else { return .failure(runtime.failure("cannot load the model", error ?? "")) }
-    return .success(SessionHandle(session))
+    guard let session else { throw runtime.failure("cannot load the model", error ?? "") }
+    return SessionHandle(session)
   }
 
   func values(_ side: onnx_side, _ runtime: ONNXRuntime) throws(Failure) -> [ModelValue] {
@@ -140,7 +140,7 @@ private final class SessionHandle: Sendable {
 
   func run(
     _ inputs: [String: Tensor], _ outputs: [String], _ stop: StopSwitch, _ runtime: ONNXRuntime
-  ) -> Result<[RunValue], Failure> {
+  ) throws(Failure) -> [RunValue] {
     let arguments = CStrings(inputs.map(\.key) + outputs)
     let tensors = inputs.map(\.value)
     let dims = tensors.flatMap { $0.shape.map(Int64.init) }
@@ -159,8 +159,8 @@ private final class SessionHandle: Sendable {
             raw, stop.raw, records, records.count, Array(arguments.pointers[inputs.count...]), outputs.count, &values))
       }
     }
-    if let error { return .failure(runtime.failure("cannot run the model", error)) }
-    return .success(values.compactMap { $0.map(RunValue.init) })
+    if let error { throw runtime.failure("cannot run the model", error) }
+    return values.compactMap { $0.map(RunValue.init) }
   }
 }
 

@@ -51,15 +51,13 @@ package final class RuntimeLoader: Sendable {
   /// - Throws: `Failure(.runtimeUnavailable)` that says what was looked at and how to install it, or cancelled.
   package func runtime(work: Work) throws(Failure) -> ONNXRuntime {
     if let runtime = state.withLock({ $0.runtime }) { return runtime }
-    return try detached(work: work) { [self] in
+    return try detached(work: work) { [self] () throws(Failure) in
       // Under the lock, so that two first requests load one library.
-      state.withLock { state in
-        Result { () throws(Failure) -> ONNXRuntime in
-          if let runtime = state.runtime { return runtime }
-          let runtime = try load(state.hints)
-          state.runtime = runtime
-          return runtime
-        }
+      try state.withLock { state throws(Failure) in
+        if let runtime = state.runtime { return runtime }
+        let runtime = try load(state.hints)
+        state.runtime = runtime
+        return runtime
       }
     }
   }

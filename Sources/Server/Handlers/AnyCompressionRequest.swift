@@ -70,10 +70,7 @@ enum AnyCompressionRequest: Sendable {
     case .decomposition(var request, let warning):
       request.maps = try server.featureMaps(of: model.document, dataset: dataset, work: work)
       let (compressible, final) = (model.compressible, request)
-      // Linear algebra looks up only now and then.
-      var planned = try detached(work: work) { () -> Result<PlannedCompression, Failure> in
-        Result { () throws(Failure) in try compressible.plan(final, work: work) }
-      }
+      var planned = try detached(work: work) { () throws(Failure) in try compressible.plan(final, work: work) }
       if let warning { planned.warnings.append(warning) }
       return (planned, try body(planned) {})
     case .automatic(let request):
@@ -82,10 +79,7 @@ enum AnyCompressionRequest: Sendable {
     case .listed(var request):
       try request.means.read(dataset, for: model, in: server, work: work)
       let (compressible, final) = (model.compressible, request)
-      // Linear algebra looks up only now and then.
-      let planned = try detached(work: work) { () -> Result<PlannedCompression, Failure> in
-        Result { () throws(Failure) in try compressible.plan(final, work: work) }
-      }
+      let planned = try detached(work: work) { () throws(Failure) in try compressible.plan(final, work: work) }
       return (planned, try body(planned) {})
     }
   }
@@ -110,10 +104,7 @@ extension AutomaticRequest {
     var request = self
     try request.means.read(dataset, for: model, in: server, work: work)
     let (compressible, final) = (model.compressible, request)
-    // Linear algebra looks up only now and then.
-    return try detached(work: work) { () -> Result<PlannedCompression, Failure> in
-      Result { () throws(Failure) in try compressible.plan(final, work: work) }
-    }
+    return try detached(work: work) { () throws(Failure) in try compressible.plan(final, work: work) }
   }
 }
 

@@ -115,8 +115,8 @@ struct CompressTask: ModelTask {
       try proved()
       let runner = try DatasetNetworkRunner(dataset, for: model.document, in: server, work: work)
       let compressible = model.compressible
-      return try detached(work: work) { () -> Result<PlannedCompression, Failure> in
-        Result { () throws(Failure) in try compressible.reconstruct(planned, on: runner, work: work) }
+      return try detached(work: work) { () throws(Failure) in
+        try compressible.reconstruct(planned, on: runner, work: work)
       }
     }
   }

@@ -53,15 +53,12 @@ struct RecommendTask: ModelTask {
         recommendation =
           dataset == nil
           ? try compressible.recommend(final, work: work)
-          : try detached(work: work) { () -> Result<Recommendation, Failure> in
-            Result { () throws(Failure) in try compressible.recommend(final, work: work) }
-          }
+          : try detached(work: work) { () throws(Failure) in try compressible.recommend(final, work: work) }
       case .decomposition(var request):
         request.maps = try server.featureMaps(of: model.document, dataset: dataset, work: work)
         let (compressible, final) = (model.compressible, request)
-        // Linear algebra looks up only now and then.
-        recommendation = try detached(work: work) { () -> Result<Recommendation, Failure> in
-          Result { () throws(Failure) in try compressible.recommend(final, work: work) }
+        recommendation = try detached(work: work) { () throws(Failure) in
+          try compressible.recommend(final, work: work)
         }
       case .automatic(let request):
         recommendation = Recommendation(try request.plan(model, dataset: dataset, in: server, work: work))

@@ -51,11 +51,8 @@ struct SensitivityTask: ModelTask {
       var found: (@Sendable ([SensitivityReport.Group]) -> Void)?
       if let parts { found = { groups in parts.send(["groups": .array(groups.map(\.json))]) } }
       let listener = found
-      // Linear algebra looks up only now and then.
-      var report = try detached(work: work) { () -> Result<SensitivityReport, Failure> in
-        Result { () throws(Failure) in
-          try compressible.sensitivity(ratios: ratios, options, maps: maps, work: work, found: listener)
-        }
+      var report = try detached(work: work) { () throws(Failure) in
+        try compressible.sensitivity(ratios: ratios, options, maps: maps, work: work, found: listener)
       }
       try model.document.verifyUnchanged()
       if parts != nil { report.groups = [] }
