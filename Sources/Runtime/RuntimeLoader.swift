@@ -62,11 +62,6 @@ package final class RuntimeLoader: Sendable {
     }
   }
 
-  /// Whether one is loaded or seems to be there to load. Looks, and loads nothing.
-  package var isAvailable: Bool {
-    state.withLock { $0.runtime != nil || !search($0.hints).search.candidates.isEmpty }
-  }
-
   private func search(_ hints: [Hint]) -> (search: RuntimeSearch, place: RuntimeSearch.NamedPlace?) {
     let named = [
       option.map { RuntimeSearch.NamedPlace(source: "--onnxruntime", path: $0) },

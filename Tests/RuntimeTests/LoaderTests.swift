@@ -32,8 +32,7 @@ struct LoaderTests {
   }
 
   private func found(_ loader: RuntimeLoader) throws -> String {
-    #expect(loader.isAvailable)
-    return try loader.runtime(work: Work()).path
+    try loader.runtime(work: Work()).path
   }
 
   private func refusal(_ loader: RuntimeLoader) throws -> Failure {
@@ -142,7 +141,6 @@ struct LoaderTests {
   @Test("One library is loaded however many ask, and a failure is not kept")
   func once() throws {
     let loader = loader(option: scratch["env"])
-    #expect(!loader.isAvailable)
     _ = try refusal(loader)
     try install("env/\(packages)")
     let runtimes = (0..<8).map { _ in try? loader.runtime(work: Work()) }

@@ -2,7 +2,7 @@
 ///
 /// *Nominal* lengths are what a user would feed: they give multiply-adds and sizes. *Analysis* lengths make every open
 /// length a prime that divides no constant of the model, so that factors of different axes never line up by accident
-/// (coupling by labels tells axes apart by their factors). What differs between the two is dynamic.
+/// (coupling by labels tells axes apart by their factors). What differs between the two depends on open lengths.
 package struct InputLengths: Sendable, Equatable {
   package let shapes: [ValueID: [Int]]
   /// The lengths of the file's symbolic axes.
@@ -18,23 +18,6 @@ package struct GraphShapes: Sendable {
 
   /// Whether no input length is open, so that both tables are the same.
   package var isStatic: Bool { nominalLengths == analysisLengths }
-
-  /// Whether the length of an axis depends on the lengths of the inputs.
-  package func isDynamic(_ value: ValueID, axis: Int) -> Bool {
-    guard !isStatic, let nominal = nominal[value], let analysis = analysis[value] else { return false }
-    return nominal.count != analysis.count || nominal[axis] != analysis[axis]
-  }
-
-  /// Whether a known element depends on the lengths of the inputs.
-  package func isDynamic(_ value: ValueID, element: Int) -> Bool {
-    guard !isStatic, let analysis = analysis.contents(of: value) else { return false }
-    guard let nominal = nominal.contents(of: value), nominal.shape == analysis.shape else { return true }
-    switch (nominal.elements, analysis.elements) {
-    case (.integers(let a), .integers(let b)): return a[element] != b[element]
-    case (.reals(let a), .reals(let b)): return a[element] != b[element]
-    default: return true
-    }
-  }
 }
 
 extension Graph {
