@@ -104,7 +104,7 @@ def cell(found, column, share):
     return percent(found[column]) + aside
 
 
-def rows(results, name):
+def rows(name):
     """`(method, reconstruct, key by share)` of what can do anything at all."""
     for method in METHODS:
         for mode in MODES:
@@ -123,7 +123,7 @@ def network_table(results, name):
         f"| --- | --- |{' ---: |' * len(titles)}",
     ]
     idle = []
-    for method, mode, key in rows(results, name):
+    for method, mode, key in rows(name):
         if all(results[key(share)] is None for share in SHARES):
             idle += [method] if method not in idle else []
             continue

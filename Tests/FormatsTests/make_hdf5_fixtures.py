@@ -11,7 +11,6 @@ them.
 import os
 import pathlib
 import sys
-import tempfile
 import zipfile
 
 import numpy as np

@@ -1,5 +1,4 @@
 import Numerics
-import TestSupport
 import Testing
 
 /// Permuted copies against the definition, one element at a time.

@@ -109,7 +109,7 @@ class Deaths:
         self.dead, self.summed, self.mixing = {}, collections.defaultdict(list), {}
         for entry in removed:
             shape = tuple(self.stored[entry["parameter"]].dims)
-            mask = masking.removal_mask(shape, entry, None)
+            mask = masking.removal_mask(shape, entry)
             self.dead[entry["parameter"]] = mask | self.dead.get(entry["parameter"], False)
         for index, node in enumerate(model.graph.node):
             if node.op_type in SHAPES or not any(name in self.dead for name in node.input):

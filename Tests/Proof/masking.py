@@ -94,7 +94,7 @@ def constant_tensor(node):
     return numpy_helper.from_array(np.array(value, dtype), node.output[0])
 
 
-def removal_mask(shape, entry, groups):
+def removal_mask(shape, entry):
     """True where `entry` says that an element of a tensor of this shape was removed along `entry["axis"]`."""
     mask = np.zeros(shape, bool)
     axis = entry["axis"]
@@ -156,7 +156,7 @@ class Masker:
         for entry in removed:
             shape = tuple(self.stored[entry["parameter"]].dims)
             key = (entry["parameter"], entry["axis"])
-            self.masks.setdefault(entry["parameter"], {})[key] = removal_mask(shape, entry, None)
+            self.masks.setdefault(entry["parameter"], {})[key] = removal_mask(shape, entry)
         self.producing = dict(self.masks)  # by stored tensor; what is derived from them joins only self.masks
         self.weight_only = set(self.stored)
         self.nodes = []
@@ -232,7 +232,7 @@ class Masker:
                     self.masks.get(name, {}).get(key) if is_data(node, i) else None
                     for i, name in enumerate(node.input)
                 ]
-                results = self.move(node, data, key)
+                results = self.move(node, data)
             else:
                 parts = [self.masks[n][key] for n in node.input if key in self.masks.get(n, {})]
                 shape = self.shape_of(node.output[0])
@@ -243,7 +243,7 @@ class Masker:
             for name, mask in zip(node.output, results):
                 self.masks.setdefault(name, {})[key] = mask
 
-    def move(self, node, data, key):
+    def move(self, node, data):
         inputs = {}
         for i, name in enumerate(node.input):
             if not name:

@@ -181,15 +181,6 @@ def raw(tensor):
     return numpy_helper.to_array(tensor).tobytes()
 
 
-def group_counts(model):
-    """Per stored tensor read as a Conv weight: the operator's group."""
-    counts = {}
-    for node in model.graph.node:
-        if node.op_type in ("Conv", "ConvTranspose"):
-            counts[node.input[1]] = next((a.i for a in node.attribute if a.name == "group"), 1)
-    return counts
-
-
 def sliced(array, entries):
     """`array` without the slices listed: what a compressed model must store, by numpy.take."""
     per_group = next((e for e in entries if "indices_per_group" in e), None)

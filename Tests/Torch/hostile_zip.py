@@ -30,7 +30,7 @@ def entries_of(archive):
 FIELDS = {"version": 20, "flags": 0x800, "method": 0, "time": 0, "date": 0, "crc": 0, "packed": 0, "size": 0}
 
 
-def write(entries, *, align=64, prefix=b"", comment=b"", between=b"", **end):
+def write(entries, *, align=64, prefix=b"", comment=b"", **end):
     """The archive. `end` overrides fields of its last record: disk, start_disk, here, total, length, offset."""
     body, directory = bytearray(prefix), bytearray()
     for entry in entries:
@@ -59,7 +59,7 @@ def write(entries, *, align=64, prefix=b"", comment=b"", between=b"", **end):
     tail = b"PK\5\6" + struct.pack(
         "<HHHHIIH", *(last[key] & (0xFFFF if index < 4 else 0xFFFFFFFF) for index, key in enumerate(last))
     )
-    return bytes(body + directory + between + tail + comment)
+    return bytes(body + directory + tail + comment)
 
 
 def numbers(fields):
@@ -67,9 +67,3 @@ def numbers(fields):
         "<HHHHHIII",
         *(fields[key] & (0xFFFF if index < 5 else 0xFFFFFFFF) for index, key in enumerate(FIELDS)),
     )
-
-
-def end64(offset, count, length, disk=0):
-    """A 64-bit end record and its locator, for `between`."""
-    record = b"PK\6\6" + struct.pack("<QHHIIQQQQ", 44, 45, 45, disk, disk, count, count, length, offset)
-    return record, b"PK\6\7" + struct.pack("<IQI", disk, 0, 1)

@@ -5,8 +5,6 @@ import Testing
 
 /// The code of a GraphModule: what it says, and what is refused because PyTorch would run it.
 struct GraphModuleCodeTests {
-  private typealias Node = PickleNode
-
   /// One statement and `return y`.
   private func only(_ statement: String) throws -> TorchCall {
     let program = try GraphModuleFile([statement, "return y"]).program()
