@@ -4,7 +4,7 @@
 /// Paths are compared as written, after removing what does not change their meaning; two spellings that only links make
 /// the same lose their order and nothing else, for files are replaced whole and models are checked on each use.
 package enum WorkKind: Sendable, Hashable {
-  /// Reads a model: inspect, recommend, compress to another file.
+  /// Reads a model: everything but release, also compress to another file.
   case modelRead(String)
   /// Changes whether a model is loaded: release.
   case modelWrite(String)
