@@ -189,10 +189,10 @@ class Call(Generic[Result]):
         return self._progress is not None
 
 
-OnEnd = Callable[["Connection", List[Call[Any]], EspalierError], None]
+OnEnd = Callable[[List[Call[Any]], EspalierError], None]
 
 
-def fail_all(connection: Connection, calls: List[Call[Any]], error: EspalierError) -> None:
+def fail_all(calls: List[Call[Any]], error: EspalierError) -> None:
     """What becomes of calls where nobody has another idea."""
     for call in calls:
         call.fail(error)
@@ -316,7 +316,7 @@ class Connection:
             self._ended = ServerStopped("this client has been closed") if self._closing else error
             calls, self._calls = list(self._calls.values()), {}
         if calls:
-            (fail_all if self._closing else self._on_end)(self, calls, self._ended)
+            (fail_all if self._closing else self._on_end)(calls, self._ended)
 
     def _receive(self, message: Dict[str, Any]) -> None:
         method, identifier = message.get("method"), message.get("id")

@@ -131,7 +131,7 @@ class Session:
         self.capabilities = answer.get("capabilities", {})
         return connection
 
-    def _lost(self, connection: Connection, calls: List[Call[Any]], error: EspalierError) -> None:
+    def _lost(self, calls: List[Call[Any]], error: EspalierError) -> None:
         """Told by a connection that has ended which calls it leaves."""
         again: List[Call[Any]] = []
         for call in calls:
