@@ -198,4 +198,4 @@ format: swift-toolchain ## Format the Swift sources
 
 .PHONY: clean
 clean: ## Remove everything that was built or produced
-	rm -rf .build .venv .venv-zoo .venv-digits demo-output dist clients/python/*.egg-info .venv-bench .venv-tfkeras
+	rm -rf .build .venv .venv-bench .venv-demo .venv-digits .venv-tfkeras .venv-zoo demo-output dist clients/python/*.egg-info
