@@ -51,8 +51,8 @@ let package = Package(
       swiftSettings: strict,
       linkerSettings: [.unsafeFlags(["-static-stdlib"])]),
 
-    // A process of its own for HDF5's library. Static: it starts in a millisecond, where the shared library brings along
-    // 34 others (curl, OpenSSL, ...) and takes ten.
+    // A process of its own for HDF5's library. Static: it starts in a millisecond, where the shared library brings
+    // along 34 others (curl, OpenSSL, ...) and takes ten.
     .executableTarget(
       name: "espalier-hdf5", dependencies: ["CHDF5"], cSettings: [.define("H5_USE_110_API")],
       linkerSettings: [

@@ -173,7 +173,8 @@ package final class CompressibleModel: Sendable {
     derived.withLock { $0.channelMoments = (maps.identity, moments) }
   }
 
-  /// Multiply-adds that one cell of each group stands for: of one from every block that loses as many, divided by these.
+  /// Multiply-adds that one cell of each group stands for: of one from every block that loses as many, divided by
+  /// these.
   private func savings(of coupling: ChannelCoupling, _ options: CouplingOptions) -> [Double] {
     let cost = removalCost(of: coupling, options)
     return coupling.groups.map { group in
@@ -201,7 +202,8 @@ package final class CompressibleModel: Sendable {
   /// What describes nodes and tensors is next to nothing in larger files.
   private static let largestMeasuredFile = 64 << 20
 
-  /// The bytes of what a plan makes of the model's file; nil where nobody knows, or where that of its tensors says enough.
+  /// The bytes of what a plan makes of the model's file; nil where nobody knows, or where that of its tensors says
+  /// enough.
   func writtenBytes(_ plan: CompressionPlan, _ work: Work) throws(Failure) -> Int? {
     sizeBytes <= Self.largestMeasuredFile ? try findWrittenBytes(plan, work) : nil
   }

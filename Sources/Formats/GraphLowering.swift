@@ -1,7 +1,7 @@
 import ModelGraph
 
-/// What lowering a framework's program to the one graph has in common, whichever framework: nodes that are named after the
-/// call they come from, and what is known of the values so far.
+/// What lowering a framework's program to the one graph has in common, whichever framework: nodes that are named after
+/// the call they come from, and what is known of the values so far.
 protocol GraphLowering {
   var assembler: GraphAssembler { get set }
   /// What nodes are named after.

@@ -6,7 +6,8 @@ import ModelGraph
 package protocol ModelDocument: Sendable {
   var graph: Graph { get }
   var description: DocumentDescription { get }
-  /// Every file the model spans, as it was when read. Bytes are mapped, so a file that changes invalidates the document.
+  /// Every file the model spans, as it was when read. Bytes are mapped, so a file that changes invalidates the
+  /// document.
   var files: [FileIdentity] { get }
   /// - Throws: `Failure(.modelChanged)` if a file of the model is not what it was when it was read. What was computed
   ///   from a model counts only if this passes afterwards.

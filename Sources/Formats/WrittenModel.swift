@@ -1,8 +1,8 @@
 import Compression
 import ModelGraph
 
-/// The check that formats other than ONNX, whose graph is not what the file says but what became of it, make of what they
-/// wrote: it is read and lowered again, and has every shape that the plan promises.
+/// The check that formats other than ONNX, whose graph is not what the file says but what became of it, make of what
+/// they wrote: it is read and lowered again, and has every shape that the plan promises.
 enum WrittenModel {
   struct Original {
     let graph: Graph
@@ -60,8 +60,8 @@ enum WrittenModel {
 }
 
 extension ModelDocument {
-  /// The last steps of writing a model that is one file: what is there is read again and checked while nobody can see it,
-  /// then named.
+  /// The last steps of writing a model that is one file: what is there is read again and checked while nobody can see
+  /// it, then named.
   /// - Parameters:
   ///   - notes: to be told of the file.
   ///   - reread: the graph and the named values of a complete file.

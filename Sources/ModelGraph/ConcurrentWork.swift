@@ -2,7 +2,8 @@ import Synchronization
 import Threads
 
 extension Work {
-  /// `body` of every item, in order, worked out by as many threads as the work may keep busy, the costliest items first.
+  /// `body` of every item, in order, worked out by as many threads as the work may keep busy, the costliest items
+  /// first.
   ///
   /// A result depends on its item alone, so that the number of threads changes nothing but the time. Progress counts
   /// `cost`; cancellation is looked at before every item, and by `body`.

@@ -1,9 +1,9 @@
 /// The one in-memory form of a network, whatever file it came from: nodes whose operators have ONNX semantics, values
 /// in single assignment, tensors as views on mapped or owned bytes.
 ///
-/// A graph is immutable once built, and so are its nodes and values, so that any number of requests may read it at once;
-/// they are objects, since analyses hand them around far more often than anything makes one. Names are the file's own;
-/// ids are positions in `values` and `nodes`.
+/// A graph is immutable once built, and so are its nodes and values, so that any number of requests may read it at
+/// once; they are objects, since analyses hand them around far more often than anything makes one. Names are the file's
+/// own; ids are positions in `values` and `nodes`.
 package final class Graph: Sendable {
   /// Each names the node that computes it here, whatever it named before.
   package let values: [Value]
@@ -156,8 +156,8 @@ package final class Value: Sendable {
   package let tensor: Tensor?
   /// How the file has a stored tensor's axes; nil where it has them as they are here.
   package let storedAxes: StoredAxes?
-  /// Whether the file has the tensor's numbers elsewhere than among its weights, in a setting or by a rule: it is stored
-  /// here and no parameter there.
+  /// Whether the file has the tensor's numbers elsewhere than among its weights, in a setting or by a rule: it is
+  /// stored here and no parameter there.
   package let isImplied: Bool
 
   package init(
@@ -181,13 +181,13 @@ package final class Value: Sendable {
 /// How a file has the axes of a tensor that the graph has in another order, or several of them as one. What people are
 /// told and what they say of stored tensors is in the file's terms.
 package struct StoredAxes: Sendable, Equatable {
-  /// By axis of the graph's tensor: the axes in the file that it runs over, the last one fastest; none for an axis of length
-  /// 1 that the file does not have.
+  /// By axis of the graph's tensor: the axes in the file that it runs over, the last one fastest; none for an axis of
+  /// length 1 that the file does not have.
   package let axes: [[Int]]
   /// In the file.
   package let shape: [Int]
-  /// As `axes`, of a kernel of one filter per channel that takes this one's place: (h, w, channels, 1) where this one is
-  /// (h, w, in, out). Nil where it lies as this one.
+  /// As `axes`, of a kernel of one filter per channel that takes this one's place: (h, w, channels, 1) where this one
+  /// is (h, w, in, out). Nil where it lies as this one.
   package let depthwise: [[Int]]?
 
   package init(axes: [[Int]], shape: [Int], depthwise: [[Int]]? = nil) {

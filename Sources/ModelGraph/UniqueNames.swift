@@ -1,7 +1,7 @@
 /// Names that nothing in a model has yet.
 ///
-/// Invariant: what was handed out once is not handed out again, and a model in which a thousand nodes bear one name costs
-/// no more than one in which they bear a thousand.
+/// Invariant: what was handed out once is not handed out again, and a model in which a thousand nodes bear one name
+/// costs no more than one in which they bear a thousand.
 package struct UniqueNames {
   /// nil before the first name is asked for.
   private var taken: Set<String>?

@@ -3,7 +3,8 @@
 /// The elements that lie together in the source go a cache line at a time to as many rows of the result, each of which
 /// is written from its beginning to its end; so every line of either side is fetched about once.
 package struct AxisPermutation: Sendable {
-  /// The axes of the result, neighbours that stay together as one: length and distance in source and result, in elements.
+  /// The axes of the result, neighbours that stay together as one: length and distance in source and result, in
+  /// elements.
   private struct Axis {
     let length: Int
     let from: Int

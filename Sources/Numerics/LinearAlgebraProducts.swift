@@ -122,9 +122,9 @@ extension LinearAlgebra {
     functions.pointee.dtrsm("L", "L", "N", "N", &m, &n, &one, factor, &m, rows, &m)
   }
 
-  /// What `orthonormalize` does of vectors that are well apart, in matrix products alone, where Householder's reflectors
-  /// go vector by vector: the Gram matrix's Cholesky factor undone, twice, since the first time leaves the square of the
-  /// condition (Yamamoto et al. 2015, CholeskyQR2).
+  /// What `orthonormalize` does of vectors that are well apart, in matrix products alone, where Householder's
+  /// reflectors go vector by vector: the Gram matrix's Cholesky factor undone, twice, since the first time leaves the
+  /// square of the condition (Yamamoto et al. 2015, CholeskyQR2).
   ///
   /// - Returns: false if the vectors are too near to each other for that; the basis then spans what it did.
   private func orthonormalizeByCholesky(_ basis: UnsafeMutablePointer<Double>, count: Int, length: Int) -> Bool {

@@ -5,9 +5,9 @@ import Threads
 
 /// Runs what may take long on a thread of its own, so that a cancelled caller can leave it behind.
 ///
-/// A cancelled request has to answer at once. ONNX Runtime looks at its stop switch between two operators only, or, while
-/// it loads a model, never, and linear algebra looks up only now and then. What the call uses lives until it ends, kept
-/// by its closure; nobody sees its result.
+/// A cancelled request has to answer at once. ONNX Runtime looks at its stop switch between two operators only, or,
+/// while it loads a model, never, and linear algebra looks up only now and then. What the call uses lives until it
+/// ends, kept by its closure; nobody sees its result.
 /// - Parameters:
 ///   - stop: asks the call to end early; runs once, on any thread, if the work is cancelled.
 ///   - body: runs to its end whatever happens.

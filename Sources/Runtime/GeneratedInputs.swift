@@ -1,8 +1,8 @@
 import Glibc
 import ModelGraph
 
-/// Inputs made up from a seed, for comparing a model with another where no data are given: floats are normal with mean 0
-/// and variance 1, booleans even, integers even within bounds. Of no use where numbers are to mean something.
+/// Inputs made up from a seed, for comparing a model with another where no data are given: floats are normal with mean
+/// 0 and variance 1, booleans even, integers even within bounds. Of no use where numbers are to mean something.
 package struct GeneratedInputs: SampleSource {
   private let inputs: [Input]
   private let batchCount: Int

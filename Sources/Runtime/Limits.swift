@@ -1,7 +1,7 @@
 import ModelGraph
 
-/// Most bytes of inputs that are in memory at a time. A header can claim what it likes; photographs in batches of 32 need
-/// a tenth of this.
+/// Most bytes of inputs that are in memory at a time. A header can claim what it likes; photographs in batches of 32
+/// need a tenth of this.
 let batchByteLimit = 1 << 30
 
 /// Bytes of a tensor; nil if they cannot be counted.

@@ -241,8 +241,8 @@ import Testing
     #expect(readable < whole.count / 4)
   }
 
-  /// Seeded mutations: bytes flipped, inserted, removed and repeated. Reading them and writing them again may fail, with
-  /// a failure; no other end is allowed.
+  /// Seeded mutations: bytes flipped, inserted, removed and repeated. Reading them and writing them again may fail,
+  /// with a failure; no other end is allowed.
   @Test(arguments: [
     "convolutions.before.onnx", "storage.before.onnx", "control_flow.onnx", "functions.onnx", "old.before.onnx",
     "external.before.onnx",

@@ -5,7 +5,8 @@ import ModelGraph
 import TestSupport
 import Testing
 
-/// Graphs written down as models and read again. That they also run as the originals do, bit for bit, Tests/Proof shows.
+/// Graphs written down as models and read again. That they also run as the originals do, bit for bit, Tests/Proof
+/// shows.
 @Suite struct ONNXWriterTests {
   /// What a graph says, without where its tensors lie.
   private func summary(_ graph: Graph) -> [String] {

@@ -6,7 +6,8 @@ import Testing
 
 import Formats
 
-/// Real exports, which are too large for the repository: every `.onnx` file under the directory that ESPALIER_ZOO names.
+/// Real exports, which are too large for the repository: every `.onnx` file under the directory that ESPALIER_ZOO
+/// names.
 @Suite(
   .serialized,
   .enabled(if: ProcessInfo.processInfo.environment["ESPALIER_ZOO"] != nil, "ESPALIER_ZOO names no directory"))

@@ -2,9 +2,9 @@ import Glibc
 import ModelGraph
 import Numerics
 
-/// What is measured of a model before anything is chosen: both methods' losses, layer by layer, in one measure. It depends
-/// on the model, the data and the options, not on the size that is wanted, and is kept with the model: another size on the
-/// same data takes arithmetic.
+/// What is measured of a model before anything is chosen: both methods' losses, layer by layer, in one measure. It
+/// depends on the model, the data and the options, not on the size that is wanted, and is kept with the model: another
+/// size on the same data takes arithmetic.
 struct AutomaticMeasurement: Sendable {
   struct Key: Hashable, Sendable {
     let pruning: PruningOptions
@@ -74,8 +74,8 @@ struct AutomaticMeasurement: Sendable {
     ranked.ranked.sets.map { $0.map { (ranked.admitted[$0], ranked.ranked.groups[$0]) } }
   }
 
-  /// Adds what is lost with groups of which samples tell nothing: by weights, at the rate at which what was measured of the
-  /// other groups is more than that, in the middle.
+  /// Adds what is lost with groups of which samples tell nothing: by weights, at the rate at which what was measured of
+  /// the other groups is more than that, in the middle.
   private static func withUnmeasured(
     _ losses: [[Double]], _ ranked: RankedModel, work: Work
   ) throws(Failure) -> [[Double]] {

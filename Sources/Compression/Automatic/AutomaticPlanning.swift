@@ -41,9 +41,9 @@ extension CompressibleModel {
   /// What is less simple has to err by so much less than what is simpler: less is chance.
   private static let margin = 0.05
 
-  /// Decides which channels go and which layers are decomposed, and works out one plan for both. With data, where neither
-  /// kind alone is predicted to lose much more than the mix of both, each is carried out and run, and the best is taken.
-  /// Then nothing has to be judged any more, and its factors are made on all data.
+  /// Decides which channels go and which layers are decomposed, and works out one plan for both. With data, where
+  /// neither kind alone is predicted to lose much more than the mix of both, each is carried out and run, and the best
+  /// is taken. Then nothing has to be judged any more, and its factors are made on all data.
   package func plan(_ request: AutomaticRequest, work: Work) throws(Failure) -> PlannedCompression {
     let choosing = try AutomaticChoosing(self, request, work: work.part(0...0.4))
     let work = work.part(0.4...1)

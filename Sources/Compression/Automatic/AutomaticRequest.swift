@@ -20,8 +20,8 @@ package struct JointMeans: Sendable {
   package var pruning: PruningOptions
   /// About ranks.
   package var decomposition: DecompositionOptions
-  /// What the model computes on samples, and somebody who runs what is made of it on the same; without, losses are judged
-  /// by weights alone.
+  /// What the model computes on samples, and somebody who runs what is made of it on the same; without, losses are
+  /// judged by weights alone.
   package var data: Data?
   /// Whether the weights that stay will be fitted anew: then damage is measured after the best fit.
   package var refits: Bool

@@ -1,9 +1,9 @@
 import ModelGraph
 import Numerics
 
-/// Layers that make up for channels which they no longer read, in closed form: each is fitted, on the covariance of what it
-/// reads in the whole network, to go on computing what it did without them. The graph keeps its shapes; what is gone is
-/// multiplied by zero.
+/// Layers that make up for channels which they no longer read, in closed form: each is fitted, on the covariance of
+/// what it reads in the whole network, to go on computing what it did without them. The graph keeps its shapes; what is
+/// gone is multiplied by zero.
 struct ChannelCompensation: Sendable {
   /// A layer, and which of the channels that it reads go.
   struct Reader: Sendable {

@@ -1,7 +1,8 @@
 import ModelGraph
 
 /// How far a model with other numbers in some stored tensors comes to be from itself, on a few samples. Many such
-/// variations are tried: of each only what follows its first change is run, on what the model itself computes up to there.
+/// variations are tried: of each only what follows its first change is run, on what the model itself computes up to
+/// there.
 ///
 /// Invariant: variations come in the order of their first changes, so that the model's own way is gone once.
 final class DeviationMeter {

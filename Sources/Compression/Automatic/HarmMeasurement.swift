@@ -4,8 +4,9 @@ import Numerics
 /// How much the outputs of the whole network feel what single layers lose: each group of channels, and each weight, is
 /// compressed for itself once, the layers behind make up for it as well as they can, and the network is run.
 ///
-/// What a layer loses of its own outputs says little of that: what one layer's error does, the next one swallows. Between
-/// the level that is tried and others, the square of the network's error is taken to grow as the square of the layer's.
+/// What a layer loses of its own outputs says little of that: what one layer's error does, the next one swallows.
+/// Between the level that is tried and others, the square of the network's error is taken to grow as the square of the
+/// layer's.
 struct HarmMeasurement {
   let model: CompressibleModel
   let maps: any FeatureMapSource

@@ -1,8 +1,8 @@
 import ModelGraph
 import Numerics
 
-// Channels removed, and layers of what is left decomposed, as one plan for the original. Applying a removal keeps the ids
-// of values, so that what is planned for the smaller model only has to be told of the original's nodes.
+// Channels removed, and layers of what is left decomposed, as one plan for the original. Applying a removal keeps the
+// ids of values, so that what is planned for the smaller model only has to be told of the original's nodes.
 //
 // Invariant: applying the joint plan gives what applying the two one after the other does.
 

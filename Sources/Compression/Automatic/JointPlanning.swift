@@ -1,8 +1,8 @@
 import ModelGraph
 import Numerics
 
-// From channels that go, and ranks that are chosen on what they leave, to one plan: the way that an automatic choice goes,
-// and one that somebody lists.
+// From channels that go, and ranks that are chosen on what they leave, to one plan: the way that an automatic choice
+// goes, and one that somebody lists.
 
 /// Whose channels go, and how the ranks of what is left are found.
 struct JointChoice {
@@ -80,8 +80,8 @@ extension CompressibleModel {
     return try joining(pruned, plain, decomposed)
   }
 
-  /// The graph with layers that make up for the channels that a removal takes from them, as well as they can on what the
-  /// whole network computes: near enough to what fitting will make of them to choose ranks on.
+  /// The graph with layers that make up for the channels that a removal takes from them, as well as they can on what
+  /// the whole network computes: near enough to what fitting will make of them to choose ranks on.
   private func compensated(
     for removal: Removal, _ choice: JointChoice, _ maps: NetworkFeatureMaps, work: Work
   ) throws(Failure) -> Graph {
@@ -96,8 +96,8 @@ extension CompressibleModel {
 }
 
 extension ChannelMoments {
-  /// What is left of what layers read. Where the layers before are fitted to compute what they did, that is what they will
-  /// read, as nearly as can be known without running them.
+  /// What is left of what layers read. Where the layers before are fitted to compute what they did, that is what they
+  /// will read, as nearly as can be known without running them.
   fileprivate func left(by removal: Removal, in model: CompressibleModel) -> ChannelMoments {
     var left = ChannelMoments()
     for (tap, moments) in inputs {

@@ -1,7 +1,7 @@
 import ModelGraph
 
-// What is tried next where a choice of channels leaves a size that ranks cannot fill up: prices reach only some counts, and
-// on small networks their steps are coarse.
+// What is tried next where a choice of channels leaves a size that ranks cannot fill up: prices reach only some counts,
+// and on small networks their steps are coarse.
 
 /// The counts of channels that are tried, one after the other.
 struct CountsTried {

@@ -102,8 +102,8 @@ extension CompressibleModel {
 }
 
 extension CompressibleModel {
-  /// The groups, ranked as a joint choice has it: those of which samples tell nothing, since no layer whose weight could be
-  /// fitted reads them, by what is stored.
+  /// The groups, ranked as a joint choice has it: those of which samples tell nothing, since no layer whose weight
+  /// could be fitted reads them, by what is stored.
   func ranking(for means: JointMeans, _ maps: NetworkFeatureMaps?, _ work: Work) throws(Failure) -> RankedModel {
     let ranked = try ranking(means.criterion, means.pruning, maps: maps, work.part(0...0.8))
     guard ranked.scored.groups.indices.contains(where: ranked.scored.isUnmeasured) else { return ranked }

@@ -6,8 +6,8 @@ struct GroupExplanations {
   /// Per group its layers, in node order, and the operators that tie them to each other, in the order they do.
   private let layers: [[Layer]]
   private let ties: [[NodeID]]
-  /// Per group whether its layers' names differ, and how many different ties it has: residual streams hold most layers of
-  /// a model, and each of them asks.
+  /// Per group whether its layers' names differ, and how many different ties it has: residual streams hold most layers
+  /// of a model, and each of them asks.
   private let namesDiffer: [Bool]
   private let tieCounts: [Int]
 

@@ -117,7 +117,8 @@ package struct StoredLabels: Sendable {
     let depthwise = innerIsInput ? b == 1 : a == 1
     if depthwise {
       let labels = facts.freshArray(shape: [groups])
-      // The whole group goes: its rows on axis 0, and for ConvTranspose its outputs, which share axis 1 with the others.
+      // The whole group goes: its rows on axis 0, and for ConvTranspose its outputs, which share axis 1 with the
+      // others.
       origins.append(LabelOrigin(value: id, axis: 0, first: labels.first, count: groups, width: a))
       value.sets.append(LabelSet(factors: [g], labels: labels))
       return

@@ -22,8 +22,8 @@ package enum AttentionPairs {
   /// - Parameters:
   ///   - queries: Q'Q, `[size, size]`, entries on and above the diagonal.
   ///   - keys: K'K.
-  /// - Returns: the importance of each pair, at least 0, 0 for a pair with a part that is all zeros; nil if a matrix holds
-  ///   NaN or infinity.
+  /// - Returns: the importance of each pair, at least 0, 0 for a pair with a part that is all zeros; nil if a matrix
+  ///   holds NaN or infinity.
   package static func scores(
     queries: [Double], keys: [Double], size: Int, components: Components, _ algebra: LinearAlgebra
   ) -> [Double]? {

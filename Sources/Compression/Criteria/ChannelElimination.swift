@@ -57,7 +57,8 @@ struct ChannelLoss {
     (self.weights, self.covariance, self.extra) = (weights, covariance, extra)
   }
 
-  /// What all of `cells` cost together: a share of the variance, not below zero; nil where the covariance has no factor.
+  /// What all of `cells` cost together: a share of the variance, not below zero; nil where the covariance has no
+  /// factor.
   func share(of cells: [Int], _ algebra: LinearAlgebra) -> Double? {
     let removed = cells.flatMap { inputs[$0] }.sorted()
     var isKept = [Bool](repeating: true, count: size)

@@ -13,8 +13,8 @@ struct MultipliedOperand {
   /// What is added along its last axis.
   private let bias: [Float]?
 
-  /// - Returns: nil where an operand is stored, or is not to be had from what a run shows: what the operator rotates, or
-  ///   keys that it has kept from earlier.
+  /// - Returns: nil where an operand is stored, or is not to be had from what a run shows: what the operator rotates,
+  ///   or keys that it has kept from earlier.
   static func both(of product: Facts.Product, _ coupling: ChannelCoupling) -> [MultipliedOperand]? {
     let node = coupling.graph[product.node]
     switch node.qualifiedOperator {

@@ -5,8 +5,8 @@ import Numerics
 /// patterns it holds (Yeom, Shim, Hwang, "Toward compact deep neural networks via energy-aware pruning", 2021).
 package enum NuclearNorm {
   /// - Parameter map: row-major; a vector's nuclear norm is its Euclidean one.
-  /// - Returns: nil if the map holds NaN or infinity. A vanishing singular value comes out as 1e-8 of the largest at the
-  ///   most, because they are roots of eigenvalues of the smaller Gram matrix.
+  /// - Returns: nil if the map holds NaN or infinity. A vanishing singular value comes out as 1e-8 of the largest at
+  ///   the most, because they are roots of eigenvalues of the smaller Gram matrix.
   package static func of(_ map: UnsafeBufferPointer<Double>, rows: Int, columns: Int, _ algebra: LinearAlgebra)
     -> Double?
   {

@@ -1,13 +1,13 @@
 import ModelGraph
 import Numerics
 
-/// Greedy elimination of the channels that a layer reads, as `ChannelElimination` has it, where the layer was seen at few
-/// positions: all that it needs follows from these.
+/// Greedy elimination of the channels that a layer reads, as `ChannelElimination` has it, where the layer was seen at
+/// few positions: all that it needs follows from these.
 ///
-/// With X the positions, `[n, channels]`, and D the little that variances are lifted by, the covariance of what is left is
-/// D + X'X, and its inverse D^-1 - D^-1 X' M X D^-1 with M = (I + X D^-1 X')^-1 (Woodbury). For a set R of channels that go,
-/// Q = D - X_R' M X_R; they cost |B_R Q^-1/2|^2 with B = W D, what is left makes up for them by B <- B + B_R Q^-1 X_R' M X,
-/// and M grows by M X_R Q^-1 X_R' M.
+/// With X the positions, `[n, channels]`, and D the little that variances are lifted by, the covariance of what is left
+/// is D + X'X, and its inverse D^-1 - D^-1 X' M X D^-1 with M = (I + X D^-1 X')^-1 (Woodbury). For a set R of channels
+/// that go, Q = D - X_R' M X_R; they cost |B_R Q^-1/2|^2 with B = W D, what is left makes up for them by B <- B + B_R
+/// Q^-1 X_R' M X, and M grows by M X_R Q^-1 X_R' M.
 struct SampledElimination: CellElimination {
   /// By cell, the layer's inputs that go with it.
   private let inputs: [[Int]]

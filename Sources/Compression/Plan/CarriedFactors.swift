@@ -18,8 +18,8 @@ extension CompressionPlan {
     return factors
   }
 
-  /// The same where `compressed`, which was read from a file, is of that format, too; none where it is of one that states
-  /// the numbers.
+  /// The same where `compressed`, which was read from a file, is of that format, too; none where it is of one that
+  /// states the numbers.
   func carriedFactors(of graph: Graph, in compressed: Graph) -> [ValueID: Double] {
     compressed.constraints.derivedRoots.isEmpty ? [:] : carriedFactors(in: graph)
   }

@@ -120,8 +120,8 @@ package struct NodeReplacement: Sendable {
       (self.inputs, self.attributes) = (inputs, attributes)
     }
 
-    /// Whether it is a convolution of one filter per channel such as layers for these take: over one or two axes, with one
-    /// stride and no dilation besides.
+    /// Whether it is a convolution of one filter per channel such as layers for these take: over one or two axes, with
+    /// one stride and no dilation besides.
     package func isDepthwise(_ weight: [Int]) -> Bool {
       let rank = weight.count - 2
       guard op == "Conv", case .int(let groups)? = attributes["group"], groups > 1, weight[0] == groups,

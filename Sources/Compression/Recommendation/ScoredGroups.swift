@@ -51,8 +51,8 @@ struct ScoredGroups: Sendable {
     let total = max(bytes.reduce(0, +), 1)
     let criterion = try Criterion(coupling, channels: channels, key: key, damage: damage, maps: maps, work: work)
     damages = criterion.damages
-    // Reading memory is the bound: more threads than these gain nothing, and a few megabytes are sooner read than one is
-    // started.
+    // Reading memory is the bound: more threads than these gain nothing, and a few megabytes are sooner read than one
+    // is started.
     let threads = total >> 22 > 0 ? 4 : 1
     groups = try work.concurrentMap(
       Array(bytes.indices), threads: threads, cost: { Double(bytes[$0]) },
@@ -107,8 +107,8 @@ extension ScoredGroups {
   /// Whether samples were to rank a group, and tell nothing of it.
   func isUnmeasured(_ g: Int) -> Bool { damages?[g].isEmpty ?? false }
 
-  /// What the layers that read a group's channels lose of their outputs when `cells` go, after the best refit: root mean
-  /// square over that of the outputs' variation. nil where scores tell nothing of it.
+  /// What the layers that read a group's channels lose of their outputs when `cells` go, after the best refit: root
+  /// mean square over that of the outputs' variation. nil where scores tell nothing of it.
   func predictedError(of cells: [Int], in g: Int) -> Double? {
     guard let damages, !damages[g].isEmpty else { return nil }
     return max(0, cells.reduce(0) { $0 + damages[g][$1] }).squareRoot()

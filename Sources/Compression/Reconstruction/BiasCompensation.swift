@@ -1,9 +1,9 @@
 import ModelGraph
 import Numerics
 
-/// Has biases take up what a layer no longer computes of its mean input: of channels that are gone, or of ranks. The means
-/// are those that batch normalizations tell (`ChannelStatistics`), so that no data are needed. Away from the borders of
-/// padded maps the mean of what the layer computes is then the original's.
+/// Has biases take up what a layer no longer computes of its mean input: of channels that are gone, or of ranks. The
+/// means are those that batch normalizations tell (`ChannelStatistics`), so that no data are needed. Away from the
+/// borders of padded maps the mean of what the layer computes is then the original's.
 struct BiasCompensation {
   let original: Graph
   let shapes: ShapeTable
@@ -44,8 +44,8 @@ struct BiasCompensation {
     guard let decomposition = planned.change.decompositions.first(where: { $0.layer.node == id }) else {
       return planned.change.removal == nil ? nil : missing(ofRemoved: layer, original[id], statistics)
     }
-    // Factors that were weighed on data reckon with the inputs as they are, the mean among them: what they leave of it is
-    // not what the weights alone tell.
+    // Factors that were weighed on data reckon with the inputs as they are, the mean among them: what they leave of it
+    // is not what the weights alone tell.
     guard !planned.replaced.contains(where: { $0.layer == decomposition.layer.name && $0.outputError != nil })
     else { return nil }
     return try missing(ofDecomposed: decomposition, statistics)

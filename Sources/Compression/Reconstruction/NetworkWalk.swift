@@ -1,7 +1,7 @@
 import ModelGraph
 
-/// One network on its way through the samples, front to back: what it computed last is kept of as many batches as memory
-/// allows, so that the next part begins there and not at the inputs.
+/// One network on its way through the samples, front to back: what it computed last is kept of as many batches as
+/// memory allows, so that the next part begins there and not at the inputs.
 final class NetworkWalk {
   private(set) var graph: Graph
   private let runner: any NetworkRunner

@@ -11,8 +11,8 @@ struct StoredNormalization: Sendable {
   let variance: ValueID
 }
 
-/// Has batch normalizations store the mean and variance of what a compressed network itself gives them, in forward order:
-/// those that training left are of the maps of the network as it was.
+/// Has batch normalizations store the mean and variance of what a compressed network itself gives them, in forward
+/// order: those that training left are of the maps of the network as it was.
 struct NormalizationStatistics {
   let normalizations: [StoredNormalization]
   let runner: any NetworkRunner

@@ -234,8 +234,8 @@ private struct Finding {
 
   // MARK: What is stored
 
-  /// The weight behind an operand, if it is read through it alone, and the nodes that read the operand, in order, all of
-  /// them as the same one of their inputs.
+  /// The weight behind an operand, if it is read through it alone, and the nodes that read the operand, in order, all
+  /// of them as the same one of their inputs.
   private func weight(behind operand: ValueID) -> (weight: StoredWeight, readers: [NodeID])? {
     guard let weight = StoredWeight(behind: operand, in: graph, shapes: shapes), weight.tensor.dtype == weight.dtype,
       changeable(weight.source), weight.tensor.dtype.isFloat

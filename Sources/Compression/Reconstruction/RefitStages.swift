@@ -1,7 +1,7 @@
 import ModelGraph
 
-/// The order in which layers are fitted: those of one stage read nothing of each other, and all that they read is settled
-/// by the stages before. It follows from what reads what, not from the order in which a file lists its nodes.
+/// The order in which layers are fitted: those of one stage read nothing of each other, and all that they read is
+/// settled by the stages before. It follows from what reads what, not from the order in which a file lists its nodes.
 struct RefitStages {
   let stages: [[RefitLayer]]
   let order: StageOrder
@@ -21,8 +21,8 @@ struct RefitStages {
         for other in layers[k].others.indices { layers[k].others[other].shortcut = nil }
       }
       guard let shortcut = layers[k].shortcut else { continue }
-      // Of two layers that join in a sum, the one that is settled later makes up for the other; of equals the second. One
-      // that its own shortcut hangs on cannot wait for it.
+      // Of two layers that join in a sum, the one that is settled later makes up for the other; of equals the second.
+      // One that its own shortcut hangs on cannot wait for it.
       let (own, other) = (plain[layers[k].output.index], plain[shortcut.value.index])
       let waits = other < own || (other == own && graph.precedes(shortcut.value, layers[k].node))
       if !waits { layers[k].shortcut = nil }

@@ -2,8 +2,8 @@ import ModelGraph
 import Numerics
 
 /// Sums over positions from which a linear regression of what a layer should compute on what it reads follows, group by
-/// group: their size does not depend on how many positions there are. Where there are many inputs and few positions, these
-/// are kept instead, and what follows from sums follows from them sooner.
+/// group: their size does not depend on how many positions there are. Where there are many inputs and few positions,
+/// these are kept instead, and what follows from sums follows from them sooner.
 package struct RegressionMoments: Sendable {
   let groups: Int
   /// Inputs and outputs of one group.

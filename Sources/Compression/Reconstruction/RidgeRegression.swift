@@ -17,8 +17,8 @@ package struct RefitSolution: Sendable {
 
 /// Ridge regression toward an old weight W0: min |Y - W X|^2 + r m |W - W0|^2, with m the mean variance of the inputs.
 package enum RidgeRegression {
-  /// Shares of the mean variance of the inputs. The smallest would do with many inputs; with few, larger ones keep to the
-  /// old weight what the inputs say nothing of.
+  /// Shares of the mean variance of the inputs. The smallest would do with many inputs; with few, larger ones keep to
+  /// the old weight what the inputs say nothing of.
   package static let ridges = [1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1]
   /// Where nothing tells which is best.
   static let usual = 2
@@ -78,8 +78,8 @@ package enum RidgeRegression {
 
   private static let smallestError = 1e-5
 
-  /// The ridge with the least error on what chooses: from the usual one on as long as it gets less, first toward smaller
-  /// ones. Of equals the larger; nil if none gains anything over the old weight.
+  /// The ridge with the least error on what chooses: from the usual one on as long as it gets less, first toward
+  /// smaller ones. Of equals the larger; nil if none gains anything over the old weight.
   private static func best(
     _ known: RegressionMoments, _ judge: RegressionMoments, _ old: [Double], _ algebra: LinearAlgebra, _ work: Work
   ) throws(Failure) -> Double? {
@@ -111,7 +111,8 @@ package enum RidgeRegression {
     return old <= least ? nil : ridges[ridge]
   }
 
-  /// The rows; nil where an input's covariance has no factor. A group of which there is nothing to fit to keeps its own.
+  /// The rows; nil where an input's covariance has no factor. A group of which there is nothing to fit to keeps its
+  /// own.
   private static func fit(
     _ moments: borrowing RegressionMoments, _ old: [Double], ridge: Double, _ algebra: LinearAlgebra, _ work: Work
   ) throws(Failure) -> [Double]? {

@@ -1,8 +1,8 @@
 import ModelGraph
 
 /// Which samples a stage looks at: an even choice, the same for the same data, that a later stage only adds to. Layers
-/// near the inputs have many positions in every sample, and what is computed of each takes much memory there; further on
-/// it is the other way round.
+/// near the inputs have many positions in every sample, and what is computed of each takes much memory there; further
+/// on it is the other way round.
 struct SamplePortion {
   private let share: Double
 

@@ -4,7 +4,8 @@ import Numerics
 /// Positions of a regression with many inputs: what few of them say of a weight lies in the space that they span.
 ///
 /// With X the positions, `[n, inputs]`, and R what the old weight W0 leaves of the outputs there, W = W0 + A' X with
-/// A = (X X' + n r m I)^-1 R: the ridge regression that `RidgeRegression` has from sums over positions, in matrices of n.
+/// A = (X X' + n r m I)^-1 R: the ridge regression that `RidgeRegression` has from sums over positions, in matrices of
+/// n.
 struct SampledRegression {
   private let count: Int
   private let inputs: Int

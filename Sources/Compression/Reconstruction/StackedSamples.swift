@@ -2,8 +2,8 @@ import ModelGraph
 
 /// Another runner's samples, several at a time: a small network takes longer to start than to run.
 ///
-/// Invariant: samples of one stack have one shape and one role, and numbers are told apart by that of the first, so that
-/// what a sample is for does not depend on the stacking.
+/// Invariant: samples of one stack have one shape and one role, and numbers are told apart by that of the first, so
+/// that what a sample is for does not depend on the stacking.
 struct StackedSamples: NetworkRunner {
   private let whole: any NetworkRunner
   private let role: @Sendable (_ sample: Int) -> SampleSplit.Role

@@ -54,8 +54,8 @@ extension CompressibleModel {
     }
   }
 
-  /// How often a size is searched for with what the file of the last choice has beside its tensors, which another choice
-  /// may have more or less of.
+  /// How often a size is searched for with what the file of the last choice has beside its tensors, which another
+  /// choice may have more or less of.
   private static let mostSearches = 6
 
   /// The same for a plan that is only to be told.

@@ -220,7 +220,8 @@ package struct RecommendationRequest: Sendable {
 }
 
 package struct Recommendation: Sendable {
-  /// Of the layers' predicted errors the root of the sum of squares, as if they were independent; nil where none is known.
+  /// Of the layers' predicted errors the root of the sum of squares, as if they were independent; nil where none is
+  /// known.
   package var predictedError: Double? {
     let errors = availableLayers.compactMap(\.predictedError)
     return errors.isEmpty ? nil : errors.reduce(0) { $0 + $1 * $1 }.squareRoot()
@@ -367,8 +368,8 @@ package struct ReplacedLayer: Sendable {
   package var outputError: Double?
 }
 
-/// An operator because of which the result is not equal: it takes statistics across channels of which some were removed,
-/// or its weight is now a product.
+/// An operator because of which the result is not equal: it takes statistics across channels of which some were
+/// removed, or its weight is now a product.
 package struct Approximation: Sendable, Equatable {
   package var node: NodeID
   package var name: String

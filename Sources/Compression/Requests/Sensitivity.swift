@@ -18,9 +18,10 @@ package struct SensitivityReport: Sendable {
 }
 
 extension CompressibleModel {
-  /// How much each group loses at each of `ratios`, by PR_REC's measure: its scores, once made, serve recommendations and
-  /// compressions on the same data as well.
-  /// - Parameter found: told of groups as they are known, all of them in order, each once; by any thread, one at a time.
+  /// How much each group loses at each of `ratios`, by PR_REC's measure: its scores, once made, serve recommendations
+  /// and compressions on the same data as well.
+  /// - Parameter found: told of groups as they are known, all of them in order, each once; by any thread, one at a
+  ///   time.
   package func sensitivity(
     ratios: [Double], _ options: PruningOptions, maps: any FeatureMapSource, work: Work,
     found: (@Sendable ([SensitivityReport.Group]) -> Void)? = nil

@@ -4,8 +4,8 @@ import ModelGraph
 package enum Counterpart: Sendable {
   /// What the result is measured against: the original, with the removed channels silenced.
   case original
-  /// What it must equal where it does not equal the original: that with statistics of what stays, or with the products of
-  /// its factors as weights.
+  /// What it must equal where it does not equal the original: that with statistics of what stays, or with the products
+  /// of its factors as weights.
   case twin
   /// The twin with every product off by what rounding its factors may come to: how far this is from the twin tells how
   /// much the network makes of rounding. The twin itself where nothing is decomposed.
@@ -19,7 +19,8 @@ extension PlannedCompression {
     -> Graph
   {
     switch (change, counterpart) {
-    // Where weights are new, no silence makes the original equal; how far it is from what was asked for, it tells itself.
+    // Where weights are new, no silence makes the original equal; how far it is from what was asked for, it tells
+    // itself.
     case (.removal, .original) where !plan.contents.isEmpty: return original
     case (.removal(let removal), _):
       return try MaskedOriginal(removal, plan, shapes: shapes).graph(

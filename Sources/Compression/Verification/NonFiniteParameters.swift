@@ -1,6 +1,7 @@
 import ModelGraph
 
-// What running a model cannot see past: silenced channels are multiplied by zero, which makes no zero of NaN or infinity.
+// What running a model cannot see past: silenced channels are multiplied by zero, which makes no zero of NaN or
+// infinity.
 
 extension Graph {
   /// The first stored tensor that holds NaN or infinity and of which the plan removes a part; nil if there is none.

@@ -14,8 +14,8 @@ package struct ReconstructedOriginal {
     (self.decompositions, self.plan, self.original) = (decompositions, plan, original.withContents(of: plan))
   }
 
-  /// - Parameter isRounded: whether products are moved by half a unit in the last place of single precision, one up, the
-  ///   next down.
+  /// - Parameter isRounded: whether products are moved by half a unit in the last place of single precision, one up,
+  ///   the next down.
   package func graph(isRounded: Bool, work: Work) throws(Failure) -> Graph {
     let algebra = try LinearAlgebra.loaded()
     let byNode = Dictionary(uniqueKeysWithValues: decompositions.map { ($0.layer.node, $0) })

@@ -153,7 +153,8 @@ package final class OutputFile {
   /// Gives the file its name; without `overwrite` only if nothing bears it, decided by the system in one step.
   package func publish() throws(Failure) {
     if overwrite {
-      // File systems take their time to free what is replaced. Held open it is freed when it is closed, and nobody waits.
+      // File systems take their time to free what is replaced. Held open it is freed when it is closed, and nobody
+      // waits.
       let replaced = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
       defer { if replaced >= 0, !startThread({ close(replaced) }) { close(replaced) } }
       guard rename(temporaryPath, path) == 0 else { throw .cannotWrite(path, errno) }
@@ -169,8 +170,8 @@ package final class OutputFile {
     isPublished = true
   }
 
-  /// Gives all files their names, that of the last one last: a model that can be seen is whole. If that fails, names that
-  /// were given are taken back, unless they replaced others.
+  /// Gives all files their names, that of the last one last: a model that can be seen is whole. If that fails, names
+  /// that were given are taken back, unless they replaced others.
   package static func publish(_ files: [OutputFile], overwrite: Bool) throws(Failure) {
     var published: [OutputFile] = []
     do throws(Failure) {

@@ -4,8 +4,8 @@ import ModelGraph
 /// Files that refer to each other by the names they are to have, to be looked at before they have them: links in a
 /// directory beside the target.
 enum StagedFiles {
-  /// Makes complete `files` durable, and has `body` look at them meanwhile, which is work for a processor and not for the
-  /// disk. Once `body` has failed, the disk is waited for no longer than what is handed to it takes.
+  /// Makes complete `files` durable, and has `body` look at them meanwhile, which is work for a processor and not for
+  /// the disk. Once `body` has failed, the disk is waited for no longer than what is handed to it takes.
   /// - Throws: what `body` throws, before what the disk does; or cancelled.
   static func settle(_ files: [OutputFile], work: Work, _ body: () throws(Failure) -> Void) throws(Failure) {
     // Set where the request is cancelled, too: `body` looks for that itself.

@@ -14,7 +14,8 @@ final class ChildProcess {
   private var hasEnded = false
 
   /// Starts `path` with this environment alone, the signals as they are by default, and no descriptors but these.
-  /// - Parameter descriptors: of the process, by what they are to be there; what it would write for people is thrown away.
+  /// - Parameter descriptors: of the process, by what they are to be there; what it would write for people is thrown
+  ///   away.
   init(
     _ path: String, _ arguments: [String], environment: [String], descriptors: [Int32: Int32]
   ) throws(Failure) {

@@ -44,8 +44,8 @@ extension HDF5Attributes {
     return joined
   }
 
-  /// Sets the list `name` as Keras writes it: in one attribute of the kind of strings that was there, or, above 64512 bytes
-  /// as an array of strings of one length, in as few such arrays of about equal length as keep below that.
+  /// Sets the list `name` as Keras writes it: in one attribute of the kind of strings that was there, or, above 64512
+  /// bytes as an array of strings of one length, in as few such arrays of about equal length as keep below that.
   package mutating func setStrings(_ name: String, _ strings: [String]) {
     let kind = self[name].flatMap { $0.type.isString ? $0.type : nil } ?? .byteText
     var part = 0

@@ -1,9 +1,9 @@
 import Glibc
 import ModelGraph
 
-/// An HDF5 file that has been read: its tree, with datasets as views of the file's own bytes where those are stored as they
-/// are. The file is looked into by HDF5's library in a process of its own (`HDF5Worker`), so that no file, whatever it
-/// makes of that library, reaches this one.
+/// An HDF5 file that has been read: its tree, with datasets as views of the file's own bytes where those are stored as
+/// they are. The file is looked into by HDF5's library in a process of its own (`HDF5Worker`), so that no file,
+/// whatever it makes of that library, reaches this one.
 package struct HDF5File: Sendable {
   package let root: HDF5Group
   /// Private memory held, in bytes: contents that were unpacked.

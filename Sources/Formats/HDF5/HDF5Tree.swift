@@ -1,8 +1,8 @@
 import ModelGraph
 import Numerics
 
-/// What an HDF5 file holds: a root group with groups, datasets and their attributes. One tree serves reading and writing;
-/// it is a value, so that a file can be had in another form without a change to the one that was read.
+/// What an HDF5 file holds: a root group with groups, datasets and their attributes. One tree serves reading and
+/// writing; it is a value, so that a file can be had in another form without a change to the one that was read.
 package struct HDF5Group: Sendable {
   package var attributes: HDF5Attributes
   /// In the order of their names, or of their creation where the group keeps that.
@@ -33,8 +33,8 @@ package struct HDF5Group: Sendable {
 
   // MARK: Paths
 
-  /// What is at a path of names with `/` between them, from this group; the empty path is the group itself. Setting makes
-  /// the groups on the way, in the place of datasets if there are such; setting nil removes.
+  /// What is at a path of names with `/` between them, from this group; the empty path is the group itself. Setting
+  /// makes the groups on the way, in the place of datasets if there are such; setting nil removes.
   package subscript(path: String) -> HDF5Node? {
     get { node(path.split(separator: "/")[...]) }
     set { set(newValue, path.split(separator: "/")[...]) }
@@ -101,7 +101,8 @@ package indirect enum HDF5Node: Sendable {
 
 /// A stored tensor, or what stays of one when it is written.
 ///
-/// Invariant: `bytes` holds the elements of the tensor as it was read, of which `gather`, if there is one, makes `shape`.
+/// Invariant: `bytes` holds the elements of the tensor as it was read, of which `gather`, if there is one, makes
+/// `shape`.
 package struct HDF5Dataset: Sendable {
   package let type: HDF5Type
   package let dtype: DType

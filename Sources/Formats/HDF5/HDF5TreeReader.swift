@@ -2,8 +2,8 @@ import ModelGraph
 
 /// A tree as `espalier-hdf5` says it (its commands.h), back into values.
 ///
-/// Invariant: the stream is as little trusted as the file it was made of. Every length, offset and count in it is checked
-/// against what there is, and no dataset that comes out reaches beyond the file or the product.
+/// Invariant: the stream is as little trusted as the file it was made of. Every length, offset and count in it is
+/// checked against what there is, and no dataset that comes out reaches beyond the file or the product.
 struct HDF5TreeReader {
   /// Held as long as it is read.
   private let stream: TensorBytes

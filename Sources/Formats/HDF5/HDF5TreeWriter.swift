@@ -17,8 +17,8 @@ enum HDF5Stream {
 
 /// A tree as the stream that `espalier-hdf5` makes a file of; the contents of datasets are not part of it.
 struct HDF5TreeWriter {
-  /// First of all whether the file needs a newer format than the oldest: an attribute's value and all that describes it go
-  /// into a message of up to 64 kB there.
+  /// First of all whether the file needs a newer format than the oldest: an attribute's value and all that describes it
+  /// go into a message of up to 64 kB there.
   private(set) var stream: [UInt8] = [0]
   /// In the order of the stream.
   private(set) var datasets: [HDF5Dataset] = []

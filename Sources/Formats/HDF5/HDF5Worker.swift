@@ -4,8 +4,8 @@ import Threads
 
 /// The process that HDF5's library runs in, `espalier-hdf5`: started for one file, watched, and ended if need be.
 ///
-/// Invariant: whatever a file makes of the library (an error, a crash, a loop, a claim of memory) comes back as a `Failure`
-/// within the time limit, and no process is left behind.
+/// Invariant: whatever a file makes of the library (an error, a crash, a loop, a claim of memory) comes back as a
+/// `Failure` within the time limit, and no process is left behind.
 package struct HDF5Worker: Sendable {
   /// What the process left, once it has ended well.
   struct Answer {
@@ -26,8 +26,8 @@ package struct HDF5Worker: Sendable {
 
   /// - Parameters:
   ///   - executable: path of `espalier-hdf5`; nil looks for it when it is needed.
-  ///   - secondsLimit: how long it may run. Reading takes milliseconds, unpacking a large file some seconds; the process
-  ///     has a limit of processor time of its own.
+  ///   - secondsLimit: how long it may run. Reading takes milliseconds, unpacking a large file some seconds; the
+  ///     process has a limit of processor time of its own.
   package init(executable: String? = nil, secondsLimit: Double = 60) {
     (self.executable, self.secondsLimit) = (executable, secondsLimit)
   }

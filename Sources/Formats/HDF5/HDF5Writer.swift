@@ -1,7 +1,7 @@
 import ModelGraph
 
-/// An HDF5 file to be written: HDF5's library makes one with room for every dataset, in a process of its own and in memory of
-/// which only the structure is ever touched; the datasets go into their places when the file is written.
+/// An HDF5 file to be written: HDF5's library makes one with room for every dataset, in a process of its own and in
+/// memory of which only the structure is ever touched; the datasets go into their places when the file is written.
 ///
 /// Invariant: the same tree makes the same bytes, in the layout that h5py, and with it Keras, writes: the oldest format
 /// that will do, contiguous datasets, no times.

@@ -71,7 +71,8 @@ final class ExternalFiles: Sendable {
   }
 
   /// The bytes that `reference` names.
-  /// - Throws: `Failure` of kind modelUnsafe (the location), modelNotFound, modelUnreadable, modelMalformed (the range).
+  /// - Throws: `Failure` of kind modelUnsafe (the location), modelNotFound, modelUnreadable, modelMalformed (the
+  ///   range).
   func bytes(_ reference: ExternalReference, expected: Int, what: String) throws(Failure) -> TensorBytes {
     let file = try file(at: reference.location, what: what)
     let length = reference.length ?? expected

@@ -3,8 +3,8 @@ import ModelGraph
 
 /// The data files that go with a model that is being written, and where in them each external tensor will be.
 ///
-/// Invariant: one new file for each old one, tensors in the old order, aligned as they were; a file none of whose tensors
-/// change is copied whole. No file the model was read from is ever a target.
+/// Invariant: one new file for each old one, tensors in the old order, aligned as they were; a file none of whose
+/// tensors change is copied whole. No file the model was read from is ever a target.
 struct ExternalLayout {
   struct DataFile {
     let path: String

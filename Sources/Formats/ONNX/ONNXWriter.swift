@@ -30,7 +30,8 @@ package struct ONNXWriter {
   /// - Parameters:
   ///   - additionalOutputs: values that are to be outputs besides the graph's own, after them.
   ///   - messageLimit: bytes beyond which tensors get a file of their own.
-  /// - Throws: `modelUnsupportedOperator` for a graph with inputs that are no tensors, or parts that have no form in ONNX.
+  /// - Throws: `modelUnsupportedOperator` for a graph with inputs that are no tensors, or parts that have no form in
+  ///   ONNX.
   package init(
     _ graph: Graph, additionalOutputs: [ValueID] = [], messageLimit: Int = largestMessage
   ) throws(Failure) {

@@ -1,6 +1,7 @@
 import ModelGraph
 
-/// Giving the tensors that no plan knows (attributes, subgraphs, functions, training) their new places in external files.
+/// Giving the tensors that no plan knows (attributes, subgraphs, functions, training) their new places in external
+/// files.
 ///
 /// Each function returns nil where nothing inside moves, so that the bytes stay as they are.
 struct Relocation {

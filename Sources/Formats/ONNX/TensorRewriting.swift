@@ -133,7 +133,8 @@ struct ExternalPlacement: Equatable {
   var location: String
   var offset: Int
   var length: Int
-  /// Whether the data file as a whole is a copy of the old one, so that what the model says of it (checksum) still holds.
+  /// Whether the data file as a whole is a copy of the old one, so that what the model says of it (checksum) still
+  /// holds.
   var isCopy: Bool
 
   func equals(_ reference: ExternalReference) -> Bool {

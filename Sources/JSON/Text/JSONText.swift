@@ -1,10 +1,11 @@
-/// JSON text with the places of its values, for files that are read in parts and written back with a few places changed.
+/// JSON text with the places of its values, for files that are read in parts and written back with a few places
+/// changed.
 ///
 /// A tree of values would forget how numbers, spaces and escapes were written, and takes ten times the memory and time
-/// of this: one pass over the bytes notes where every value begins and ends (16 bytes each); strings and numbers are made
-/// from the text when they are asked for. Only complete, unambiguous JSON has a `JSONText`: what the pass refuses is
-/// what jansson refuses for messages (tests compare them), so duplicate names, invalid UTF-8, lone surrogates and NUL
-/// among it.
+/// of this: one pass over the bytes notes where every value begins and ends (16 bytes each); strings and numbers are
+/// made from the text when they are asked for. Only complete, unambiguous JSON has a `JSONText`: what the pass refuses
+/// is what jansson refuses for messages (tests compare them), so duplicate names, invalid UTF-8, lone surrogates and
+/// NUL among it.
 ///
 /// Invariant: every place lies inside the text, elements of a container follow it directly, and `next` leads past them.
 package final class JSONText: @unchecked Sendable {

@@ -1,6 +1,6 @@
 // Bytes to `JSONValue` through jansson. Invariant: no input traps, exhausts the stack or keeps a reader busy for long.
-// Nesting and number of values are measured on the bytes before the parser sees them; the parser itself refuses invalid UTF-8, lone surrogates, NUL escapes,
-// duplicate names, numbers out of range and trailing text.
+// Nesting and number of values are measured on the bytes before the parser sees them; the parser itself refuses invalid
+// UTF-8, lone surrogates, NUL escapes, duplicate names, numbers out of range and trailing text.
 
 import CJansson
 

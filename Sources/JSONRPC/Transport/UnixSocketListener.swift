@@ -18,8 +18,8 @@ package final class UnixSocketListener: Sendable {
   package let path: String
   private let descriptor: Int32
   private let isPassedOn: Bool
-  /// Readable from when the listener was stopped. Shutting the socket down instead would take it from whoever else holds
-  /// it.
+  /// Readable from when the listener was stopped. Shutting the socket down instead would take it from whoever else
+  /// holds it.
   private let stopping: Int32
   /// Given up for a moment when descriptors run out, to be able to turn a peer away instead of leaving it waiting.
   private let reserve: Int32
@@ -105,8 +105,8 @@ package final class UnixSocketListener: Sendable {
     return .peer(Endpoint(input: peer, output: peer))
   }
 
-  /// Takes no more peers and removes a socket of our own. Its lock file stays: removing it would let two daemons hold two
-  /// locks. Of a socket that was passed on, those who wait are served by who gets it next.
+  /// Takes no more peers and removes a socket of our own. Its lock file stays: removing it would let two daemons hold
+  /// two locks. Of a socket that was passed on, those who wait are served by who gets it next.
   package func stop() {
     if !isPassedOn { unlink(path) }
     _ = linux_raise(stopping)

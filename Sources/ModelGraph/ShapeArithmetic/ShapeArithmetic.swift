@@ -1,8 +1,9 @@
 /// The part of a network that computes with lengths: everything that follows from `Shape`, `Size` and small constants
 /// alone. It is evaluated exactly, element by element, while the rest of the network is only looked at for its shapes.
 ///
-/// Invariant: an array is either exactly what a runtime would compute (a real Pow may differ in the last bit) or absent;
-/// what would overflow, divide by zero or grow beyond a limit is absent. Weights never enter: only what `ElementArray.init(reading:)` reads of stored tensors.
+/// Invariant: an array is either exactly what a runtime would compute (a real Pow may differ in the last bit) or
+/// absent; what would overflow, divide by zero or grow beyond a limit is absent. Weights never enter: only what
+/// `ElementArray.init(reading:)` reads of stored tensors.
 struct ShapeArithmetic {
   /// Elements that one evaluation computes at most, so that a chain of many operators cannot exhaust memory. The
   /// largest real networks use a few hundred thousand.

@@ -1,6 +1,6 @@
-/// Shapes of what If, Loop and Scan compute: those that the graphs inside them find, where these hold however often a body
-/// runs and whichever branch is taken. A body whose shapes contradict each other may be one that never runs: it says
-/// nothing.
+/// Shapes of what If, Loop and Scan compute: those that the graphs inside them find, where these hold however often a
+/// body runs and whichever branch is taken. A body whose shapes contradict each other may be one that never runs: it
+/// says nothing.
 ///
 /// Invariant: what all bodies of a graph cost together, those in bodies that are looked at more than once counted each
 /// time, is bounded.

@@ -1,4 +1,5 @@
-/// Shapes of what has no form in ONNX (`Node.opaqueDomain`): such a node says itself how long the axes of its results are.
+/// Shapes of what has no form in ONNX (`Node.opaqueDomain`): such a node says itself how long the axes of its results
+/// are.
 enum OpaqueShapes {
   static let rule: ShapeRule = { call throws(Failure) in
     var shapes: [[Int]?] = []

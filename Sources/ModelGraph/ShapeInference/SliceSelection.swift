@@ -1,4 +1,5 @@
-/// The positions that a Slice takes along one axis: `start`, `start + step`, ... (`count` of them), all inside the axis.
+/// The positions that a Slice takes along one axis: `start`, `start + step`, ... (`count` of them), all inside the
+/// axis.
 package struct SliceSelection: Equatable, Sendable {
   package let axis: Int
   package let start: Int

@@ -1,8 +1,8 @@
 import Glibc
 import ModelGraph
 
-/// Samples that a user gives: a NumPy array (.npy), for models with one input; an archive (.npz) with an array for every
-/// input, under its name; or a folder of such files, in the order of their names.
+/// Samples that a user gives: a NumPy array (.npy), for models with one input; an archive (.npz) with an array for
+/// every input, under its name; or a folder of such files, in the order of their names.
 ///
 /// The first axis of an array is that of the samples. They are fed in batches of the length that the model's first axis
 /// has, or of the chosen one where that is open; batches go on from one file to the next where the samples' shapes are

@@ -71,7 +71,8 @@ package final class ModelCache: Sendable {
 
   /// Runs `body` with the model in memory, loading it if need be. If the model's file changes meanwhile, once more
   /// with what it is then.
-  /// - Throws: what loading or `body` throws; `Failure(.cancelled)` within milliseconds of being cancelled while waiting.
+  /// - Throws: what loading or `body` throws; `Failure(.cancelled)` within milliseconds of being cancelled while
+  ///   waiting.
   func withModel<R>(
     _ reference: ModelReference, work: Work, _ body: (Use, Work) throws(Failure) -> R
   ) throws(Failure) -> R {

@@ -11,8 +11,8 @@ enum AnyCompressionRequest: Sendable {
   case automatic(AutomaticRequest)
   case listed(ListedRequest)
 
-  /// Of `compress`: a recommendation to carry out, or the user's own `layers`; without a method, a target, or `layers` each
-  /// with its own.
+  /// Of `compress`: a recommendation to carry out, or the user's own `layers`; without a method, a target, or `layers`
+  /// each with its own.
   init(_ method: CompressionMethod?, _ params: Params) throws(ResponseError) {
     guard let method else {
       if let listed = try params.listedRequest() {

@@ -26,9 +26,10 @@ extension ONNXWriter {
 }
 
 extension Graph {
-  /// How much the runtime rearranges at the least: nothing, so that a network computes what it says, unless it multiplies
-  /// bytes. There, processors without instructions for it (AVX-512 VNNI, AVX-VNNI) let sums of two products overflow 16
-  /// bits, so that what a channel gives depends on its neighbours; only from this level on the runtime does without them.
+  /// How much the runtime rearranges at the least: nothing, so that a network computes what it says, unless it
+  /// multiplies bytes. There, processors without instructions for it (AVX-512 VNNI, AVX-VNNI) let sums of two products
+  /// overflow 16 bits, so that what a channel gives depends on its neighbours; only from this level on the runtime does
+  /// without them.
   var leastOptimization: InferenceSession.OptimizationLevel {
     nodes.contains { Self.byteProducts.contains($0.qualifiedOperator) } ? .extended : .none
   }

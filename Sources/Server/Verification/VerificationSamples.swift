@@ -27,8 +27,8 @@ struct VerificationSamples {
     return try generated(for: model)
   }
 
-  /// The first samples of a dataset, as many as there is room for. Those of other shapes than the first are left out: what a model must equal is made
-  /// for lengths that are known.
+  /// The first samples of a dataset, as many as there is room for. Those of other shapes than the first are left out:
+  /// what a model must equal is made for lengths that are known.
   private static func read(
     _ path: String, for model: CompressibleModel, work: Work
   ) throws(Failure) -> VerificationSamples {
@@ -90,8 +90,8 @@ struct VerificationSamples {
     }
   }
 
-  /// Integers that pick rows of tables stay within the smallest of these; bytes are images; others are masks and counts,
-  /// which let everything through.
+  /// Integers that pick rows of tables stay within the smallest of these; bytes are images; others are masks and
+  /// counts, which let everything through.
   private static func integerBounds(
     _ input: ValueID, _ dtype: DType, _ graph: Graph, _ shapes: ShapeTable
   ) -> ClosedRange<Int> {

@@ -27,7 +27,8 @@ extension Params {
     return (required, .ratio(try require("recommendation_ratio", ratio)))
   }
 
-  /// Of a decomposition: `recommendation_method` VBMF with `recommendation_ratio`, or a `target`, which needs no method.
+  /// Of a decomposition: `recommendation_method` VBMF with `recommendation_ratio`, or a `target`, which needs no
+  /// method.
   func rankGoal() throws(ResponseError) -> RecommendationGoal {
     let method = try choice("recommendation_method", of: RecommendationMethod.self)
     if method == .slamp {
@@ -50,8 +51,8 @@ extension Params {
     }
   }
 
-  /// The member `target`: `{"macs": 0.5}` leaves half of the multiply-adds, `{"energy": 0.9}` nine tenths of the squared
-  /// norm of every weight.
+  /// The member `target`: `{"macs": 0.5}` leaves half of the multiply-adds, `{"energy": 0.9}` nine tenths of the
+  /// squared norm of every weight.
   private func target(takesEnergy: Bool) throws(ResponseError) -> RecommendationGoal? {
     guard let target = try object("target") else { return nil }
     let measures = ModelSize.Measure.allCases.map(\.rawValue)

@@ -28,8 +28,8 @@ extension Params {
     return DecompositionListing(replaced: replaced, adjusted: adjusted, refilled: try refilledParameters())
   }
 
-  /// Entries of `adjusted` that keep the name they had and hold numbers that nothing else tells: those with a factor follow
-  /// from what is removed.
+  /// Entries of `adjusted` that keep the name they had and hold numbers that nothing else tells: those with a factor
+  /// follow from what is removed.
   func refilledParameters() throws(ResponseError) -> [RefilledParameter] {
     var refilled: [RefilledParameter] = []
     for entry in try objects("adjusted") ?? [] where try entry.isOfRefilled && entry.value("factor") == nil {

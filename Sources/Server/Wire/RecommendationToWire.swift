@@ -41,8 +41,8 @@ extension RecommendationGoal {
     }
   }
 
-  /// What became of the goal: the share of channels that goes (of pruning), and the shares of the model's sizes that are
-  /// left.
+  /// What became of the goal: the share of channels that goes (of pruning), and the shares of the model's sizes that
+  /// are left.
   static func achieved(_ ratio: Double?, _ original: ModelSize, _ compressed: ModelSize) -> JSONValue {
     var shares = JSONObject()
     if let ratio { shares.append("ratio", .double(ratio)) }

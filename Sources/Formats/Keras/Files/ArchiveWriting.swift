@@ -20,8 +20,8 @@ extension KerasArchive {
   }
 }
 
-/// The groups of an archive's weights as they have to be with layers replaced: groups are numbered by class, so that those
-/// of all later layers of the classes concerned get other names.
+/// The groups of an archive's weights as they have to be with layers replaced: groups are numbered by class, so that
+/// those of all later layers of the classes concerned get other names.
 struct ArchiveGroups {
   let replacements: [ObjectIdentifier: KerasReplacement]
 

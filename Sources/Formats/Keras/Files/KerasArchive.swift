@@ -1,8 +1,8 @@
 import JSON
 import ModelGraph
 
-/// A `.keras` archive: `metadata.json`, `config.json` and `model.weights.h5`, as Keras 3 and tf.keras 2.13 to 2.15 write
-/// it.
+/// A `.keras` archive: `metadata.json`, `config.json` and `model.weights.h5`, as Keras 3 and tf.keras 2.13 to 2.15
+/// write it.
 package struct KerasArchive: KerasFile {
   package let file: MappedFile
   let zip: ZipArchive

@@ -4,8 +4,8 @@ import ModelGraph
 /// Reads the configuration of a model into entries: which layers there are, what they are made of, where a v3 archive
 /// keeps their weights, and how they are called.
 ///
-/// Invariant: names are unique within a model, calls refer to layers and calls that are there, and no call needs its own
-/// result. Recursion goes no deeper than the text is nested.
+/// Invariant: names are unique within a model, calls refer to layers and calls that are there, and no call needs its
+/// own result. Recursion goes no deeper than the text is nested.
 struct KerasConfigReader {
   let text: KerasText
   /// Keras 3 counts calls of nested models otherwise than tf.keras.

@@ -11,7 +11,8 @@ package struct KerasConfigWriter {
   /// By path: what stays of a variable.
   let cuts: [String: Gather]
   let contents: [String: Tensor]
-  /// Whether the optimizer's state and all else that belongs to training goes, which no change of shapes leaves as it was.
+  /// Whether the optimizer's state and all else that belongs to training goes, which no change of shapes leaves as it
+  /// was.
   let dropsTraining: Bool
   /// Layers whose shapes their arrays of starting values fit no more.
   private let restarted: [String]

@@ -2,8 +2,8 @@ import JSON
 
 /// A layer, operation or model as the configuration describes it, before its variables are found.
 ///
-/// Invariant: entries are a tree, but for layers that Keras says are one object (`shared_object_id`), which several models
-/// hold; the tree is as deep as the text is nested.
+/// Invariant: entries are a tree, but for layers that Keras says are one object (`shared_object_id`), which several
+/// models hold; the tree is as deep as the text is nested.
 final class KerasEntry: Sendable {
   let kind: KerasLayer.Kind
   let className: String

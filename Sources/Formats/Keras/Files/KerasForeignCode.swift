@@ -2,8 +2,8 @@ import JSON
 import ModelGraph
 
 /// Looks through a configuration for code that is not Keras's. Loading a file makes objects of the classes that its
-/// configuration names, wherever they are named: as an initializer, in a setting that nobody reads, among the keywords of
-/// a call. A file that is written from one with such names would carry them on, so it is not taken.
+/// configuration names, wherever they are named: as an initializer, in a setting that nobody reads, among the keywords
+/// of a call. A file that is written from one with such names would carry them on, so it is not taken.
 ///
 /// Layers of other classes are told apart elsewhere, with their names. What `compile()` was given does not come into
 /// files that are written.

@@ -1,8 +1,8 @@
 import JSON
 import ModelGraph
 
-/// A whole model in one HDF5 file, as Keras before version 3 and its `.h5` option since write it: the configuration is an
-/// attribute, the weights are listed by layer.
+/// A whole model in one HDF5 file, as Keras before version 3 and its `.h5` option since write it: the configuration is
+/// an attribute, the weights are listed by layer.
 package struct KerasH5: KerasFile {
   package let file: MappedFile
   let tree: HDF5File

@@ -1,8 +1,8 @@
 import JSON
 import ModelGraph
 
-/// Reads how the layers of a Functional are called, in either dialect: Keras 3 has arguments with tensors where they stand
-/// (`{"class_name": "__keras_tensor__", ...}`), tf.keras lists of `[layer, call, tensor, keywords]`.
+/// Reads how the layers of a Functional are called, in either dialect: Keras 3 has arguments with tensors where they
+/// stand (`{"class_name": "__keras_tensor__", ...}`), tf.keras lists of `[layer, call, tensor, keywords]`.
 struct KerasNodeReader {
   let text: KerasText
   let isKeras3: Bool

@@ -1,8 +1,8 @@
 import JSON
 import ModelGraph
 
-/// The text of what takes a layer's place: a Sequential of the layer's own name, so that nothing else in the configuration
-/// changes, whether the layer is called in a Functional or a Sequential, several times, or by a wrapper.
+/// The text of what takes a layer's place: a Sequential of the layer's own name, so that nothing else in the
+/// configuration changes, whether the layer is called in a Functional or a Sequential, several times, or by a wrapper.
 ///
 /// Without an input layer Keras builds the Sequential when it is called, in both generations. Only where Keras 3 calls
 /// one with several shapes does it need an input layer, one that leaves open what differs.

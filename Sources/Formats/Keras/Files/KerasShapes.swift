@@ -1,10 +1,10 @@
 import JSON
 
-/// Writes new lengths of what calls return wherever the configuration repeats a shape: beside tensors, in `build_config`,
-/// in input layers of nested models, in what a Sequential was built with.
+/// Writes new lengths of what calls return wherever the configuration repeats a shape: beside tensors, in
+/// `build_config`, in input layers of nested models, in what a Sequential was built with.
 ///
-/// Keras ignores the first and fails on the others where they are wrong. A `build_config` whose structure is not known is
-/// taken away: Keras then builds the layer when it is first called.
+/// Keras ignores the first and fails on the others where they are wrong. A `build_config` whose structure is not known
+/// is taken away: Keras then builds the layer when it is first called.
 struct KerasShapes {
   private let model: KerasModel
   private let lengths: [KerasResult: [Int: Int]]

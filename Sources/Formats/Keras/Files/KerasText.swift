@@ -1,8 +1,8 @@
 import JSON
 import ModelGraph
 
-/// The configuration of a Keras file: the JSON that says which layers there are and how they are called. It is read, and
-/// nothing in it is ever run.
+/// The configuration of a Keras file: the JSON that says which layers there are and how they are called. It is read,
+/// and nothing in it is ever run.
 ///
 /// Invariant: what is asked for by name is there with its kind, or the error names the place.
 struct KerasText: Sendable {

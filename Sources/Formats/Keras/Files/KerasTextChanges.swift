@@ -1,7 +1,7 @@
 import JSON
 
-/// Changes to a configuration, gathered in any order: what lies inside something that is replaced or taken away does not
-/// matter any more, and what is asked for twice is done once.
+/// Changes to a configuration, gathered in any order: what lies inside something that is replaced or taken away does
+/// not matter any more, and what is asked for twice is done once.
 struct KerasTextChanges {
   private var replaced: [Range<Int>: String] = [:]
   /// By container.

@@ -3,8 +3,8 @@ import ModelGraph
 
 /// Turns entries into the program: models are replaced by the calls of their layers, once for every call of the model.
 ///
-/// Invariant: the number of calls is bounded whatever models hold one another: twenty models, each of which calls the next
-/// one twice, are a million.
+/// Invariant: the number of calls is bounded whatever models hold one another: twenty models, each of which calls the
+/// next one twice, are a million.
 struct KerasWiring {
   /// A place of the configuration that repeats the shape of a tensor.
   struct StatedShape: Sendable {

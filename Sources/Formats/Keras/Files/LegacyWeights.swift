@@ -1,7 +1,8 @@
 import ModelGraph
 
-/// Finds variables in a legacy file, which lists the weights of every layer of the outermost model in order: what training
-/// changes first, the rest behind it, through all layers of a nested model (keras/src/legacy/saving/legacy_h5_format.py).
+/// Finds variables in a legacy file, which lists the weights of every layer of the outermost model in order: what
+/// training changes first, the rest behind it, through all layers of a nested model
+/// (keras/src/legacy/saving/legacy_h5_format.py).
 ///
 /// Names of weights are free and tell little, so the order decides. Where Keras's versions order otherwise, the names
 /// tell which it was.

@@ -1,8 +1,8 @@
 import JSON
 import ModelGraph
 
-/// What a rule is to lower: a layer or operation, with what it is called with by the names of its parameters. Settings are
-/// found under their names like arguments, since operations have the same thing now as one and now as the other.
+/// What a rule is to lower: a layer or operation, with what it is called with by the names of its parameters. Settings
+/// are found under their names like arguments, since operations have the same thing now as one and now as the other.
 struct KerasArguments: Sendable {
   let layer: KerasLayer
   let context: KerasContext

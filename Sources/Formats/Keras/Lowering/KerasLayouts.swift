@@ -1,7 +1,7 @@
 import ModelGraph
 
-// Tensors of Keras's and the values that hold them. An order of axes is a list by axis of the value: the axis of Keras's
-// tensor.
+// Tensors of Keras's and the values that hold them. An order of axes is a list by axis of the value: the axis of
+// Keras's tensor.
 
 extension KerasLowering {
   // MARK: Tensors

@@ -3,13 +3,13 @@ import ModelGraph
 
 /// Turns a program of Keras's layers and operations into the one graph, whose operators are ONNX's.
 ///
-/// Every call is handed to the rule of its layer's class (`KerasRules`), which appends nodes. Tensors of Keras's have their
-/// channels last where the graph's operators want them second; a tensor is held by a value in whichever order it came
-/// about, and turned once for those who need another (`KerasLayouts`). What the model takes and returns keeps Keras's
-/// order.
+/// Every call is handed to the rule of its layer's class (`KerasRules`), which appends nodes. Tensors of Keras's have
+/// their channels last where the graph's operators want them second; a tensor is held by a value in whichever order it
+/// came about, and turned once for those who need another (`KerasLayouts`). What the model takes and returns keeps
+/// Keras's order.
 ///
-/// Invariant: the graph computes what the program predicts, under any lengths that the program takes; what a rule cannot
-/// say in ONNX is refused, naming the layer.
+/// Invariant: the graph computes what the program predicts, under any lengths that the program takes; what a rule
+/// cannot say in ONNX is refused, naming the layer.
 struct KerasLowering: GraphLowering {
   /// The first operator set with group normalisation by channels; Gelu and LayerNormalization are in it.
   static let opset = 21

@@ -1,7 +1,7 @@
 import ModelGraph
 
-/// A class of layers or an operation as lowering knows it: the names of what it is called with, and the rule that appends
-/// what it computes.
+/// A class of layers or an operation as lowering knows it: the names of what it is called with, and the rule that
+/// appends what it computes.
 struct KerasRule: Sendable {
   typealias Rule = @Sendable (inout KerasLowering, KerasArguments) throws(Failure) -> LoweredOperand
   let parameters: [Substring]

@@ -32,8 +32,8 @@ struct LoweredKeras: Sendable {
 struct VariableView: Sendable, Equatable {
   /// Of the dataset.
   let path: String
-  /// By axis of the graph's tensor: the axes of the variable that it runs over, the last one fastest; none for an axis of
-  /// length 1 that the variable does not have. A Conv2D's kernel (h, w, in, out) is `[[3], [2], [0], [1]]`.
+  /// By axis of the graph's tensor: the axes of the variable that it runs over, the last one fastest; none for an axis
+  /// of length 1 that the variable does not have. A Conv2D's kernel (h, w, in, out) is `[[3], [2], [0], [1]]`.
   let axes: [[Int]]
 }
 

@@ -197,8 +197,8 @@ extension KerasLowering {
   }
 
   /// So many parts of one length.
-  /// - Parameter areSizes: whether parts of several lengths would stand in the place of `count` by their lengths; else by
-  ///   where they begin.
+  /// - Parameter areSizes: whether parts of several lengths would stand in the place of `count` by their lengths; else
+  ///   by where they begin.
   mutating func equalParts(
     of x: KerasTensor, axis: Int, count: KerasInteger, areSizes: Bool
   ) throws(Failure) -> LoweredOperand {

@@ -1,8 +1,8 @@
 import ModelGraph
 
-/// Layers that ONNX has no operators for: each is one node of a domain of its own, of which no more is known than what it
-/// reads and which shapes it returns. No rule says how channels go through it, so that what it reads and returns keeps
-/// them all, while the rest of the network is pruned as any.
+/// Layers that ONNX has no operators for: each is one node of a domain of its own, of which no more is known than what
+/// it reads and which shapes it returns. No rule says how channels go through it, so that what it reads and returns
+/// keeps them all, while the rest of the network is pruned as any.
 ///
 /// Invariant: such a graph is never run; whoever wants to is told which layer is in the way (`ONNXWriter`).
 enum OpaqueLayers {

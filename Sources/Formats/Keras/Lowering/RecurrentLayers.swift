@@ -1,9 +1,9 @@
 import JSON
 import ModelGraph
 
-/// LSTM, GRU and plain recurrent layers, whose gates Keras and ONNX keep in different orders. The state's width can be cut:
-/// the file has it in one setting and in the variables. Those that keep their state from one batch to the next start from
-/// none here, as they do once they are reset.
+/// LSTM, GRU and plain recurrent layers, whose gates Keras and ONNX keep in different orders. The state's width can be
+/// cut: the file has it in one setting and in the variables. Those that keep their state from one batch to the next
+/// start from none here, as they do once they are reset.
 enum RecurrentLayers {
   static let rules: [String: KerasRule] = {
     var table = [

@@ -2,8 +2,8 @@ import JSON
 import ModelGraph
 import Numerics
 
-/// One change to a model of Keras's, in its own terms. What a plan for the graph comes to; a document carries it out in its
-/// configuration and its weights.
+/// One change to a model of Keras's, in its own terms. What a plan for the graph comes to; a document carries it out in
+/// its configuration and its weights.
 package enum KerasEdit: Sendable {
   /// The number at this place of the configuration becomes another.
   case setInteger(JSONElement, Int)

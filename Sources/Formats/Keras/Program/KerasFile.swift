@@ -32,7 +32,8 @@ extension KerasFile {
   package var program: KerasProgram { model.program }
 
   /// The same kind of file with `edits` made, complete in `output`, which nobody has given its name yet.
-  /// - Parameter lengths: new lengths by axis (Keras's order), of what calls return, for whatever the file declares of it.
+  /// - Parameter lengths: new lengths by axis (Keras's order), of what calls return, for whatever the file declares of
+  ///   it.
   /// - Returns: what to tell of the file, one sentence each: that the state of training is not in it.
   /// - Throws: `Failure` of kind layerUnavailable where Keras has no place for what replaces a layer, resourceLimit,
   ///   outputUnwritable, modelChanged or cancelled.
@@ -44,8 +45,8 @@ extension KerasFile {
     return config.notes(wasCompiled: wasCompiled)
   }
 
-  /// What a file of this one's structure takes beside its tensors: files of one structure differ by their tensors' bytes and
-  /// by the digits of numbers.
+  /// What a file of this one's structure takes beside its tensors: files of one structure differ by their tensors'
+  /// bytes and by the digits of numbers.
   /// - Parameter layers: of which any may be replaced.
   func rewritingCost(replacing layers: [KerasLayer], work: Work) throws(Failure) -> RewritingCost {
     func count(_ edits: [KerasEdit]) throws(Failure) -> Int {

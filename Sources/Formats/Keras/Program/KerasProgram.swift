@@ -3,11 +3,11 @@ import ModelGraph
 
 /// A network as Keras's files hold it: calls of layers in execution order, whichever file and dialect it came from.
 ///
-/// Nested models are gone: a call of a model is the calls of its layers, once for every time the model is called. A layer
-/// that is called several times is one object with several calls.
+/// Nested models are gone: a call of a model is the calls of its layers, once for every time the model is called. A
+/// layer that is called several times is one object with several calls.
 ///
-/// Invariant: a call refers to inputs and to calls before it; every variable a layer is to have by its settings is there
-/// with its shape.
+/// Invariant: a call refers to inputs and to calls before it; every variable a layer is to have by its settings is
+/// there with its shape.
 package struct KerasProgram: Sendable {
   package var inputs: [Input]
   package var calls: [KerasCall]
@@ -25,7 +25,8 @@ package struct KerasProgram: Sendable {
     /// That of the layer.
     package let name: String
     package let dtype: DType
-    /// The first axis is the batch; lengths that are left open are `.unknown`, or `.symbol` under one name for the batch.
+    /// The first axis is the batch; lengths that are left open are `.unknown`, or `.symbol` under one name for the
+    /// batch.
     package let shape: [Dimension]
 
     package init(name: String, dtype: DType, shape: [Dimension]) {
