@@ -27,7 +27,9 @@ package struct ZipArchive: Sendable {
     (self.span, self.owner) = (span, owner)
     entries = try ZipDirectory(span).entries()
     // Told apart where the directory is read; who writes to the file meanwhile may have made two of them one.
-    indices = Dictionary(entries.enumerated().map { ($0.element.name, $0.offset) }) { first, _ in first }
+    var indices = [String: Int](minimumCapacity: entries.count)
+    for (index, entry) in entries.enumerated().reversed() { indices[entry.name] = index }
+    self.indices = indices
   }
 
   package func entry(named name: String) -> ZipEntry? { indices[name].map { entries[$0] } }

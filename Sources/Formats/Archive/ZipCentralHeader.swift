@@ -46,15 +46,28 @@ struct ZipCentralHeader {
     guard let text = name.text else { throw malformed("has a name that is not UTF-8") }
     guard !name.isEmpty else { throw malformed("has no name") }
     let bytes = name.buffer
-    let components = bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-    guard bytes.first != UInt8(ascii: "/"), !bytes.contains(0), !bytes.contains(UInt8(ascii: "\\")),
-      !components.contains(where: { $0.elementsEqual("..".utf8) })
-    else {
+    guard bytes.first != UInt8(ascii: "/"), !bytes.contains(0), !bytes.contains(UInt8(ascii: "\\")), !nameClimbs else {
       throw .unsafeArchive(
         "the name of entry '\(name.displayText)' is no plain relative path", at: fixed.offset,
         details: ["entry": .string(name.displayText)])
     }
     return text
+  }
+
+  /// Whether a component of the name is "..".
+  private var nameClimbs: Bool {
+    // Dots of the component so far; nil if there is something else in it.
+    var dots: Int? = 0
+    for byte in name.buffer {
+      switch byte {
+      case UInt8(ascii: "/"):
+        if dots == 2 { return true }
+        dots = 0
+      case UInt8(ascii: "."): dots = dots.map { $0 + 1 }
+      default: dots = nil
+      }
+    }
+    return dots == 2
   }
 
   /// Whether checksum and sizes in the local header `local` are those of the directory; they need not be there if they

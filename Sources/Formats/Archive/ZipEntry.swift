@@ -20,5 +20,11 @@ package struct ZipEntry: Sendable {
   /// Where the entry's local header is in the archive.
   let headerOffset: Int
 
+  /// The last component of its name; empty for a directory.
+  var fileName: Substring {
+    guard let slash = name.utf8.lastIndex(of: UInt8(ascii: "/")) else { return name[...] }
+    return name[name.utf8.index(after: slash)...]
+  }
+
   package var isDirectory: Bool { name.utf8.last == UInt8(ascii: "/") }
 }

@@ -5,7 +5,7 @@ import ModelGraph
 package enum KerasRefusals {
   /// TensorFlow's SavedModel, zipped.
   static func savedModel(_ zip: ZipArchive) -> Failure? {
-    zip.entries.contains { $0.name.split(separator: "/").last == "saved_model.pb" } ? savedModel : nil
+    zip.entries.contains { $0.fileName == "saved_model.pb" } ? savedModel : nil
   }
 
   /// TensorFlow's SavedModel, which is a folder; nil if `path` is none.

@@ -21,17 +21,17 @@ package struct ExportedArchive: Sendable {
   static let weightsFolder = "data/weights/"
   static let constantsFolder = "data/constants/"
   private static let programFolder = "models/"
+  /// What PyTorch 2.7 and before begin the program's name with.
+  private static let formerProgram = "serialized_exported_program"
   /// Far beyond the program of any network; that of a decoder of 80 blocks has a seventh of it.
   static let textLimit = 48 << 20
 
   /// Whether the archive claims to be one of `torch.export`'s, of whatever version.
   package static func recognizes(_ zip: ZipArchive) -> Bool {
     let root = root(of: zip)
-    return zip.entries.contains { entry in
-      guard entry.name.hasPrefix(root) else { return entry.name.hasPrefix("serialized_exported_program") }
-      let rest = entry.name.dropFirst(root.count)
-      return rest == "archive_format" || rest.hasPrefix(programFolder) || rest.hasPrefix("serialized_exported_program")
-    }
+    if zip.entry(named: root + "archive_format") != nil { return true }
+    let marks = [root + programFolder, root + formerProgram, formerProgram]
+    return zip.entries.contains { entry in marks.contains { entry.name.hasPrefix($0) } }
   }
 
   /// PyTorch takes the folder of the first entry.
@@ -45,9 +45,7 @@ package struct ExportedArchive: Sendable {
   package init(_ zip: ZipArchive, owner: any AnyObject & Sendable, work: Work) throws(Failure) {
     (self.zip, self.owner) = (zip, owner)
     root = Self.root(of: zip)
-    let names = zip.entries.map(\.name)
-    guard !names.contains(where: { $0.split(separator: "/").last?.hasPrefix("serialized_exported_program") ?? false })
-    else {
+    guard !zip.entries.contains(where: { $0.fileName.hasPrefix(Self.formerProgram) }) else {
       throw .unsupportedExport("it has the layout of PyTorch 2.7 and before, which newer versions do not read either")
     }
     for (entry, expected) in [("archive_format", "pt2"), ("archive_version", "0"), ("byteorder", "little")] {
@@ -60,18 +58,20 @@ package struct ExportedArchive: Sendable {
       }
     }
     let root = root
-    func holds(_ prefix: String) -> Bool { names.contains { $0.hasPrefix(root + prefix) } }
-    if holds("data/aotinductor/") || holds("data/executorch/") {
+    let compiled = ["data/aotinductor/", "data/executorch/"].map { root + $0 }
+    guard !zip.entries.contains(where: { entry in compiled.contains { entry.name.hasPrefix($0) } }) else {
       throw .unsupportedExport("it holds code compiled by AOTInductor or ExecuTorch, which cannot be compressed")
     }
-    let programs = names.filter { $0.hasPrefix(root + Self.programFolder) && $0.hasSuffix(".json") }
+    let folder = root + Self.programFolder
+    let programs = zip.entries.map(\.name).filter { $0.hasPrefix(folder) && $0.hasSuffix(".json") }
     guard let program = programs.first, programs.count == 1 else {
       throw .unsupportedExport(
         programs.isEmpty
           ? "it holds no program (models/*.json)" : "it holds \(programs.count) programs; save them one by one")
     }
-    name = String(program.dropFirst(root.count + Self.programFolder.count).dropLast(".json".count))
-    for folder in [Self.weightsFolder, Self.constantsFolder] where names.contains(root + folder + name + ".pt") {
+    name = String(program.dropFirst(folder.count).dropLast(".json".count))
+    for folder in [Self.weightsFolder, Self.constantsFolder]
+    where zip.entry(named: root + folder + name + ".pt") != nil {
       throw .unsupportedExport("it keeps its weights in a pickle (\(folder)\(name).pt), as PyTorch 2.8 did")
     }
     self.program = try ExportedText(program, of: zip, limit: Self.textLimit, work: work)
