@@ -33,39 +33,35 @@ struct PickleCheck {
 
   /// Depth first: a node that is met while its own contents are looked at contains itself.
   private func checkDepth(work: Work) throws(Failure) {
+    // Levels of nodes from each one down, by its number: -1 until it is met, 0 while they are being counted.
+    var heights = [Int32](repeating: -1, count: nodes.count)
     var stack: [PickleNode] = []
-    for (index, root) in nodes.enumerated() where root.height < 0 {
+    for (index, root) in nodes.enumerated() where heights[index] < 0 {
       if index & 0xfff == 0 { try work.checkCancellation() }
       if root.isLeaf {
-        root.height = 1
+        heights[index] = 1
         continue
       }
       stack.append(root)
       while let node = stack.last {
-        if node.height < 0 {
-          node.height = 0
+        let number = Int(node.number)
+        if heights[number] < 0 {
+          heights[number] = 0
           try node.forEachChild { child throws(Failure) in
-            guard child.height != 0 else { throw .recursivePickle(offset) }
-            guard child.height < 0 else { return }
-            if child.isLeaf { child.height = 1 } else { stack.append(child) }
+            guard heights[Int(child.number)] != 0 else { throw .recursivePickle(offset) }
+            guard heights[Int(child.number)] < 0 else { return }
+            if child.isLeaf { heights[Int(child.number)] = 1 } else { stack.append(child) }
           }
         } else {
           stack.removeLast()
-          if node.height == 0 { node.height = try height(of: node) }
+          guard heights[number] == 0 else { continue }
+          var deepest: Int32 = 0
+          node.forEachChild { deepest = max(deepest, heights[Int($0.number)]) }
+          guard deepest < PickleReader.depthLimit else { throw .deepPickle(offset) }
+          heights[number] = deepest + 1
         }
       }
     }
-  }
-
-  private func height(of node: PickleNode) throws(Failure) -> Int32 {
-    var deepest: Int32 = 0
-    node.forEachChild { deepest = max(deepest, $0.height) }
-    guard deepest < PickleReader.depthLimit else {
-      throw Failure(
-        .resourceLimit, "the pickle's objects are nested more than \(PickleReader.depthLimit) deep (at byte \(offset))",
-        details: ["limit": .int(PickleReader.depthLimit)])
-    }
-    return deepest + 1
   }
 
   /// Python keeps the last of equal keys, other readers the first.
@@ -128,5 +124,11 @@ private struct KeyTable {
 extension Failure {
   fileprivate static func recursivePickle(_ offset: Int) -> Failure {
     .malformed("not a valid pickle: an object contains itself", at: offset)
+  }
+
+  static func deepPickle(_ offset: Int) -> Failure {
+    Failure(
+      .resourceLimit, "the pickle's objects are nested more than \(PickleReader.depthLimit) deep (at byte \(offset))",
+      details: ["limit": .int(PickleReader.depthLimit)])
   }
 }

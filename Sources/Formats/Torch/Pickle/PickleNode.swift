@@ -46,9 +46,10 @@ package final class PickleNode: @unchecked Sendable {
 
   // Whoever changes a node has it to himself, so that no access needs to be looked at.
   @exclusivity(unchecked) package internal(set) var kind: Kind
-  /// For `PickleCheck`, before the node is handed out: levels of nodes from this one down, zero while they are being
-  /// counted. It takes the place that the allocation has to spare, as the number does.
-  @exclusivity(unchecked) var height: Int32 = -1
+  /// Levels of nodes from this one down, as far as they are known while its pickle is read: what is put into a node
+  /// that others contain already does not count for those. It takes the place that the allocation has to spare, as the
+  /// number does.
+  @exclusivity(unchecked) var levels: Int32 = 1
   /// Which of its pickle's nodes it is, in the order in which they were read; -1 for those that were not.
   @exclusivity(unchecked) var number: Int32 = -1
 

@@ -165,6 +165,7 @@ package struct PickleReader {
     try require(.state, of: call.callee, "sets the state of a", at: offset)
     call.state = state
     target.kind = .call(call)
+    try nest(state, in: target, at: offset)
   }
 
   private func require(
@@ -188,6 +189,7 @@ package struct PickleReader {
     target.kind = .none
     list += elements
     target.kind = .list(list)
+    for element in elements { try nest(element, in: target, at: offset) }
   }
 
   private mutating func addMembers(at offset: Int) throws(Failure) {
@@ -197,6 +199,7 @@ package struct PickleReader {
     target.kind = .none
     set += members
     target.kind = .set(set)
+    for member in members { try nest(member, in: target, at: offset) }
   }
 
   private mutating func setItems(_ count: Int?, at offset: Int) throws(Failure) {
@@ -216,6 +219,7 @@ package struct PickleReader {
       target.kind = .call(call)
     default: throw malformed("items are set in no dictionary", at: offset)
     }
+    for item in items { try nest(item, in: target, at: offset) }
   }
 
   // MARK: Stack and memo
@@ -230,8 +234,16 @@ package struct PickleReader {
     let node = PickleNode(kind)
     node.number = Int32(nodes.count)
     nodes.append(node)
+    try node.forEachChild { child throws(Failure) in try nest(child, in: node, at: offset) }
     stack.append(node)
     return node
+  }
+
+  /// What is nested too deep is refused as soon as that is plain, before memory is spent on more of it; `PickleCheck`
+  /// finds what became so only by what was put into an object later.
+  private func nest(_ child: PickleNode, in node: PickleNode, at offset: Int) throws(Failure) {
+    node.levels = max(node.levels, child.levels + 1)
+    guard node.levels <= Self.depthLimit else { throw .deepPickle(span.offset + offset) }
   }
 
   /// How many objects lie above the last mark.
