@@ -245,6 +245,45 @@ class Numbers(nn.Module):
         return self.head(self.leave(small + x % 1.5 + torch.fmod(x, 2.5) + torch.clamp(x, x.abs() * 0.1, x.abs() * 0.5)))
 
 
+class Unfolded(nn.Module):
+    """Windows beside one another, as functions and as modules, and put together again."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.middle, self.leave, self.head = unit(3, 32), unit(32, 24), unit(24, 32), Head(32)
+        self.unfold, self.fold = nn.Unfold(2, stride=2), nn.Fold(32, 2, stride=2)
+
+    def forward(self, x):
+        x = F.fold(F.unfold(self.enter(x), (3, 2), 2, 1, (3, 2)), 32, (3, 2), 2, 1, (3, 2))
+        x = self.fold(torch.tanh(self.unfold(self.middle(x))))
+        return self.head(self.leave(x.unfold(2, 5, 3).unfold(-2, 4, 4).amax((4, 5))))
+
+
+class Ranked(nn.Module):
+    """The largest and the smallest of each channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.middle, self.leave = unit(3, 32), nn.Linear(32, 24), nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = self.enter(x).flatten(2)
+        values, _ = torch.topk(x, 7)
+        least = x.sort(dim=2, descending=True)[0][:, :, -20:].sum(2)
+        return self.leave(F.relu(self.middle(values.mean(2) + least)))
+
+
+class Classes(nn.Module):
+    """Integers become rows of zeros and a one."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave = nn.Linear(50, 48), nn.Linear(48, 5)
+
+    def forward(self, x):
+        return self.leave(torch.tanh(self.enter(F.one_hot(x.long(), 50).float())).mean(1))
+
+
 IMAGE = networks.image(32)
 PROGRAMS = {
     "slices": (Slices, IMAGE),
@@ -266,6 +305,9 @@ PROGRAMS = {
     "places": (Places, lambda batch: (torch.randint(0, 50, (batch, 9)),)),
     "extremes": (Extremes, IMAGE),
     "numbers": (Numbers, IMAGE),
+    "unfolded": (Unfolded, IMAGE),
+    "ranked": (Ranked, IMAGE),
+    "classes": (Classes, lambda batch: (torch.randint(0, 50, (batch, 9)),)),
 }
 # A zero in a weight that is shifted before it is applied is no zero any more: what it reads has to be.
 COMPUTED_WEIGHTS = {"standardised_weight", "batch_standardised_weight"}

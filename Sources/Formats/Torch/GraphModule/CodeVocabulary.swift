@@ -29,6 +29,8 @@ enum CodeVocabulary {
   /// Functions of `torch` itself whose names start with an underscore.
   private static let underscored: Set<Substring> = ["_assert", "_shape_as_tensor", "_weight_norm"]
 
+  private static let unfoldings: [Substring: String] = ["unfold": "im2col", "fold": "col2im"]
+
   private static let refusedNames: Set<String> = [
     // Files, code, processes, the interpreter.
     "load", "save", "compile", "fork", "wait", "from_file", "from_dlpack", "to_dlpack", "from_numpy", "frombuffer",
@@ -59,6 +61,8 @@ enum CodeVocabulary {
       return name.hasPrefix("__") || isRefused(name) ? nil : operatorName(name)
     }
     guard publicNamespaces.contains(joined) else { return nil }
+    // A tensor's method of that name is another function.
+    if joined == "torch.nn.functional", let operation = unfoldings[name] { return operation }
     if joined == "torch", underscored.contains(name) { return String(name) }
     return operation(name)
   }

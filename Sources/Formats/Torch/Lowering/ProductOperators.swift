@@ -10,6 +10,7 @@ enum ProductOperators {
     "bmm": TorchFunction("input other") { (l, a) throws(Failure) in try l.product(a) },
     "mm": TorchFunction("input other") { (l, a) throws(Failure) in try l.product(a) },
     "mv": TorchFunction("input other") { (l, a) throws(Failure) in try l.product(a) },
+    "dot": TorchFunction("input other") { (l, a) throws(Failure) in try l.product(a) },
     "addmm": TorchFunction("input mat1 mat2 beta alpha") { (l, a) throws(Failure) in
       guard try a.float("beta", 1) == 1, try a.float("alpha", 1) == 1 else {
         throw l.unsupported("beta or alpha is not 1")

@@ -40,6 +40,24 @@ enum SelectionOperators {
       return try l.item(
         a["input"], .list(indices.map { $0.isNone ? .slice(start: .none, end: .none, step: .none) : $0 }))
     },
+    "topk": TorchFunction("input k dim largest sorted") { (l, a) throws(Failure) in
+      let x = try a.tensor("input")
+      let axis = try l.axis(a.int("dim", -1), of: x)
+      return .list(
+        try l.largest(a.integer("k"), of: x, axis, isDescending: a.bool("largest", true)).map(TorchValue.tensor))
+    },
+    "sort": TorchFunction("input dim descending stable") { (l, a) throws(Failure) in
+      .list(try l.sorted(a).map(TorchValue.tensor))
+    },
+    "argsort": TorchFunction("input dim descending stable") { (l, a) throws(Failure) in .tensor(try l.sorted(a)[1]) },
+    "one_hot": TorchFunction("input num_classes") { (l, a) throws(Failure) in
+      let count = try a.int("num_classes", -1)
+      guard count > 0 else { throw l.unsupported("how many classes there are depends on the data") }
+      return .tensor(
+        try l.node(
+          "OneHot", [a.tensor("input"), l.integers([count], as: "depth"), l.integers([0, 1], as: "values")],
+          ["axis": .int(-1)]))
+    },
     "embedding": TorchFunction(
       "weight indices padding_idx scale_grad_by_freq sparse max_norm norm_type input"
     ) { (l, a) throws(Failure) in
@@ -118,6 +136,20 @@ extension TorchLowering {
     let result = try node("Slice", [x, starts, ends, axes])
     sliceOrigins[result] = SliceOrigin(source: x, ranges: [(axis, start.value, end.value, 1)])
     return result
+  }
+
+  /// The `count` largest entries along an axis, or the smallest, in order, and where they were.
+  fileprivate mutating func largest(
+    _ count: TorchInteger, of x: ValueID, _ axis: Int, isDescending: Bool
+  ) throws(Failure) -> [ValueID] {
+    try nodes(
+      "TopK", [x, vector([count], as: "k")], ["axis": .int(axis), "largest": .int(isDescending ? 1 : 0)], count: 2)
+  }
+
+  fileprivate mutating func sorted(_ a: OperatorArguments) throws(Failure) -> [ValueID] {
+    let x = try a.tensor("input")
+    let axis = try axis(a.int("dim", -1), of: x)
+    return try largest(length(x, axis), of: x, axis, isDescending: a.bool("descending", false))
   }
 
   /// The entries along an axis that a table lists, in its order.

@@ -36,6 +36,8 @@ enum TorchModules {
       "GLU": Form("glu", "dim"), "GELU": Form("gelu", "approximate"), "ELU": Form("elu", "alpha"),
       "CELU": Form("celu", "alpha"), "LeakyReLU": Form("leaky_relu", "negative_slope"),
       "Hardtanh": Form("hardtanh", "min_val max_val"), "Softplus": Form("softplus", "beta threshold"),
+      "Unfold": Form("im2col", "kernel_size dilation padding stride"),
+      "Fold": Form("col2im", "output_size kernel_size dilation padding stride"),
       "PixelShuffle": Form("pixel_shuffle", "upscale_factor"),
       "PixelUnshuffle": Form("pixel_unshuffle", "downscale_factor"),
       "Threshold": Form("threshold", "threshold value"), "Hardshrink": Form("hardshrink", "lambd"),

@@ -22,7 +22,7 @@ enum TorchOperators {
     ConvolutionOperators.functions, NormalizationOperators.functions, PoolingOperators.functions,
     ShapeOperators.functions, JoiningOperators.functions, SelectionOperators.functions, ReductionOperators.functions,
     CreationOperators.functions, LanguageOperators.functions, RecurrentOperators.functions,
-    WindowAttentionOperators.functions,
+    WindowAttentionOperators.functions, UnfoldingOperators.functions,
   ]
 
   private static let table: [String: TorchFunction] = families.reduce(into: [:]) { table, family in
