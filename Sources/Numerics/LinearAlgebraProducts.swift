@@ -50,12 +50,12 @@ extension LinearAlgebra {
   package static func transpose(
     _ matrix: UnsafePointer<Double>, rows: Int, columns: Int, to target: UnsafeMutablePointer<Double>
   ) {
-    // Squares of two cache lines a side, so that both matrices are met a line at a time.
+    // Squares of two cache lines a side, so that both matrices are met a line at a time; each line is written whole.
     let side = 16
     for row in stride(from: 0, to: rows, by: side) {
       for column in stride(from: 0, to: columns, by: side) {
-        for r in row..<min(row + side, rows) {
-          for c in column..<min(column + side, columns) { target[c * rows + r] = matrix[r * columns + c] }
+        for c in column..<min(column + side, columns) {
+          for r in row..<min(row + side, rows) { target[c * rows + r] = matrix[r * columns + c] }
         }
       }
     }

@@ -149,18 +149,16 @@ struct OrthogonalIteration {
     let onInputs = try products.multiply(
       single, .asIs, try products.single(start), .transposed, rows: outputs * positions, columns: ranks.input,
       depth: inputs)
-    var gram = try products.gram(
-      of: onInputs, count: outputs, length: positions * ranks.input, layout: .vectors
-    ).map(Double.init)
+    var gram = products.double(
+      try products.gram(of: onInputs, count: outputs, length: positions * ranks.input, layout: .vectors))
     guard let byOutputs = try leading(ranks.output, of: &gram, size: outputs, near: nil) else { return nil }
     outputBasis = byOutputs
 
     let onOutputs = try products.multiply(
       try products.single(byOutputs), .asIs, single, .asIs, rows: ranks.output, columns: positions * inputs,
       depth: outputs)
-    gram = try products.gram(
-      of: onOutputs, count: inputs, length: ranks.output * positions, layout: .elements
-    ).map(Double.init)
+    gram = products.double(
+      try products.gram(of: onOutputs, count: inputs, length: ranks.output * positions, layout: .elements))
     guard let byInputs = try leading(ranks.input, of: &gram, size: inputs, near: inputBasis) else { return nil }
     inputBasis = byInputs
 

@@ -104,6 +104,17 @@ struct SharedProducts: Sendable {
     return singles
   }
 
+  /// Widened to double precision.
+  func double(_ elements: [Float]) -> [Double] {
+    var doubles = [Double](unwritten: elements.count)
+    doubles.withUnsafeMutableBufferPointer { target in
+      elements.withUnsafeBytes { elements in
+        if let base = elements.baseAddress { Widening.copy(.float32, at: base, to: target) }
+      }
+    }
+    return doubles
+  }
+
   /// Ranges of about the same length.
   private static func cut(_ total: Int, pieces: Int) -> [Range<Int>] {
     let length = max(1, (total + pieces * grain - 1) / (pieces * grain) * grain)
