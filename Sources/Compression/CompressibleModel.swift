@@ -290,6 +290,15 @@ package final class CompressibleModel: Sendable {
     return table
   }
 
+  /// Whether all singular values that a recommendation looks at are there.
+  package func knowsSpectra(for request: DecompositionRequest) -> Bool {
+    if let maps = request.maps, request.method != .cp {
+      return derived.withLock { $0.whitenedSpectra[request.method]?.data == maps.identity }
+    }
+    let known = derived.withLock { $0.spectra[request.method] } ?? SpectrumTable()
+    return takenLayers(request.method).allSatisfy { known[$0] != nil }
+  }
+
   func gathering(_ maps: any FeatureMapSource) throws(Failure) -> InputGathering {
     InputGathering(
       graph: graph, shapes: shapes.nominal, source: maps, algebra: try LinearAlgebra.loaded(),

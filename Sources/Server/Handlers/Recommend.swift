@@ -57,9 +57,11 @@ struct RecommendTask: ModelTask {
       case .decomposition(var request):
         request.maps = try server.featureMaps(of: model.document, dataset: dataset, work: work)
         let (compressible, final) = (model.compressible, request)
-        recommendation = try detached(work: work) { () throws(Failure) in
-          try compressible.recommend(final, work: work)
-        }
+        // Once the linear algebra has been done, what is left is arithmetic on ranks.
+        recommendation =
+          compressible.knowsSpectra(for: final)
+          ? try compressible.recommend(final, work: work)
+          : try detached(work: work) { () throws(Failure) in try compressible.recommend(final, work: work) }
       case .automatic(let request):
         recommendation = Recommendation(try request.plan(model, dataset: dataset, in: server, work: work))
       }
