@@ -488,6 +488,32 @@ def test_outputs_that_rounding_alone_decides_are_no_verdict(client, folder):
     output.unlink()
 
 
+def test_outputs_that_are_zero_but_for_rounding_are_no_verdict(client, folder):
+    """The mean of what was given a mean of zero."""
+    path, output = folder / "original.onnx", folder / "unwritten.onnx"
+    rng = np.random.default_rng(4)
+    thin = [rng.normal(0, 0.2, (out, 3)) @ rng.normal(0, 0.2, (3, 9 * into)) for out, into in ((16, 3), (32, 16))]
+    stored = {
+        "w1": thin[0].reshape(16, 3, 3, 3), "w2": thin[1].reshape(32, 16, 3, 3), "w3": rng.normal(0, 0.2, (32, 4)),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["first"], "first"),
+        helper.make_node("Conv", ["first", "w2"], ["second"], "second"),
+        helper.make_node("MeanVarianceNormalization", ["second"], ["normal"]),
+        helper.make_node("ReduceMean", ["normal"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["mean", "w3"], ["y"], "last"),
+    ]
+    infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 12, 12])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])]
+    initializers = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()]
+    graph = helper.make_graph(nodes, "nothing", infos, outputs, initializers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    layers = [{"name": "second", "values": [3, 3]}]
+    with pytest.raises(espalier.ServerError) as error:
+        client.compress(path, output, compression_method="FD_TK", layers=layers, verify=True)
+    assert error.value.kind == "verify.impossible" and "rounding" in str(error.value) and not output.exists()
+
+
 def test_an_input_that_is_an_output(client, folder):
     path, output = folder / "original.onnx", folder / "compressed.onnx"
     small_network(path, outputs=("y", "x"))
