@@ -10,9 +10,13 @@ struct GraphSplicing {
 
   init(_ graph: Graph) {
     (original, values) = (graph, graph.values)
-    // Whatever else a model uses, these operators mean the same in all versions from 13 on and in all before.
+    // Whatever else a model uses, these operators mean the same in all versions from 13 on and in all before, but for
+    // what `hasWhere` tells apart.
     opset = graph.definitions.opsets[""] ?? graph.nodes.first { $0.domain.isEmpty }?.opset ?? 17
   }
+
+  /// Whether the operator set has what chooses between two tensors. The sets before it pad by attributes.
+  var hasWhere: Bool { opset >= 9 }
 
   mutating func append(_ node: Node) { nodes.append(node) }
 

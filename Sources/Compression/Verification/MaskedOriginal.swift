@@ -164,6 +164,7 @@ package struct MaskedOriginal {
     _ value: ValueID, _ kept: KeptElements, of k: Int, _ id: NodeID, _ building: inout Building
   ) throws(Failure) -> ValueID {
     let node = graph[id]
+    if !building.splicing.hasWhere { return zeroed(value, kept, &building) }
     let zeroPoint = zeroPoint(of: k, node)
     let types = [value, zeroPoint].compactMap { $0 } + node.inputs.compactMap { $0 }
     guard let dtype = types.lazy.compactMap({ graph.elementType(of: $0) }).first, let width = dtype.byteWidth,
@@ -182,6 +183,22 @@ package struct MaskedOriginal {
       building.splicing("Cast", [value], ["to": .int(dtype.rawValue)])
     }
     return cast(building.splicing("Where", [mask, cast(value, to: .int32), cast(zero, to: .int32)]), to: .int8)
+  }
+
+  /// The same in operator sets that can neither choose nor quantize: what is not kept is read from a zero behind the
+  /// others. A product with 0 would leave NaN and infinity what they are.
+  private func zeroed(_ value: ValueID, _ kept: KeptElements, _ building: inout Building) -> ValueID {
+    let axis = kept.span.lowerBound
+    let lengths = kept.flatLengths
+    var pads = [Int](repeating: 0, count: 2 * lengths.count)
+    pads[lengths.count + axis] = 1
+    var places = [Int64](repeating: Int64(lengths[axis]), count: lengths[axis])
+    for position in kept.keptPositions { places[position] = Int64(position) }
+    let flat = building.splicing.reshape(value, to: lengths)
+    let padded = building.splicing("Pad", [flat], ["pads": .ints(pads)])
+    let indices = building.splicing.constant(Tensor(int64: places))
+    return building.splicing.reshape(
+      building.splicing("Gather", [padded, indices], ["axis": .int(axis)]), to: kept.lengths)
   }
 
   /// By operator, the inputs whose numbers count from a zero point, and the inputs that give it.
