@@ -135,3 +135,24 @@ def patches_laid_over_each_other(net):
     x = net.transpose(tokens(net, 24, 9), [0, 2, 1])
     y = net.node("Col2Im", [x, net.integers([4, 4]), net.integers([2, 2])], (2, 6, 4, 4), strides=[1, 1])
     end(net, y)
+
+
+@hazard()
+def steps_over_two_axes_at_once(net):
+    """What is left of every other channel is no longer evenly spaced, and another axis is stepped over with it."""
+    x = stem(net, 16)
+    ends = [INT_MAX, INT_MAX]
+    halves = [net.slice(x, [start, start], ends, [1, 2], [2, 2]) for start in range(2)]
+    halves.append(net.slice(x, [-1, 1], [-INT_MAX, INT_MAX], [1, 3], [-2, 1]))
+    halves[2] = net.slice(halves[2], [0], ends[:1], [2], [2])
+    end(net, net.concat([halves[0], net.relu(halves[1])]))
+    net.output(net.conv(net.relu(halves[2]), 3, 1))
+
+
+@hazard()
+def steps_over_two_axes_of_channels(net):
+    x = net.input((2, 6))
+    a, b = net.unsqueeze(net.matmul(x, 14), [2]), net.unsqueeze(net.matmul(x, 16), [1])
+    x = net.slice(net.binary("Mul", a, b), [0, 1], [INT_MAX, INT_MAX], [1, 2], [2, 3])
+    x = net.transpose(net.matmul(net.relu(x), 4), [0, 2, 1])
+    net.output(net.matmul(x, 3))

@@ -83,13 +83,16 @@ package enum NodeEdit: Sendable {
   case adjustInput(node: NodeID, input: Int, multiplier: Tensor, divisor: Tensor, offset: Tensor)
   /// The node becomes `Gather(input 0, indices, axis)`: a Slice whose kept positions are no longer regular.
   case becomeGather(node: NodeID, axis: Int, indices: [Int])
+  /// The node reads `Gather(input, indices, axis)` in place of input `input`: the same on one of several axes.
+  case gatherInput(node: NodeID, input: Int, axis: Int, indices: [Int])
 
   package var node: NodeID {
     switch self {
     case .setAttribute(let node, _, _), .removeAttribute(let node, _), .setInput(let node, _, _),
       .readConstant(let node, _, _),
       .adjustInput(let node, _, _, _, _),
-      .becomeGather(let node, _, _):
+      .becomeGather(let node, _, _),
+      .gatherInput(let node, _, _, _):
       node
     }
   }

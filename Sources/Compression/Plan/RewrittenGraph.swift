@@ -98,6 +98,17 @@ struct RewrittenGraph {
             name: node.name, op: "Gather", opset: node.opset,
             inputs: [node.input(0), constant(Tensor(int64: indices.map(Int64.init)))], outputs: node.outputs,
             attributes: ["axis": .int(axis)])
+        case .gatherInput(_, let input, let axis, let indices):
+          guard let data = node.input(input) else { continue }
+          let positions = constant(Tensor(int64: indices.map(Int64.init)))
+          values.append(Value(name: "", dtype: values[data.index].dtype))
+          let result = ValueID(values.count - 1)
+          nodes.append(
+            Node(
+              name: "", op: "Gather", opset: node.opset, inputs: [data, positions], outputs: [result],
+              attributes: ["axis": .int(axis)]))
+          origin.append(nil)
+          node = node.with(input: input, result)
         }
       }
       nodes.append(node)

@@ -174,11 +174,11 @@ extension Reconciliation {
       let wanted = selection.positions.filter { kept[$0] }.map { rank[$0] }
       if k < now.count, now[k].positions == wanted { continue }
       guard let run = Self.progression(wanted, preferredStep: selection.step) else {
-        guard was.count == 1 else {
-          throw refusal(id, "the kept positions are no longer regular, on one of several axes sliced together,")
-        }
-        add(.becomeGather(node: id, axis: selection.axis, indices: wanted))
-        return
+        if was.count == 1 { return add(.becomeGather(node: id, axis: selection.axis, indices: wanted)) }
+        // Picked before the slice, which takes all of them and has the other axes as they were.
+        add(.gatherInput(node: id, input: 0, axis: selection.axis, indices: wanted))
+        rewritten.append((k, 0, wanted.count, 1))
+        continue
       }
       rewritten.append((k, run.start, run.end, run.step))
     }

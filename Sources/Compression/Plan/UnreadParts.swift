@@ -20,7 +20,7 @@ package struct UnreadParts: Sendable {
         uses.append(Use(node: node, input: input))
       case .becomeGather(let node, _, _):
         uses += graph[node].inputs.indices.dropFirst().map { Use(node: node, input: $0) }
-      case .setAttribute, .removeAttribute, .adjustInput: break
+      case .setAttribute, .removeAttribute, .adjustInput, .gatherInput: break
       }
     }
     release(uses, graph, followsNodes: false)

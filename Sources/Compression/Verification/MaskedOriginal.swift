@@ -229,7 +229,8 @@ package struct MaskedOriginal {
       case .readConstant(_, let input, let index):
         node = node.with(input: input, building.splicing.constant(plan.constants[index].tensor))
         isReplaced.insert(input)
-      case .adjustInput, .becomeGather: throw impossible(id, "has settings that are computed from lengths")
+      case .adjustInput, .becomeGather, .gatherInput:
+        throw impossible(id, "has settings that are computed from lengths")
       }
     }
     var inputs = node.inputs

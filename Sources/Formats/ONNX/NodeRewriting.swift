@@ -44,7 +44,12 @@ struct NodeRewriting {
       guard input < inputs.count else {
         throw Failure(.certificateFailed, "the plan adjusts input \(input) of \(message.label), which has none")
       }
-      adjust(input, [("Mul", multiplier, 1), ("Div", divisor, 1), ("Add", offset, 0)], &names)
+      let operations: [(op: String, operand: Tensor, neutral: Int64)] = [
+        ("Mul", multiplier, 1), ("Div", divisor, 1), ("Add", offset, 0),
+      ]
+      for (op, operand, neutral) in operations where !operand.isFilled(with: neutral) {
+        try splice(op, operand, before: input, [:], &names)
+      }
     case .becomeGather(_, let axis, let indices):
       guard let data = inputs.first else {
         throw Failure(.certificateFailed, "the plan makes a Gather of \(message.label), which has no inputs")
@@ -52,6 +57,11 @@ struct NodeRewriting {
       inputs = [data, .new(constant(Tensor(int64: indices.map(Int64.init)), "indices", &names))]
       attributes = [("axis", .int(axis))]
       isGather = true
+    case .gatherInput(_, let input, let axis, let indices):
+      guard input < inputs.count else {
+        throw Failure(.certificateFailed, "the plan picks from input \(input) of \(message.label), which has none")
+      }
+      try splice("Gather", Tensor(int64: indices.map(Int64.init)), before: input, ["axis": .int(axis)], &names)
     }
   }
 
@@ -116,25 +126,26 @@ struct NodeRewriting {
     inputs[input] = .new(name)
   }
 
-  /// Splices one node for every operation that does something between the input and the node.
-  private mutating func adjust(
-    _ input: Int, _ operations: [(op: String, operand: Tensor, neutral: Int64)], _ names: inout UniqueNames
-  ) {
-    for (op, operand, neutral) in operations where !operand.isFilled(with: neutral) {
-      let right = constant(operand, "input\(input)_\(op.lowercased())_by", &names)
-      let output = names.make("\(label)_input\(input)_\(op.lowercased())")
-      var node = WireMessage()
-      switch inputs[input] {
-      case .original(let span): node.bytes(ONNXSchema.Node.input, span)
-      case .new(let name): node.string(ONNXSchema.Node.input, name)
-      }
-      node.string(ONNXSchema.Node.input, right)
-      node.string(ONNXSchema.Node.output, output)
-      node.string(ONNXSchema.Node.name, output)
-      node.string(ONNXSchema.Node.opType, op)
-      preceding.append(node)
-      set(input, output)
+  /// Has the input go through a new node, which reads a constant besides.
+  private mutating func splice(
+    _ op: String, _ operand: Tensor, before input: Int, _ attributes: [String: Attribute], _ names: inout UniqueNames
+  ) throws(Failure) {
+    let right = constant(operand, "input\(input)_\(op.lowercased())_by", &names)
+    let output = names.make("\(label)_input\(input)_\(op.lowercased())")
+    var node = WireMessage()
+    switch inputs[input] {
+    case .original(let span): node.bytes(ONNXSchema.Node.input, span)
+    case .new(let name): node.string(ONNXSchema.Node.input, name)
     }
+    node.string(ONNXSchema.Node.input, right)
+    node.string(ONNXSchema.Node.output, output)
+    node.string(ONNXSchema.Node.name, output)
+    node.string(ONNXSchema.Node.opType, op)
+    for (name, value) in attributes {
+      node.message(ONNXSchema.Node.attribute, try AttributeMessage.encode(name, value))
+    }
+    preceding.append(node)
+    set(input, output)
   }
 
   /// Adds a constant of the node's own.

@@ -46,6 +46,8 @@ struct PlanReading {
       return
         "\(graph[node].name) input \(input) * \(numbers(multiplier)) / \(numbers(divisor)) + \(numbers(offset))"
     case .becomeGather(let node, let axis, let indices): return "\(graph[node].name) → Gather axis \(axis) \(indices)"
+    case .gatherInput(let node, let input, let axis, let indices):
+      return "\(graph[node].name) input \(input) → Gather axis \(axis) \(indices)"
     }
   }
 

@@ -156,7 +156,7 @@ struct KerasPlanEdits {
     case .removeAttribute(let node, _): throw unsayable(node, "a setting would have to go")
     case .adjustInput(let node, _, _, _, _):
       throw unsayable(node, "a length that it is given would have to be computed differently")
-    case .becomeGather(let node, _, _):
+    case .becomeGather(let node, _, _), .gatherInput(let node, _, _, _):
       throw unsayable(node, "the channels it takes would no longer lie in a row")
     }
   }

@@ -121,7 +121,7 @@ struct ProgramEdits {
         edits.append(.adjustInteger(place, multiplier: Int(m[k]), divisor: Int(d[k]), offset: Int(o[k])))
       }
     case .removeAttribute: throw unsayable(call, "a setting would have to go")
-    case .becomeGather:
+    case .becomeGather, .gatherInput:
       throw unsayable(call, "the channels it takes would no longer lie in a row")
     }
   }
