@@ -84,6 +84,25 @@ class Neck(nn.Module):
 TEXT = {**language.WIDTH, "vocab_size": 100, "hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 32}
 
 
+class Picks(nn.Module):
+    """What is moved on, or taken by a list of numbers, stays as it is; what lies around it goes."""
+
+    def __init__(self):
+        super().__init__()
+        self.moved, self.listed, self.shared = (nn.Conv2d(32, 12, 1) for _ in range(3))
+        self.scaled = nn.Conv2d(32, 12, 1)
+        self.first = nn.Conv2d(3, 32, 3)
+        self.between = nn.ModuleList(nn.Conv2d(12, 32, 3) for _ in range(4))
+        self.last = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        x = self.moved(self.first(x).relu()).roll(2, 1)
+        x = self.listed(self.between[0](x).relu())[:, [3, 2, 1, 0, 4, 5, 6, 7, 8, 9, 11, 10]]
+        x = torch.cat(self.shared(self.between[1](x).relu()).tensor_split(5, 1)[::-1], 1)
+        x = self.scaled(self.between[2](x).relu()) * torch.linspace(0.5, 1.5, 12).view(1, -1, 1, 1)
+        return self.last(self.between[3](x).relu().mean((2, 3)))
+
+
 def mobilenet_v3():
     setting = lambda *values: mobilenetv3.InvertedResidualConfig(*values, width_mult=1.0)
     rows = [
@@ -141,6 +160,7 @@ WINDOWS = {"depths": (2, 2), "embed_dim": 48, "num_heads": (2, 4)}
 NARROW = {"layers": (1, 1, 1, 1), "channels": (16, 32, 48, 64)}
 
 NETWORKS = {
+    "picks": Network(Picks, image(24)),
     "resnet": Network(lambda: resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=CLASSES), image()),
     "resnet_bottleneck": Network(
         lambda: resnet.ResNet(resnet.Bottleneck, [1, 2, 1, 1], num_classes=CLASSES, groups=4, width_per_group=16),

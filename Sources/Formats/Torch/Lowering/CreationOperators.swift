@@ -30,6 +30,7 @@ enum CreationOperators {
         let step = steps > 1 ? (end - start) / Double(steps - 1) : 0
         let numbers = Tensor(float32: (0..<steps).map { Float(start + step * Double($0)) })
         let id = l.assembler.constant("\(l.base).numbers", numbers)
+        l.fixed[id] = "'\(l.base)' makes as many numbers as it says"
         return .tensor(try a.has("dtype") ? l.cast(id, to: l.type(named: a["dtype"])) : id)
       },
       "meshgrid": TorchFunction("*tensors indexing") { (l, a) throws(Failure) in

@@ -16,7 +16,7 @@ final class OperatorArguments {
     "mat2": ["other"], "vec": ["other"], "scale_factor": ["scale_factors"], "scalar": ["value"],
     "split_size_or_sections": ["split_size"], "split_sizes": ["split_size"], "split_size": ["split_sizes"],
     "dims": ["dim", "repeats"], "dim": ["dims"], "repeats": ["dims"], "cond": ["condition"],
-    "assert_msg": ["message"], "tensors": ["operands"], "other": ["dim"],
+    "assert_msg": ["message"], "tensors": ["operands"], "other": ["dim"], "sections": ["indices_or_sections"],
   ]
 
   /// - Parameters:

@@ -156,8 +156,11 @@ extension TorchLowering {
   fileprivate mutating func picked(
     _ x: ValueID, _ axis: Int, _ index: ValueID, as suffix: String = ""
   ) throws(Failure) -> ValueID {
-    // Only numbers that stand in the call can be others.
-    if literals[index] == nil { hold([LengthUse(value: x, axis: axis)], "'\(base)' picks entries by a table") }
+    // Only a number that stands in the call can be another, and no list of them becomes shorter.
+    let count = try shape(index).reduce(1, *)
+    if literals[index] == nil || count > 1 {
+      hold([LengthUse(value: x, axis: axis)], "'\(base)' picks entries by a table")
+    }
     return try node("Gather", [x, index], ["axis": .int(axis)], as: suffix)
   }
 

@@ -196,6 +196,7 @@ extension TorchLowering {
       guard shift.isLiteral else { throw unsupported("it rolls by a computed length") }
       var cut = -shift.value % length
       if cut == 0 { continue }
+      hold([LengthUse(value: x, axis: axis)], "'\(base)' moves these on by a number of places")
       // From the front where it is the longer way from the end.
       if shift.value > 0 { cut = -shift.value }
       let axes = integers([axis], as: "axes")
