@@ -362,6 +362,31 @@ def operations():
     return keras.Model(entry, layers.Dense(CLASSES, name="d2")(ops.squeeze(ops.expand_dims(x, 1), 1)))
 
 
+def picks():
+    """What is moved on, taken by number, or in steps, stays as it is; what lies around it goes."""
+    entry = keras.Input((16, 16, 3))
+    x = layers.Conv2D(32, 3, activation="relu")(entry)
+    x = ops.roll(layers.Conv2D(12, 1, name="moved")(x), 2, axis=-1)
+    x = layers.Conv2D(32, 3, activation="relu")(x)
+    x = ops.take(layers.Conv2D(12, 1, name="taken")(x), [3, 1, 0, -1, 5, 4], axis=-1)
+    x = layers.Conv2D(32, 3, activation="relu")(x)
+    x = layers.Conv2D(12, 1, name="stepped")(x)
+    x = ops.concatenate([x[..., ::2], x[:, :, :, 1::2]], axis=-1)
+    x = layers.Conv2D(32, 3, activation="relu")(ops.roll(x, 1, axis=1)[:, 1::2])
+    return keras.Model(entry, layers.Dense(CLASSES)(layers.GlobalAveragePooling2D()(x)))
+
+
+def axes_from_the_end():
+    """Norms that sort their axes before they count them from the front."""
+    entry = keras.Input((10, 9, 3))
+    x = layers.Conv2D(24, 3, activation="relu")(entry)
+    x = layers.LayerNormalization(axis=[1, -1], name="not_neighbours")(layers.Conv2D(12, 1)(x))
+    x = layers.Reshape((56, 12))(layers.Conv2D(12, 1)(layers.Conv2D(32, 1, activation="relu")(x)))
+    x = layers.LayerNormalization(axis=[-1, 1], name="neighbours")(x)
+    x = layers.Dense(32, activation="relu")(x)
+    return keras.Model(entry, layers.Dense(CLASSES)(layers.GlobalAveragePooling1D()(x)))
+
+
 APPLICATIONS = {
     "resnet50": Network(application("ResNet50", 48), image(48, 48, 3)),
     "resnet50_v2": Network(application("ResNet50V2", 48), image(48, 48, 3)),
@@ -426,6 +451,8 @@ NETWORKS = {
     "products_of_axes": Network(products_of_axes, image(16, 16, 3)),
     "joins": Network(joins, image(16, 16, 3), products=True),
     "operations": Network(operations, image(16, 16, 3), V3_ONLY),
+    "picks": Network(picks, image(16, 16, 3), V3_ONLY),
+    "axes_from_the_end": Network(axes_from_the_end, image(10, 9, 3)),
 }
 
 

@@ -45,6 +45,11 @@ extension KerasLowering {
     return axis < 0 ? axis + rank : axis
   }
 
+  /// This length stays as it is.
+  mutating func hold(_ x: KerasTensor, axis: Int, _ why: String) {
+    decisive[FormatConstraints.FixedAxis(value: primary(x).value, axis: place(of: axis, in: x))] = why
+  }
+
   // MARK: Orders
 
   /// Batch, channels, and the others in order, where channels come last in Keras.

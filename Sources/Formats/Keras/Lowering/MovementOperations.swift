@@ -103,6 +103,7 @@ enum MovementOperations {
           let length = try l.shape(x)[axis]
           let start = length == 0 ? 0 : ((-shift % length) + length) % length
           if start == 0 { continue }
+          l.hold(x, axis: axis, "'\(l.base)' moves these on by a number of places")
           let tail = try l.sliced(x, [(axis, start, Int.max)], as: "tail")
           x = try l.concatenated([tail, l.sliced(x, [(axis, 0, start)], as: "head")], axis: axis)
         }
@@ -214,6 +215,7 @@ extension KerasLowering {
     of x: KerasTensor, axis: Int, _ start: KerasInteger, _ end: KerasInteger, step: Int = 1, as suffix: String = ""
   ) throws(Failure) -> KerasTensor {
     let source = primary(x)
+    if abs(step) > 1 { hold(x, axis: axis, "'\(base)' takes every so many of these") }
     var operands = [
       source.value, integers([start], as: "start"), integers([end], as: "end"),
       integers([place(of: axis, in: x)], as: "axes"),

@@ -78,6 +78,8 @@ extension KerasLowering {
   ) throws(Failure) -> KerasTensor {
     let axes = try sortedAxes(axes, of: x)
     let rank = rank(x)
+    let scale = if let scale { try laid(scale, along: axes, of: x) } else { scale }
+    let shift = if let shift { try laid(shift, along: axes, of: x) } else { shift }
     if !isScaledOnly, axes == Array(rank - axes.count..<rank) {
       let value = try asWritten(x)
       let factor: ValueID
@@ -101,6 +103,15 @@ extension KerasLowering {
     let normed = try binary(
       "Div", isScaledOnly ? x : centred, deviation, as: scale == nil && shift == nil ? "" : "normed")
     return try affine(normed, axes: axes, scale: scale, shift: isScaledOnly ? nil : shift)
+  }
+
+  /// The parameter as the normalization reads it. The layer makes it when it still counts some axes from the end, and
+  /// sorts those to the front; its numbers are then read in the order of the tensor's own axes.
+  private mutating func laid(_ parameter: ValueID, along axes: [Int], of x: KerasTensor) throws(Failure) -> ValueID {
+    let (stored, whole) = (try shape(parameter), try shape(x))
+    let lengths = axes.map { whole[$0] }
+    guard stored != lengths, stored.sorted() == lengths.sorted() else { return parameter }
+    return try node("Reshape", [parameter, integers(lengths, as: "lengths")], as: "laid")
   }
 
   /// x * scale + shift, with parameters along `axes`.

@@ -9,6 +9,7 @@ enum SelectionOperations {
       guard a.has("axis") else { throw l.unsupported("it says no axis") }
       let x = try a.tensor("x")
       let axis = try l.axis(a.int("axis"), of: x)
+      l.hold(x, axis: axis, "'\(l.base)' takes some of these by number")
       let indices: ValueID
       if let tensor = a["indices"].tensor {
         indices = try l.cast(l.asWritten(tensor), to: .int64)
