@@ -21,9 +21,10 @@ extension Graph {
       if let dtype = self[id].dtype { return .type(dtype) }
       guard let producer = self[id].producer else { return .value(id) }
       let node = self[producer]
-      if let fixed = node.fixedResultType { return .type(fixed) }
+      let position = node.outputs.firstIndex(of: id) ?? 0
+      if let fixed = node.fixedResultType(position) { return .type(fixed) }
       if ControlFlowShapes.takes(node) {
-        let found = typeGiving(node, node.outputs.firstIndex(of: id) ?? 0)
+        let found = typeGiving(node, position)
         guard case .value(let source) = found else { return found }
         id = source
         continue
@@ -57,8 +58,11 @@ extension Graph {
 }
 
 extension Node {
-  /// The type of what the node computes where its inputs' types do not matter.
-  var fixedResultType: DType? {
+  /// The type of a result of the node where its inputs' types do not matter.
+  func fixedResultType(_ position: Int) -> DType? {
+    // Where what they give stood, or what they left out.
+    if position > 0, ["TopK", "MaxPool", "Unique"].contains(op) { return .int64 }
+    if position > 0, op == "Dropout" { return .bool }
     switch op {
     case "Cast": return int("to").flatMap(DType.init(rawValue:))
     case "Shape", "Size", "ArgMax", "ArgMin", "NonZero": return .int64
@@ -75,8 +79,7 @@ extension Node {
   var typeGivingInput: Int {
     switch op {
     case "Where", "CastLike", "DequantizeLinear": 1
-    case "QuantizeLinear": 2
-    case "EmbedLayerNormalization": 2
+    case "QuantizeLinear", "OneHot", "EmbedLayerNormalization": 2
     default: 0
     }
   }

@@ -116,25 +116,25 @@ package struct GraphAssembler {
       node: node, shapes: operands.map { $0.flatMap { shapes[$0.index] } },
       contents: operands.map { $0.flatMap { contents[$0.index] } })
     let inferred = try ShapeRules.rule(for: node)?(call) ?? []
-    let type =
-      dtype ?? node.fixedResultType ?? node.input(node.typeGivingInput).flatMap { values[$0.index].dtype }
+    let given = dtype ?? node.input(node.typeGivingInput).flatMap { values[$0.index].dtype }
+    let types = (0..<outputCount).map { dtype ?? node.fixedResultType($0) ?? given }
     for k in 0..<outputCount {
       let shape = k < inferred.count ? inferred[k] : nil
       if let shape, !ShapeLimits.allow(shape) { throw call.malformed("an output would have the shape \(shape)") }
-      let output = define(outputNames[k], dtype: type, shape: shape)
+      let output = define(outputNames[k], dtype: types[k], shape: shape)
       values[output.index].producer = id
     }
-    evaluate(call, inferred, type)
+    evaluate(call, inferred, types)
     nodes.append(node)
     return node.outputs.compactMap { $0 }
   }
 
   /// The contents of what is computed from lengths and small constants.
-  private mutating func evaluate(_ call: OperatorCall, _ inferred: [[Int]?], _ dtype: DType?) {
+  private mutating func evaluate(_ call: OperatorCall, _ inferred: [[Int]?], _ types: [DType?]) {
     guard let rule = ElementRules.rule(for: call) else { return }
     for case let shape? in inferred where shape.reduce(1, *) > ElementArray.limit { return }
-    for (array, output) in zip(rule(call, inferred), call.node.outputs) {
-      if let output { contents[output.index] = array?.rounded(to: dtype) }
+    for (k, array) in rule(call, inferred).enumerated() where k < types.count {
+      if let output = call.node.outputs[k] { contents[output.index] = array?.rounded(to: types[k]) }
     }
   }
 

@@ -26,11 +26,11 @@ import Testing
     #expect(weight.elements(Float.self) == (0..<24).map(Float.init))
   }
 
-  @Test(arguments: 9...28) func readsEveryOpset(version: Int) throws {
+  @Test(arguments: 7...28) func readsEveryOpset(version: Int) throws {
     #expect(try read(Proto.model(.relu, opset: version)).nodes.first?.opset == version)
   }
 
-  @Test(arguments: [1, 8, 29, 9999]) func refusesOperatorSetsItDoesNotKnow(version: Int) throws {
+  @Test(arguments: [1, 6, 29, 9999]) func refusesOperatorSetsItDoesNotKnow(version: Int) throws {
     #expect {
       try read(Proto.model(.relu, opset: version))
     } throws: {

@@ -157,7 +157,11 @@ import Testing
     Case("200,000 lists that stay open", .modelMalformed, "objects", [UInt8](repeating: 0x5d, count: 200_000)),
     Case(
       "a chain of lists that is cut off", .modelMalformed, "too few",
-      [UInt8](repeating: 0x5d, count: 200_000) + [UInt8](repeating: 0x61, count: 200_000)),
+      [UInt8](repeating: 0x5d, count: 900) + [UInt8](repeating: 0x61, count: 900)),
+    Case(
+      "lists put into one another from outside", .resourceLimit, "1000 deep",
+      Op.emptyList + Op.mark + Op.emptyList
+        + (0..<1000).flatMap { _ in Op.emptyList + Op.put(0) + Op.append + Op.get(0) } + Op.appends),
     Case(
       "a million objects", .resourceLimit, "objects", Op.emptyList + Op.mark + [UInt8](repeating: 0x7d, count: 1 << 20)),
     Case(
@@ -204,7 +208,7 @@ import Testing
   @Test func cancelled() throws {
     let work = Work()
     work.cancellation.set()
-    let fenced = FencedBytes(Op.start + Op.none + [UInt8](repeating: 0x85, count: 200_000) + Op.stop)
+    let fenced = FencedBytes(Op.start + (0..<100_000).flatMap { _ in Op.none } + Op.stop)
     #expect(
       try withExtendedLifetime(fenced) { try failure { _ = try PickleReader.read(fenced.span, work: work) } }?.kind
         == .cancelled)

@@ -90,6 +90,7 @@ enum Op {
   static let emptyDict: [UInt8] = [0x7d]
   static let none: [UInt8] = [0x4e]
   static let append: [UInt8] = [0x61]
+  static let appends: [UInt8] = [0x65]
   static let tuple1: [UInt8] = [0x85]
   static let tuple2: [UInt8] = [0x86]
   static let reduce: [UInt8] = [0x52]

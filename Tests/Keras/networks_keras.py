@@ -18,7 +18,8 @@ import attention_keras
 
 CLASSES = 12
 BOTH = (".keras", ".h5")
-# Keras itself does not load what it wrote: operations with literal arguments, and ConvNeXt's own layer.
+# Keras itself does not load what it wrote: operations with literal arguments, norms over several axes, and ConvNeXt's
+# own layer.
 V3_ONLY = (".keras",)
 
 
@@ -452,7 +453,7 @@ NETWORKS = {
     "joins": Network(joins, image(16, 16, 3), products=True),
     "operations": Network(operations, image(16, 16, 3), V3_ONLY),
     "picks": Network(picks, image(16, 16, 3), V3_ONLY),
-    "axes_from_the_end": Network(axes_from_the_end, image(10, 9, 3)),
+    "axes_from_the_end": Network(axes_from_the_end, image(10, 9, 3), V3_ONLY),
 }
 
 
