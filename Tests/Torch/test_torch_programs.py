@@ -281,7 +281,7 @@ class Classes(nn.Module):
         self.enter, self.leave = nn.Linear(50, 48), nn.Linear(48, 5)
 
     def forward(self, x):
-        return self.leave(torch.tanh(self.enter(F.one_hot(x.long(), 50).float())).mean(1))
+        return self.leave(torch.tanh(self.enter(F.one_hot(x, 50).float())).mean(1))
 
 
 IMAGE = networks.image(32)

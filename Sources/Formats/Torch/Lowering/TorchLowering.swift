@@ -432,7 +432,8 @@ struct CallContext {
 }
 
 extension TorchProgram {
-  /// Inputs without a declared type that pick rows of a table by themselves: only integers can.
+  /// Inputs without a declared type that pick rows of a table by themselves, or are told apart by number: only integers
+  /// can.
   fileprivate var inputsThatPickRows: Set<String> {
     var names: Set<String> = []
     func note(_ argument: TorchArgument?) { if case .reference(let name)? = argument { names.insert(name) } }
@@ -443,6 +444,7 @@ extension TorchProgram {
       case .function("embedding"):
         for argument in call.arguments.prefix(2) { note(argument) }
         for keyword in call.keywords where ["input", "indices"].contains(keyword.name) { note(keyword.value) }
+      case .function("one_hot"): note(call.arguments.first ?? call.keywords.first?.value)
       default: break
       }
     }
