@@ -43,6 +43,22 @@ struct JSONCodingTests {
     #expect(String(decoding: bytes.dropFirst(7), as: UTF8.self) == (try text(plain)))
   }
 
+  @Test("Long lists of integers, which repeat, are written like any other")
+  func joinsRepeatedLists() throws {
+    let lists = [Array(0..<33), Array(-40..<0), Array(0..<33), Array(0..<32), [], Array(-40..<0), Array(0..<33)]
+    func value(_ list: ([Int]) -> JSONValue) -> JSONValue {
+      [
+        "removed": .array(lists.map { ["parameter": "w\"", "axis": 1, "indices": list($0)] }), "alone": list(lists[0]),
+        "groups": .array([.array(lists.map(list)), [], "é"]), "half": 0.5, "none": .null,
+      ]
+    }
+    let plain = value { .array($0.map(JSONValue.int)) }
+    #expect(try text(value(JSONValue.ints)) == text(plain))
+    #expect(try JSONValue(decoding: text(value(JSONValue.ints))) == plain)
+    let written = JSONValue.written(try #require(WrittenJSON(value(JSONValue.ints))))
+    #expect(try text([written, value(JSONValue.ints)]) == text([plain, plain]))
+  }
+
   @Test func leavesRoomForAHeader() throws {
     let bytes = try #require(JSONValue.object(["a": 1]).encoded(leaving: 7))
     #expect(String(decoding: bytes.dropFirst(7), as: UTF8.self) == #"{"a":1}"#)

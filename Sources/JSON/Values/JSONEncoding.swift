@@ -4,49 +4,29 @@
 import CJansson
 
 extension JSONValue {
-  /// The bytes of the value after `prefix` bytes left free for the caller. Allocates once where no part of the value is
-  /// written already.
+  /// The bytes of the value after `prefix` bytes left free for the caller. Allocates once where the value has no part
+  /// that is written already or more than once.
   /// - Returns: nil only if memory runs out.
   package func encoded(leaving prefix: Int = 0) -> [UInt8]? {
-    guard holdsWritten else { return dumped(leaving: prefix) }
-    var bytes = [UInt8](repeating: UInt8(ascii: " "), count: prefix)
-    return append(to: &bytes) ? bytes : nil
+    guard isJoined else { return dumped(leaving: prefix) }
+    var text = JoinedText(bytes: [UInt8](repeating: UInt8(ascii: " "), count: prefix))
+    return text.append(self) ? text.bytes : nil
   }
 
-  /// Whether members of it, or of its members, are written already. (Elsewhere such a value is read and written again.)
-  private var holdsWritten: Bool {
+  /// Whether the text is joined from what the library writes of its parts: of those that are written already, and of
+  /// lists of integers long enough to be worth writing once. All else is written by the library in one go.
+  fileprivate var isJoined: Bool {
     switch self {
     case .written: true
-    case .object(let object): object.members.contains { $0.value.holdsWritten }
+    case .ints(let elements): elements.count > 32
+    case .array(let elements): elements.contains { $0.isJoined }
+    case .object(let object): object.members.contains { $0.value.isJoined }
     default: false
     }
   }
 
-  /// Joins what the library writes of the rest with what is there.
-  /// - Returns: false only if memory runs out.
-  private func append(to bytes: inout [UInt8]) -> Bool {
-    switch self {
-    case .written(let text): bytes += text.bytes
-    case .object(let object) where holdsWritten:
-      var separator = UInt8(ascii: "{")
-      for (name, value) in object.members {
-        guard let text = JSONValue.string(name).dumped() else { return false }
-        bytes.append(separator)
-        bytes += text
-        bytes.append(UInt8(ascii: ":"))
-        guard value.append(to: &bytes) else { return false }
-        separator = UInt8(ascii: ",")
-      }
-      bytes.append(UInt8(ascii: "}"))
-    default:
-      guard let text = dumped() else { return false }
-      bytes += text
-    }
-    return true
-  }
-
-  /// Of a value without parts that are written already.
-  private func dumped(leaving prefix: Int = 0) -> [UInt8]? {
+  /// All of the value as the library writes it.
+  fileprivate func dumped(leaving prefix: Int = 0) -> [UInt8]? {
     var estimate = 0
     guard let root = makeJSON(&estimate) else { return nil }
     defer { json_decref(root) }
@@ -114,12 +94,65 @@ extension JSONValue {
       }
       estimate += 3
       return json
-    case .written(let text):
-      estimate += text.bytes.count
-      return text.bytes.withUnsafeBytes {
-        json_loadb($0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count, Int(JSON_DECODE_ANY), nil)
-      }
+    // Joined with the rest, never part of a tree.
+    case .written: return nil
     }
+  }
+}
+
+/// A text in the making, joined from texts that the library wrote.
+private struct JoinedText {
+  private(set) var bytes: [UInt8]
+  /// Where the lists of integers stand that are written. A channel that goes takes an entry from every parameter of its
+  /// group, so that a reply about pruning has each of its lists many times, and they are nearly all of it.
+  private var places: [[Int]: Range<Int>] = [:]
+
+  init(bytes: [UInt8]) { self.bytes = bytes }
+
+  /// - Returns: false only if memory runs out.
+  mutating func append(_ value: JSONValue) -> Bool {
+    switch value {
+    case .written(let text):
+      bytes += text.bytes
+      return true
+    case .ints(let elements) where value.isJoined:
+      if let place = places[elements] {
+        bytes += bytes[place]
+        return true
+      }
+      let start = bytes.count
+      guard appendDumped(value) else { return false }
+      places[elements] = start..<bytes.count
+      return true
+    case .array(let elements) where value.isJoined:
+      return appendContainer("[", elements, "]") { text, element in text.append(element) }
+    case .object(let object) where value.isJoined:
+      return appendContainer("{", object.members, "}") { text, member in
+        guard text.appendDumped(.string(member.name)) else { return false }
+        text.bytes.append(UInt8(ascii: ":"))
+        return text.append(member.value)
+      }
+    default: return appendDumped(value)
+    }
+  }
+
+  private mutating func appendDumped(_ value: JSONValue) -> Bool {
+    guard let text = value.dumped() else { return false }
+    bytes += text
+    return true
+  }
+
+  private mutating func appendContainer<Part>(
+    _ open: Unicode.Scalar, _ parts: [Part], _ close: Unicode.Scalar,
+    each append: (inout JoinedText, Part) -> Bool
+  ) -> Bool {
+    bytes.append(UInt8(ascii: open))
+    for (index, part) in parts.enumerated() {
+      if index > 0 { bytes.append(UInt8(ascii: ",")) }
+      guard append(&self, part) else { return false }
+    }
+    bytes.append(UInt8(ascii: close))
+    return true
   }
 }
 

@@ -13,7 +13,7 @@ package enum JSONValue: Sendable, Equatable {
   /// `array`; decoding never makes it.
   case ints([Int])
   case object(JSONObject)
-  /// A member of an object that was written before the others were known. Decoding never makes it.
+  /// A value that was written before those around it were known. Decoding never makes it.
   case written(WrittenJSON)
 }
 
