@@ -9,7 +9,7 @@ SHELL := /bin/bash
 
 # Headers and libraries that the build links, OpenBLAS (loaded when a method needs it), what strips programs, and the
 # Python that the tests and the demo run.
-APT_PACKAGES := binutils libhdf5-dev libjansson-dev libopenblas0 pkg-config python3 python3-venv zlib1g-dev
+APT_PACKAGES := binutils libdeflate-dev libhdf5-dev libjansson-dev libopenblas0 pkg-config python3 python3-venv zlib1g-dev
 # What the editor extensions are tested in.
 EDITOR_PACKAGES := neovim nodejs
 SWIFT_BUILD := swift build -c release
@@ -29,8 +29,8 @@ setup: apt-packages swift-toolchain .venv/stamp ## Install what is missing: Debi
 .PHONY: apt-packages
 apt-packages:
 	@if ! command -v dpkg-query >/dev/null; then \
-	  pkg-config --exists hdf5-serial jansson zlib || \
-	    { echo "Please install pkg-config, HDF5, jansson and zlib with their headers." >&2; exit 1; }; \
+	  pkg-config --exists hdf5-serial jansson libdeflate zlib || \
+	    { echo "Please install pkg-config, HDF5, jansson, libdeflate and zlib with their headers." >&2; exit 1; }; \
 	  exit 0; \
 	fi; \
 	$(call install_missing,$(APT_PACKAGES))

@@ -17,6 +17,7 @@ let package = Package(
     // MARK: C libraries
     .systemLibrary(name: "CJansson", pkgConfig: "jansson", providers: [.apt(["libjansson-dev"])]),
     .systemLibrary(name: "CHDF5", pkgConfig: "hdf5-serial", providers: [.apt(["libhdf5-dev"])]),
+    .systemLibrary(name: "CDeflate", pkgConfig: "libdeflate", providers: [.apt(["libdeflate-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(name: "CFileGuard"),
     .target(name: "COpenBLAS", linkerSettings: [.linkedLibrary("dl")]),
@@ -30,7 +31,7 @@ let package = Package(
     .target(
       name: "Formats",
       dependencies: [
-        "CFileGuard", "CLinux", "CZlib", "Compression", "JSON", "ModelGraph", "Numerics", "Threads",
+        "CDeflate", "CFileGuard", "CLinux", "CZlib", "Compression", "JSON", "ModelGraph", "Numerics", "Threads",
       ], swiftSettings: strict),
     .target(
       name: "Runtime", dependencies: ["CONNXRuntime", "CZlib", "ModelGraph", "Threads"], swiftSettings: strict),

@@ -29,13 +29,13 @@ extension ZipArchive {
     try self.init(fenced.span, owner: fenced)
   }
 
-  func array(of entry: ZipEntry) throws -> [UInt8] {
-    let contents = try contents(of: entry, limit: 1 << 20, work: Work())
+  func array(of entry: ZipEntry, limit: Int = 1 << 20) throws -> [UInt8] {
+    let contents = try contents(of: entry, limit: limit, work: Work())
     return withExtendedLifetime(contents) { Array(contents.buffer) }
   }
 
   /// The contents of all entries.
-  func allContents() throws -> [[UInt8]] { try entries.map(array) }
+  func allContents(limit: Int = 1 << 20) throws -> [[UInt8]] { try entries.map { try array(of: $0, limit: limit) } }
 }
 
 /// A zip archive made by hand, with a lie in any place.

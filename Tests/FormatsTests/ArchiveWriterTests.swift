@@ -7,15 +7,15 @@ import Testing
 
 /// Archives that are written, read again by our reader; what Python makes of them is tested in Tests/Torch.
 @Suite struct ArchiveWriterTests {
-  private func write(_ writer: ZipWriter) throws -> [UInt8] {
+  private func write(_ writer: ZipWriter, threads: Int = 1) throws -> [UInt8] {
     let scratch = try Scratch()
     let file = try OutputFile(path: scratch["out"], overwrite: false)
-    var last = (done: 0, total: 0)
-    try writer.write(to: file, work: Work()) { last = ($0, $1) }
+    try writer.write(to: file, work: Work(threads: threads))
     let count = try file.finish(work: Work())
     try file.publish()
-    #expect(last == (count, count))
-    return try bytes(scratch["out"])
+    let written = try bytes(scratch["out"])
+    #expect(count == written.count)
+    return written
   }
 
   /// Every other row and the first column of a 6 by 3 matrix of bytes.
@@ -64,6 +64,30 @@ import Testing
     writer.add("weight", tensor, gather: gather)
     let expected = (0..<shape[0]).flatMap { row in columns.map { tensor.buffer[row * shape[1] + $0] } }
     #expect(try ZipArchive(write(writer)).allContents() == [expected])
+  }
+
+  @Test("Threads write different parts of the same bytes", arguments: [2, 5])
+  func threads(count: Int) throws {
+    var writer = ZipWriter(alignment: 64)
+    for entry in 0..<60 {
+      writer.add("entry\(entry)", [UInt8](repeating: UInt8(entry), count: entry % 7 == 0 ? 1_300_000 : entry * 3000))
+    }
+    let written = try write(writer)
+    #expect(try write(writer, threads: count) == written)
+    let contents = try ZipArchive(written).allContents(limit: 2 << 20)
+    #expect(contents.map(\.count) == (0..<60).map { $0 % 7 == 0 ? 1_300_000 : $0 * 3000 })
+    #expect(contents.enumerated().allSatisfy { index, bytes in bytes.allSatisfy { $0 == UInt8(index) } })
+  }
+
+  /// Too large to be kept between its checksum and its writing.
+  @Test func gatheredTwice() throws {
+    let tensor = TensorBytes(copying: (0..<50 << 20).map { UInt8(truncatingIfNeeded: $0 >> 10 &* 37) })
+    let gather = try Gather(
+      shape: [50 << 10, 1 << 10], elementBytes: 1, axes: [.init(axis: 0, kept: .indices(Array(8000..<50 << 10)))])
+    var writer = ZipWriter(alignment: 64)
+    writer.add("weight", tensor, gather: gather)
+    let contents = try ZipArchive(write(writer)).allContents(limit: 50 << 20)
+    #expect(contents.count == 1 && contents[0].elementsEqual(tensor.buffer[(8000 << 10)...]))
   }
 
   @Test func cancelled() throws {

@@ -20,7 +20,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 PROGRAMS = ("espalierd", "espalier-hdf5")
 OPENBLAS = "libopenblas.so.0"
 # Debian's packages of the libraries that the wheel carries, or has linked into its programs.
-CARRIED = ("libaec-dev", "libgfortran5", "libhdf5-dev", "libjansson4", "libopenblas0-pthread", "libquadmath0", "zlib1g")
+CARRIED = (
+    "libaec-dev", "libdeflate0", "libgfortran5", "libhdf5-dev", "libjansson4", "libopenblas0-pthread", "libquadmath0",
+    "zlib1g",
+)
 
 SETUP = '''
 from setuptools import setup

@@ -1,7 +1,7 @@
 import CZlib
 import ModelGraph
 
-/// zlib's two services to archives: unpacking, and the checksum. The only file that knows zlib.
+/// Unpacks entries of archives by zlib, in steps between which a request can be cancelled. The only file that knows it.
 enum Deflate {
   /// Deflate's best is 1032:1, for a run of one byte; what claims more is no deflated data.
   static let maximumRatio = 1100
@@ -40,24 +40,5 @@ enum Deflate {
           at: packed.offset + read, details: ["entry": .string(name)])
       }
     }
-  }
-}
-
-/// The checksum of zip archives, of bytes that come piece by piece.
-struct CRC32 {
-  private var state = crc32_z(0, nil, 0)
-
-  var value: UInt32 { UInt32(truncatingIfNeeded: state) }
-
-  mutating func add(_ bytes: UnsafeRawBufferPointer) {
-    // zlib starts anew where it is given no address.
-    guard let base = bytes.baseAddress else { return }
-    state = crc32_z(state, base.assumingMemoryBound(to: UInt8.self), bytes.count)
-  }
-
-  static func of(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
-    var checksum = CRC32()
-    checksum.add(bytes)
-    return checksum.value
   }
 }

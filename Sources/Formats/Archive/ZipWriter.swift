@@ -82,51 +82,91 @@ package struct ZipWriter {
 
   // MARK: Writing
 
-  /// Appends the archive to `file`, in which nothing is yet.
-  /// - Parameter progress: called with the bytes produced so far and the bytes of the archive.
-  package func write(
-    to file: OutputFile, work: Work, progress: (_ done: Int, _ total: Int) -> Void = { _, _ in }
-  ) throws(Failure) {
-    let archive = try encoded(work: work)
-    try file.reserve(archive.count)
-    try file.append(archive, work: work) { progress($0, archive.count) }
+  /// Writes the archive to `file`, in which nothing is yet, each thread entries of its own: where they go does not
+  /// depend on what they hold.
+  package func write(to file: OutputFile, work: Work) throws(Failure) {
+    let layout = self.layout
+    try file.reserve(count(layout))
+    // Threads write different parts.
+    nonisolated(unsafe) let file = file
+    let written = try work.concurrentMap(
+      layout.runs, cost: { Double($0.count) }, naming: { _ in "writing \(file.path)" }
+    ) { run, work throws(Failure) in
+      let part = file.part(at: run.offset)
+      var finished: [ZipEntryHeader] = []
+      for index in run.entries {
+        let (contents, header) = try finish(layout.headers[index], of: entries[index], work: work)
+        try part.append(header.local(alignment: alignment), work: work)
+        try part.append(contents, work: work) { _ in }
+        finished.append(header)
+      }
+      try part.finish(work: work)
+      return finished
+    }
+    let part = file.part(at: layout.end)
+    let directory = written.joined().flatMap(\.central)
+    try part.append(
+      directory + end(directoryOffset: layout.end, directoryCount: directory.count), work: work)
+    try part.finish(work: work)
   }
 
   /// The bytes of the archive.
-  var count: Int { encoded(entries.map { ($0.contents, 0) }).count }
+  var count: Int { count(layout) }
 
-  /// The archive as pieces. Reads every tensor once, for its checksum, which stands before it.
-  func encoded(work: Work) throws(Failure) -> WireMessage {
-    // What is gathered for its checksum is kept to be written, where that is not too much.
-    let keepsGathered = entries.reduce(0) { $0 + $1.contents.gatheredCount } <= Self.mostKept
-    return encoded(
-      try work.concurrentMap(
-        entries, cost: { $0.crc32 == nil ? Double($0.contents.count) : 0 }, naming: { "checksum of \($0.name)" }
-      ) { entry, work throws(Failure) in
-        if let known = entry.crc32 { return (entry.contents, known) }
-        let contents = keepsGathered ? try entry.contents.gathered(work: work) : entry.contents
-        return (contents, try contents.crc32(work: work))
-      })
+  private func count(_ layout: Layout) -> Int {
+    let directoryCount = layout.headers.reduce(0) { $0 + $1.central.count }
+    return layout.end + directoryCount + end(directoryOffset: layout.end, directoryCount: directoryCount).count
   }
 
-  private static let mostKept = 64 << 20
+  /// Where everything goes.
+  private struct Layout {
+    /// By entry; checksums may be to follow.
+    var headers: [ZipEntryHeader] = []
+    var runs: [Run] = []
+    /// Of the last entry.
+    var end = 0
+  }
 
-  private func encoded(_ produced: [(contents: WireMessage, crc32: UInt32)]) -> WireMessage {
-    var archive = WireMessage()
-    var directory: [UInt8] = []
-    for (entry, (contents, crc32)) in zip(entries, produced) {
+  /// Consecutive entries, as many as are worth a thread's while.
+  private struct Run {
+    let entries: Range<Int>
+    let offset: Int
+    let count: Int
+  }
+
+  private static let runCount = 1 << 20
+
+  private var layout: Layout {
+    var layout = Layout()
+    var first = (entry: 0, offset: 0)
+    for (index, entry) in entries.enumerated() {
       let header = ZipEntryHeader(
-        name: Array(entry.name.utf8), crc32: crc32, count: contents.count, offset: archive.count,
+        name: Array(entry.name.utf8), crc32: entry.crc32 ?? 0, count: entry.contents.count, offset: layout.end,
         largest32: largest32)
-      archive.append(header.local(alignment: alignment))
-      for piece in contents.pieces { archive.append(piece) }
-      directory += header.central
+      layout.headers.append(header)
+      layout.end += header.local(alignment: alignment).count + header.count
+      guard layout.end - first.offset >= Self.runCount || index == entries.count - 1 else { continue }
+      layout.runs.append(
+        Run(entries: first.entry..<index + 1, offset: first.offset, count: layout.end - first.offset))
+      first = (index + 1, layout.end)
     }
-    let offset = archive.count
-    archive.append(directory)
-    archive.append(end(directoryOffset: offset, directoryCount: directory.count))
-    return archive
+    return layout
   }
+
+  /// The checksum stands before what it is of. What is gathered for it is kept to be written, where that is not too
+  /// much, and else gathered twice.
+  private func finish(
+    _ header: ZipEntryHeader, of entry: Entry, work: Work
+  ) throws(Failure) -> (contents: WireMessage, header: ZipEntryHeader) {
+    guard entry.crc32 == nil else { return (entry.contents, header) }
+    let keepsGathered = entry.contents.gatheredCount <= Self.mostKept
+    let contents = keepsGathered ? try entry.contents.gathered(work: work) : entry.contents
+    var header = header
+    header.crc32 = try contents.crc32(work: work)
+    return (contents, header)
+  }
+
+  private static let mostKept = 32 << 20
 
   /// The records at the archive's end.
   private func end(directoryOffset: Int, directoryCount: Int) -> [UInt8] {
@@ -160,9 +200,9 @@ package struct ZipWriter {
 }
 
 /// The two records that describe an entry.
-private struct ZipEntryHeader {
+private struct ZipEntryHeader: Sendable {
   let name: [UInt8]
-  let crc32: UInt32
+  var crc32: UInt32
   let count: Int
   /// Of the local record.
   let offset: Int

@@ -17,15 +17,20 @@ package final class MappedFile: Sendable {
 
   /// Opens and maps `path`, which must be canonical. What is not a regular file is never opened: opening a FIFO would
   /// wait, and opening a device can do anything.
+  /// - Parameter isOurs: a complete file that nobody else knows, whose stamps need not tell of any later write.
   /// - Throws: `Failure` of kind modelNotFound or modelUnreadable.
-  package init(path: String, work: Work) throws(Failure) {
+  package init(path: String, isOurs: Bool = false, work: Work) throws(Failure) {
     var info = stat()
     guard stat(path, &info) == 0 else { throw .cannotOpen(path, errno) }
     guard info.st_mode & S_IFMT == S_IFREG else { throw .notRegular(path, info.st_mode) }
     let descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW)
     guard descriptor >= 0 else { throw .cannotOpen(path, errno) }
     defer { close(descriptor) }
-    info = try Self.settledStatus(of: descriptor, path: path, work: work)
+    if isOurs {
+      guard fstat(descriptor, &info) == 0 else { throw .cannotOpen(path, errno) }
+    } else {
+      info = try Self.settledStatus(of: descriptor, path: path, work: work)
+    }
     guard info.st_mode & S_IFMT == S_IFREG else { throw .notRegular(path, info.st_mode) }
     guard info.st_size > 0 else {
       throw Failure(.modelMalformed, "\(path) is empty", details: ["path": .string(path)])

@@ -1,6 +1,7 @@
 import CFileGuard
 import Glibc
 import ModelGraph
+import Synchronization
 import Threads
 
 /// A file that appears under its name whole or not at all.
@@ -15,17 +16,11 @@ package final class OutputFile {
   package let temporaryPath: String
   private let overwrite: Bool
   private let descriptor: Int32
-  private let buffer: UnsafeMutableRawBufferPointer
-  private var buffered = 0
-  private var written = 0
-  private var flushed = 0
+  /// Bytes that were handed to the system.
+  private let written = Atomic<Int>(0)
+  /// For those who write from front to back.
+  private lazy var front = part(at: 0)
   private var isPublished = false
-
-  /// Bytes copied together before they are written; larger pieces are written from where they are.
-  private static let bufferSize = 1 << 20
-  private static let directSize = 1 << 16
-  /// The most that is handed to the system between two looks at the cancellation flag: a millisecond or two.
-  private static let sliceSize = 4 << 20
 
   /// Makes the temporary file.
   /// - Throws: `Failure` of kind outputExists, or outputUnwritable with the system's reason.
@@ -39,13 +34,11 @@ package final class OutputFile {
     descriptor = open(temporaryPath, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
     guard descriptor >= 0 else { throw .cannotWrite(path, errno) }
     if let mode { fchmod(descriptor, mode) }
-    buffer = .allocate(byteCount: Self.bufferSize, alignment: 64)
   }
 
   deinit {
     if descriptor >= 0 {
       close(descriptor)
-      buffer.deallocate()
       if !isPublished { unlink(temporaryPath) }
     }
   }
@@ -65,76 +58,35 @@ package final class OutputFile {
     }
   }
 
+  /// The file from `offset` on, to be written by whoever has it while others write other parts.
+  func part(at offset: Int) -> OutputPart { OutputPart(self, descriptor, at: offset) }
+
   package func append(_ bytes: UnsafeRawBufferPointer, work: Work) throws(Failure) {
-    guard let base = bytes.baseAddress, bytes.count > 0 else { return }
-    if bytes.count >= Self.directSize {
-      try flush(work: work)
-      try writeAll(base, bytes.count, work: work)
-    } else {
-      try withSpace(bytes.count, work: work) { memcpy($0, base, bytes.count) }
-    }
+    try front.append(bytes, work: work)
   }
 
-  /// Appends `count` bytes, at most `spaceLimit`, that `fill` writes into the buffer.
-  package func withSpace(
-    _ count: Int, work: Work, _ fill: (UnsafeMutableRawPointer) -> Void
-  ) throws(Failure) {
-    if buffered + count > buffer.count { try flush(work: work) }
-    guard let base = buffer.baseAddress else { return }
-    fill(base + buffered)
-    buffered += count
+  func append(_ message: WireMessage, work: Work, progress: (_ done: Int) -> Void) throws(Failure) {
+    try front.append(message, work: work, progress: progress)
   }
 
-  package static var spaceLimit: Int { bufferSize }
-
-  private func flush(work: Work) throws(Failure) {
-    guard buffered > 0, let base = buffer.baseAddress else { return }
-    let count = buffered
-    buffered = 0
-    try writeAll(base, count, work: work)
-  }
-
-  private func writeAll(_ base: UnsafeRawPointer, _ count: Int, work: Work) throws(Failure) {
-    var done = 0
-    while done < count {
-      try work.checkCancellation()
-      let result = write(descriptor, base + done, min(count - done, Self.sliceSize))
-      guard result >= 0 else {
-        if errno == EINTR { continue }
-        // The bytes to write come from a mapping whose file was cut.
-        if errno == EFAULT { throw Failure(.modelChanged, "the model was changed while it was in use; ask again") }
-        throw .cannotWrite(path, errno)
-      }
-      done += result
-      written += result
-    }
-    startWriteback()
-  }
-
-  /// Lets the disk work while the next bytes are made, so that `sync` has less to wait for. Only advice: errors are
-  /// met again by `fsync`. The disk is the last to be done, and so begins with the first bytes there are.
-  private func startWriteback(ofAtLeast count: Int = sliceSize / 2) {
-    guard written - flushed >= count else { return }
-    linux_start_writeback(descriptor, Int64(flushed), Int64(written - flushed))
-    flushed = written
-  }
+  /// Counts what a part wrote.
+  func count(_ bytes: Int) { written.add(bytes, ordering: .relaxed) }
 
   // MARK: Ending
 
   /// Writes what is left: whoever opens the temporary file now reads all of it, while the disk is still at work.
   /// - Returns: the size of the file.
   package func complete(work: Work) throws(Failure) -> Int {
-    try flush(work: work)
-    startWriteback(ofAtLeast: 1)
-    return written
+    try front.finish(work: work)
+    return written.load(ordering: .relaxed)
   }
 
   /// Makes the bytes of a complete file durable.
   package func sync(work: Work) throws(Failure) {
     // fsync cannot be interrupted, so almost nothing is left for it to do.
-    for offset in stride(from: 0, to: written, by: Self.sliceSize) {
+    for offset in stride(from: 0, to: written.load(ordering: .relaxed), by: OutputPart.sliceSize) {
       try work.checkCancellation()
-      linux_await_writeback(descriptor, Int64(offset), Int64(Self.sliceSize))
+      linux_await_writeback(descriptor, Int64(offset), Int64(OutputPart.sliceSize))
     }
     while fsync(descriptor) != 0 {
       if errno != EINTR { throw .cannotWrite(path, errno) }

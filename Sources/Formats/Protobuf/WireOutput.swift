@@ -2,8 +2,8 @@ import ModelGraph
 import Numerics
 
 /// Writing a message's pieces to a file, one after another: untouched bytes from where they are, tensors gathered
-/// through the file's buffer, so that no tensor is ever held a second time.
-extension OutputFile {
+/// through the part's buffer, so that no tensor is ever held a second time.
+extension OutputPart {
   /// - Parameter progress: called with the bytes produced so far.
   func append(_ message: WireMessage, work: Work, progress: (Int) -> Void) throws(Failure) {
     var done = 0
@@ -26,7 +26,7 @@ extension OutputFile {
     }
   }
 
-  private func append(_ bytes: [UInt8], work: Work) throws(Failure) {
+  func append(_ bytes: [UInt8], work: Work) throws(Failure) {
     try bytes.withUnsafeBufferPointer { bytes throws(Failure) in
       try append(UnsafeRawBufferPointer(bytes), work: work)
     }

@@ -18,7 +18,7 @@ protocol TorchFile: Sendable {
   func archive(
     making edits: [TorchEdit], lengths: [String: [Int: Int]], symbols: [String: Int], work: Work
   ) throws(Failure) -> ZipWriter
-  /// The same kind of file at `path`.
+  /// The same kind of file at `path`: one that was just written, and that nobody else knows.
   func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile
 }
 
@@ -68,9 +68,7 @@ final class TorchDocument: ModelDocument {
       making: changes.edits, lengths: changes.lengths,
       symbols: graph.inferShapes(given: inputShapes).analysisLengths.symbols, work: work)
     let output = try OutputFile(path: path, overwrite: overwrite)
-    try archive.write(to: output, work: work) { done, total in
-      work.progress(Double(done) / Double(max(1, total)), "writing \(output.path)")
-    }
+    try archive.write(to: output, work: work)
     let original = WrittenModel.Original(graph: graph, results: lowered.results, inputShapes: inputShapes)
     return try publish(
       output, proving: plan, against: original, overwrite: overwrite, checking: check, work: work

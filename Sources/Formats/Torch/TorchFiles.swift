@@ -20,7 +20,7 @@ extension ExportedProgramDocument: TorchFile {
   }
 
   func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile {
-    let file = try MappedFile(path: path, work: work)
+    let file = try MappedFile(path: path, isOurs: true, work: work)
     return try ExportedProgramDocument(file: file, zip: ZipArchive(file.span, owner: file), work: work)
   }
 }

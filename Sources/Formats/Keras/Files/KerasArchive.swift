@@ -67,7 +67,7 @@ package struct KerasArchive: KerasFile {
   }
 
   package func reopened(_ path: String, work: Work) throws(Failure) -> any KerasFile {
-    let file = try MappedFile(path: path, work: work)
+    let file = try MappedFile(path: path, isOurs: true, work: work)
     return try KerasArchive(file: file, zip: try ZipArchive(file.span, owner: file), work: work)
   }
 }

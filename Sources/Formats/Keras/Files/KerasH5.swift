@@ -47,6 +47,6 @@ package struct KerasH5: KerasFile {
   }
 
   package func reopened(_ path: String, work: Work) throws(Failure) -> any KerasFile {
-    try KerasH5(file: try MappedFile(path: path, work: work), work: work)
+    try KerasH5(file: try MappedFile(path: path, isOurs: true, work: work), work: work)
   }
 }

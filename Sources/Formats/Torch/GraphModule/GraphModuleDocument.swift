@@ -67,7 +67,7 @@ extension GraphModuleDocument: TorchFile {
   }
 
   func reopened(_ path: String, work: Work) throws(Failure) -> any TorchFile {
-    let file = try MappedFile(path: path, work: work)
+    let file = try MappedFile(path: path, isOurs: true, work: work)
     return try GraphModuleDocument(file: file, archive: ZipArchive(file.span, owner: file), work: work)
   }
 }
