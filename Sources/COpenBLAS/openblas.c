@@ -36,9 +36,12 @@ static void load(void) {
   *(void **)&functions.dsyevr = symbol(library, "dsyevr_");
   *(void **)&functions.dsyevd = symbol(library, "dsyevd_");
   *(void **)&functions.dsytrd = symbol(library, "dsytrd_");
+  *(void **)&functions.ssytrd = symbol(library, "ssytrd_");
   *(void **)&functions.dsterf = symbol(library, "dsterf_");
   *(void **)&functions.dstedc = symbol(library, "dstedc_");
+  *(void **)&functions.sstedc = symbol(library, "sstedc_");
   *(void **)&functions.dormtr = symbol(library, "dormtr_");
+  *(void **)&functions.sormtr = symbol(library, "sormtr_");
   *(void **)&functions.dgesdd = symbol(library, "dgesdd_");
   if (load_error[0] != '\0') return;
   set_num_threads(1);

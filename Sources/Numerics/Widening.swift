@@ -26,7 +26,7 @@ package enum Widening {
     _: Format.Type, _ base: UnsafeRawPointer, _ count: Int
   ) -> Double? {
     var (peak, defect) = (SIMD8<Double>(), SIMD8<Double>())
-    func add(_ lanes: SIMD8<Double>) {
+    @inline(__always) func add(_ lanes: SIMD8<Double>) {
       // 0 for numbers, NaN otherwise; a sum keeps it.
       defect += lanes - lanes
       let magnitudes = unsafeBitCast(

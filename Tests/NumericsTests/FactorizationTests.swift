@@ -137,6 +137,34 @@ private func distance(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce
     }
   }
 
+  @Test("In single precision as in double, at any scale", arguments: [1, 1e-30, 1e30])
+  func reducedInSingle(scale: Float) throws {
+    let (size, count) = (40, 9)
+    // Singular values 1, 1/2, ...: the leading ones are far apart.
+    let half = random(size * size).enumerated().map { $1 / Double(1 + $0 % size) }
+    var matrix = [Double](repeating: 0, count: size * size)
+    algebra.addGram(of: half, count: size, length: size, layout: .elements, to: &matrix)
+    let form = try #require(algebra.reduced(matrix, size: size))
+    let (values, vectors) = try #require(algebra.leadingEigenvectors(of: form, count: count))
+    let singles = [
+      try #require(algebra.leadingEigenvectors(of: form.single, count: count)),
+      try #require(
+        algebra.reduced(matrix.map { Float($0) * scale }, size: size).flatMap {
+          algebra.leadingEigenvectors(of: $0, count: count)
+        }),
+    ]
+    for (single, factor) in zip(singles, [1, scale]) {
+      #expect(distance(single.values.map { Double($0 / factor) }, values) < 1e-5)
+      for k in 0..<count {
+        let cosine = (0..<size).reduce(0) { $0 + Double(single.vectors[k * size + $1]) * vectors[k * size + $1] }
+        #expect(abs(abs(cosine) - 1) < 1e-5)
+      }
+    }
+    var bad = matrix.map { Float($0) }
+    bad[size - 1] = .nan
+    #expect(algebra.reduced(bad, size: size) == nil)
+  }
+
   /// Sizes on either side of where the partial solver takes over.
   @Test("Leading eigenvectors descend", arguments: [(1, 1), (30, 30), (30, 4), (1030, 20)])
   func leading(size: Int, count: Int) throws {

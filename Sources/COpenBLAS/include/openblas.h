@@ -42,15 +42,21 @@ typedef struct {
   // A = Q * T * Q': the tridiagonal T in d and e, Q as reflectors in one triangle of A and in tau.
   void (*dsytrd)(const char *uplo, const int *n, double *a, const int *lda, double *d, double *e, double *tau,
                  double *work, const int *lwork, int *info);
+  void (*ssytrd)(const char *uplo, const int *n, float *a, const int *lda, float *d, float *e, float *tau, float *work,
+                 const int *lwork, int *info);
   // Eigenvalues, ascending, of a tridiagonal matrix, in place of d; e is destroyed.
   void (*dsterf)(const int *n, double *d, double *e, int *info);
   // The same with eigenvectors in z, if compz is I.
   void (*dstedc)(const char *compz, const int *n, double *d, double *e, double *z, const int *ldz, double *work,
                  const int *lwork, int *iwork, const int *liwork, int *info);
+  void (*sstedc)(const char *compz, const int *n, float *d, float *e, float *z, const int *ldz, float *work,
+                 const int *lwork, int *iwork, const int *liwork, int *info);
   // C = op(Q) * C, or C * op(Q), for the Q that dsytrd left in A and tau.
   void (*dormtr)(const char *side, const char *uplo, const char *trans, const int *m, const int *n, const double *a,
                  const int *lda, const double *tau, double *c, const int *ldc, double *work, const int *lwork,
                  int *info);
+  void (*sormtr)(const char *side, const char *uplo, const char *trans, const int *m, const int *n, const float *a,
+                 const int *lda, const float *tau, float *c, const int *ldc, float *work, const int *lwork, int *info);
   // A = U * diag(s) * VT, s descending.
   void (*dgesdd)(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u,
                  const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info);

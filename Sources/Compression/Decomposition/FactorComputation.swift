@@ -8,7 +8,7 @@ extension DecomposableLayer {
   ///     weight alone.
   ///   - start: the Gram matrix of the inputs' slices, reduced, if that has been done.
   func factors(
-    _ method: DecompositionMethod, ranks: [Int], inputs: WeightInputs?, start: SymmetricForm? = nil,
+    _ method: DecompositionMethod, ranks: [Int], inputs: WeightInputs?, start: SymmetricForm<Double>? = nil,
     algebra: LinearAlgebra, _ work: Work
   ) throws(Failure) -> ComputedFactors {
     let elements: [[Double]]

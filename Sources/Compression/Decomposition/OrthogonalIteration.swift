@@ -54,32 +54,35 @@ struct OrthogonalIteration {
   ///
   /// - Parameter start: the Gram matrix of the inputs' slices, reduced.
   /// - Returns: the number of sweeps, begun ones included; nil if eigenvalues did not converge.
-  mutating func run(_ convergence: Tucker2.Convergence, start: SymmetricForm? = nil) throws(Failure) -> Int? {
-    if reducesInputs {
-      if let start {
-        inputBasis = algebra.leadingEigenvectors(of: start, count: ranks.input)?.vectors
-      } else {
-        inputBasis = try leadingInputs(of: kernel, rows: outputs * positions)
-      }
-      if inputBasis == nil { return nil }
-    }
-    guard reducesOutputs else {
-      core = try projectedOnInputs()
-      return 0
-    }
-    guard reducesInputs, convergence.maximumSweeps > 0 else {
-      guard let basis = try leadingOutputs(of: kernel, columns: positions * inputs) else { return nil }
-      outputBasis = basis
-      core = try coreOfBases(projectedOnOutputs())
-      return 0
-    }
+  mutating func run(
+    _ convergence: Tucker2.Convergence, start: SymmetricForm<Double>? = nil
+  ) throws(Failure) -> Int? {
     var (norm, sweeps) = (0.0, 0)
-    if convergence.startsInSingle, kernel.count >= Self.smallestSingle, Self.singleEnergies.contains(energy) {
-      guard let first = try sweepInSingle() else { return nil }
+    if startsInSingle(convergence) {
+      guard let first = try sweepInSingle(start) else { return nil }
       (norm, sweeps) = (first, 1)
       // Where next to nothing is lost, what single precision leaves out of the bases is seen, and advancing them would
       // be long in bringing it back.
       if energy - norm * norm < 1e-5 * energy { mayAdvance = false }
+    } else {
+      if reducesInputs {
+        if let start {
+          inputBasis = algebra.leadingEigenvectors(of: start, count: ranks.input)?.vectors
+        } else {
+          inputBasis = try leadingInputs(of: kernel, rows: outputs * positions)
+        }
+        if inputBasis == nil { return nil }
+      }
+      guard reducesOutputs else {
+        core = try projectedOnInputs()
+        return 0
+      }
+      guard reducesInputs, convergence.maximumSweeps > 0 else {
+        guard let basis = try leadingOutputs(of: kernel, columns: positions * inputs) else { return nil }
+        outputBasis = basis
+        core = try coreOfBases(projectedOnOutputs())
+        return 0
+      }
     }
     while true {
       let onInputs = try projectedOnInputs()
@@ -140,26 +143,41 @@ struct OrthogonalIteration {
   /// Squared norms whose parts single precision can hold, the smallest that matter among them.
   private static let singleEnergies = 1e-20...1e20
 
-  /// One sweep whose products and Gram matrices are in single precision, at twice the rate. Eigenvectors are not.
+  private func startsInSingle(_ convergence: Tucker2.Convergence) -> Bool {
+    convergence.startsInSingle && reducesOutputs && reducesInputs && kernel.count >= Self.smallestSingle
+      && max(outputs, inputs) <= LinearAlgebra.largestWhole && Self.singleEnergies.contains(energy)
+  }
+
+  /// One sweep in single precision, at twice the rate. Its last basis is orthonormal as a double one.
   ///
   /// - Returns: the norm of the core, as good as single precision gives it; nil if eigenvalues did not converge.
-  private mutating func sweepInSingle() throws(Failure) -> Double? {
-    guard let start = inputBasis else { return nil }
+  private mutating func sweepInSingle(_ start: SymmetricForm<Double>?) throws(Failure) -> Double? {
     let single = try products.single(kernel)
+    var form = start?.single
+    if start == nil {
+      let gram = try products.gram(of: single, count: inputs, length: outputs * positions, layout: .elements)
+      form = algebra.reduced(gram, size: inputs)
+    }
+    guard let first = form.flatMap({ algebra.leadingEigenvectors(of: $0, count: ranks.input)?.vectors }) else {
+      return nil
+    }
     let onInputs = try products.multiply(
-      single, .asIs, try products.single(start), .transposed, rows: outputs * positions, columns: ranks.input,
-      depth: inputs)
-    var gram = products.double(
-      try products.gram(of: onInputs, count: outputs, length: positions * ranks.input, layout: .vectors))
-    guard let byOutputs = try leading(ranks.output, of: &gram, size: outputs, near: nil) else { return nil }
-    outputBasis = byOutputs
+      single, .asIs, first, .transposed, rows: outputs * positions, columns: ranks.input, depth: inputs)
+    try work.checkCancellation()
+    form = algebra.reduced(
+      try products.gram(of: onInputs, count: outputs, length: positions * ranks.input, layout: .vectors), size: outputs)
+    guard let byOutputs = form.flatMap({ algebra.leadingEigenvectors(of: $0, count: ranks.output)?.vectors }) else {
+      return nil
+    }
+    outputBasis = products.double(byOutputs)
 
     let onOutputs = try products.multiply(
-      try products.single(byOutputs), .asIs, single, .asIs, rows: ranks.output, columns: positions * inputs,
-      depth: outputs)
-    gram = products.double(
+      byOutputs, .asIs, single, .asIs, rows: ranks.output, columns: positions * inputs, depth: outputs)
+    var gram = products.double(
       try products.gram(of: onOutputs, count: inputs, length: ranks.output * positions, layout: .elements))
-    guard let byInputs = try leading(ranks.input, of: &gram, size: inputs, near: inputBasis) else { return nil }
+    guard let byInputs = try leading(ranks.input, of: &gram, size: inputs, near: products.double(first)) else {
+      return nil
+    }
     inputBasis = byInputs
 
     let core = try products.multiply(

@@ -57,7 +57,7 @@ package struct Spectrum: Sendable, Equatable {
   /// With the Gram matrix of the smaller side (that of rows, if they are equal), reduced.
   static func withForm(
     of source: MatrixSource, _ algebra: LinearAlgebra, _ work: Work
-  ) throws(Failure) -> (spectrum: Spectrum, form: SymmetricForm)? {
+  ) throws(Failure) -> (spectrum: Spectrum, form: SymmetricForm<Double>)? {
     guard let peak = try source.peak(work: work) else { return nil }
     let scale = FilterNorm.inverseScale(peak: peak)
     let side: GramMatrix.Side = source.rows <= source.columns ? .rows : .columns

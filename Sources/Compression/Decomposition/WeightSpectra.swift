@@ -11,9 +11,9 @@ struct WeightSpectra: Sendable {
   let estimated: [Int]
   let isWhitened: Bool
   /// Of a kernel whose factors are to follow, the Gram matrix of its inputs' slices, reduced: where they start from.
-  private(set) var start: SymmetricForm?
+  private(set) var start: SymmetricForm<Double>?
 
-  init(_ modes: [Spectrum], start: SymmetricForm? = nil) {
+  init(_ modes: [Spectrum], start: SymmetricForm<Double>? = nil) {
     self.modes = modes
     estimated = modes.map { VBMF($0).rank }
     isWhitened = false
@@ -94,7 +94,7 @@ extension SpectrumTable {
     }
   }
 
-  private static func entry(_ modes: [(spectrum: Spectrum, start: SymmetricForm?)?]) -> Entry {
+  private static func entry(_ modes: [(spectrum: Spectrum, start: SymmetricForm<Double>?)?]) -> Entry {
     let known = modes.compactMap { $0 }
     guard known.count == modes.count else {
       return .unavailable("non_finite_weights: its weight holds NaN or infinity")
