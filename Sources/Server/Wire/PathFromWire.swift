@@ -56,5 +56,13 @@ private func hexDigit(_ byte: UInt8) -> UInt8? {
 
 /// Drops empty and `.` components; `..` is left alone, for what it means depends on links.
 private func withoutNoise(_ path: String) -> String {
-  "/" + path.split(separator: "/").filter { $0 != "." }.joined(separator: "/")
+  // Nearly all paths are clean, and every request has one.
+  let slash = UInt8(ascii: "/")
+  var previous: UInt8 = 0
+  let isClean = path.utf8.allSatisfy { byte in
+    defer { previous = byte }
+    return previous != slash || (byte != slash && byte != UInt8(ascii: "."))
+  }
+  if isClean, previous != slash { return path }
+  return "/" + path.split(separator: "/").filter { $0 != "." }.joined(separator: "/")
 }
