@@ -95,7 +95,8 @@ package struct Tucker2: Sendable {
   /// - Throws: `cancelled`, looked for between products and calls of LAPACK.
   package static func of(
     _ kernel: MatrixSource, positions: Int, ranks: Ranks, whitening: Whitening? = nil,
-    start: SymmetricForm<Double>? = nil, convergence: Convergence = Convergence(), _ algebra: LinearAlgebra, work: Work = Work()
+    start: SymmetricForm<Double>? = nil, convergence: Convergence = Convergence(), _ algebra: LinearAlgebra,
+    work: Work = Work()
   ) throws(Failure) -> Tucker2? {
     let unfolding = kernel.inputUnfolding(positions: positions)
     let ranks = ranks.clamped(outputs: kernel.rows, inputs: unfolding.columns, positions: positions)
